@@ -1,0 +1,180 @@
+//! Answers of the admin and service endpoints.
+
+use crate::agent::WorkerMode;
+use crate::{CatalogVersion, CoordinatorId, Generation, ShardId};
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/admin/cluster`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ClusterInfo {
+    /// The cluster's identity, made at init.
+    pub cluster_id: Option<String>,
+    /// The leader that the answering coordinator knows.
+    pub leader: Option<CoordinatorId>,
+    /// Raft's term.
+    pub term: u64,
+    /// Last log entry applied by the answering coordinator.
+    pub applied_index: u64,
+    /// Number of the catalog's last change that the answering coordinator knows.
+    pub catalog_version: CatalogVersion,
+    /// Slots of the hash ring.
+    pub shard_count: u32,
+    /// Groups to register before shards are placed for the first time.
+    pub initial_groups: u32,
+    /// The answering coordinator.
+    pub answered_by: CoordinatorId,
+    /// Version of the answering coordinator's program.
+    pub build: String,
+    /// All coordinators.
+    pub coordinators: Vec<CoordinatorInfo>,
+}
+
+/// One coordinator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CoordinatorInfo {
+    /// Its id.
+    pub id: CoordinatorId,
+    /// Base URL for clients.
+    pub http: String,
+    /// Base URL for coordinators and agents.
+    pub internal: String,
+    /// `voter` or `learner`.
+    pub role: String,
+    /// Whether the answering coordinator reached it lately.
+    pub up: bool,
+}
+
+/// `POST /v1/admin/coordinators`: make a coordinator that has asked to join a voter (again).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AddCoordinator {
+    /// Its id.
+    pub id: CoordinatorId,
+}
+
+/// `GET /v1/admin/workers`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkerList {
+    /// Every worker.
+    pub workers: Vec<WorkerInfo>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkerInfo {
+    /// Its name.
+    pub worker: String,
+    /// Its group.
+    pub group: String,
+    /// `primary` or `standby`.
+    pub role: String,
+    /// Who looks after its server.
+    pub mode: WorkerMode,
+    /// Whether agent and PostgreSQL answered lately.
+    pub up: bool,
+    /// PostgreSQL's version.
+    pub postgres: String,
+    /// pgvector's version.
+    pub pgvector: String,
+    /// Bytes of its database.
+    pub bytes: u64,
+}
+
+/// `GET /v1/admin/groups`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GroupList {
+    /// Every group.
+    pub groups: Vec<GroupInfo>,
+}
+
+/// One group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GroupInfo {
+    /// Its name.
+    pub group: String,
+    /// `active`.
+    pub state: String,
+    /// Fencing number: which member is primary.
+    pub generation: Generation,
+    /// The primary's name.
+    pub primary: String,
+    /// Members that hold every acknowledged write.
+    pub in_sync: Vec<String>,
+    /// All members.
+    pub members: Vec<MemberInfo>,
+    /// Shards it owns.
+    pub shards: u32,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// One member of a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MemberInfo {
+    /// The worker.
+    pub worker: String,
+    /// `primary` or `standby`.
+    pub role: String,
+    /// Whether it answered lately.
+    pub up: bool,
+    /// How far it lies behind the primary.
+    pub lag_bytes: u64,
+}
+
+/// `GET /v1/admin/shards`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ShardList {
+    /// Every placed shard.
+    pub shards: Vec<ShardInfo>,
+}
+
+/// One shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ShardInfo {
+    /// The shard.
+    pub shard: ShardId,
+    /// The group that owns it.
+    pub group: String,
+    /// Fencing number of the placement.
+    pub generation: Generation,
+    /// Schema of its tables.
+    pub schema: String,
+    /// Rows of all its tables, by PostgreSQL's statistics.
+    pub rows: u64,
+    /// Bytes of all its tables.
+    pub bytes: u64,
+    /// The move under way.
+    #[serde(rename = "move")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
+    pub moving: Option<u64>,
+}
+
+/// `GET /version`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VersionInfo {
+    /// The program.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// `GET /readyz`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Readiness {
+    /// Whether requests will be served.
+    pub ready: bool,
+    /// What is missing.
+    pub reasons: Vec<String>,
+}

@@ -1,0 +1,22 @@
+//! The words and wire shapes that coordinators, agents, tests and clients share.
+//!
+//! Names and vectors check themselves while they are parsed, so a value of one of these types is a valid one; what
+//! depends on a collection (dimensions, metric) is checked by the coordinator. Nothing here does I/O.
+
+pub mod admin;
+pub mod agent;
+pub mod collection;
+pub mod entry;
+pub mod filter;
+pub mod id;
+pub mod join;
+pub mod limits;
+pub mod name;
+pub mod problem;
+pub mod search;
+pub mod vector;
+
+pub use collection::{CollectionSettings, Distribution, Durability, IndexProfile, IndexSettings};
+pub use id::{CatalogVersion, CollectionId, CoordinatorId, Generation, GroupId, ShardId, WorkerId};
+pub use name::{CollectionName, EntryKey, GroupName, NameError, Namespace, WorkerName};
+pub use vector::{Metric, Vector, VectorError, VectorType};
