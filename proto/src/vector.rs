@@ -135,8 +135,8 @@ impl<'de> Visitor<'de> for VectorVisitor {
 #[cfg(feature = "openapi")]
 mod schema {
     use super::Vector;
-    use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
     use utoipa::openapi::RefOr;
+    use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 
     impl utoipa::PartialSchema for Vector {
         fn schema() -> RefOr<Schema> {

@@ -1,1 +1,10 @@
-//! Words.
+//! Atoll's decisions, and nothing else: no clock, no randomness, no I/O, no async. Values in, values out, so that each rule
+//! can be proved by a test that needs no server.
+//!
+//! - [`catalog`]: the replicated state machine. What may change, and who may change it.
+//! - [`routing`]: from a namespace to the schema and the server that hold it, as one immutable table a request.
+//! - [`rebalance`]: where shards should lie.
+
+pub mod catalog;
+pub mod rebalance;
+pub mod routing;

@@ -1,0 +1,226 @@
+//! `apply`: one command in, the next state and an outcome out. One function a command, each reads top to bottom:
+//! refusals first, then the change.
+
+use super::{Catalog, Cluster, Collection, Command, Coordinator, Group, Outcome, Placement, Refusal, Worker};
+use crate::rebalance::first_placement;
+use atoll_proto::agent::RegisterWorker;
+use atoll_proto::collection::CollectionState;
+use atoll_proto::{
+    CatalogVersion, CollectionId, CollectionName, CollectionSettings, CoordinatorId, Generation, GroupId, GroupName,
+    WorkerId,
+};
+
+impl Catalog {
+    /// Applies the command of log entry `index`. New ids are the index, so none is ever used twice.
+    pub fn apply(&mut self, index: u64, command: Command) -> Outcome {
+        let outcome = match command {
+            Command::InitCluster { cluster_id, shard_count, initial_groups, coordinator, http, internal } => {
+                let cluster = Cluster {
+                    id: cluster_id,
+                    hash: crate::routing::HASH_FUNCTION.to_owned(),
+                    shard_count,
+                    initial_groups,
+                };
+                self.init_cluster(index, cluster, coordinator, Coordinator { http, internal })
+            }
+            Command::AddCoordinator { http, internal } => self.add_coordinator(index, Coordinator { http, internal }),
+            Command::RemoveCoordinator { id } => self.remove_coordinator(id),
+            Command::RegisterWorker(worker) => self.register_worker(index, worker),
+            Command::PutCollection { name, settings } => self.put_collection(index, name, settings),
+            Command::DropCollection { name } => self.drop_collection(index, &name),
+            Command::SettleCollection { id, changed_at } => self.settle_collection(id, changed_at),
+        };
+        let changed = match &outcome {
+            Outcome::Unchanged | Outcome::Refused(_) => false,
+            Outcome::CollectionPut { changed_at, .. } => changed_at.0 == index,
+            Outcome::Done | Outcome::CoordinatorAdded { .. } | Outcome::WorkerRegistered { .. } => true,
+        };
+        if changed {
+            self.version = CatalogVersion(index);
+        }
+        outcome
+    }
+
+    fn init_cluster(&mut self, index: u64, cluster: Cluster, id: CoordinatorId, coordinator: Coordinator) -> Outcome {
+        if let Some(cluster) = &self.cluster {
+            return Outcome::Refused(Refusal::AlreadyInitialised { cluster_id: cluster.id.clone() });
+        }
+        self.cluster = Some(cluster);
+        self.coordinators.insert(id, coordinator);
+        let name = CollectionName::parse("memory_entries").expect("a constant that matches the pattern");
+        self.put_collection(index, name, CollectionSettings::memory_entries())
+    }
+
+    fn add_coordinator(&mut self, index: u64, coordinator: Coordinator) -> Outcome {
+        if self.cluster.is_none() {
+            return Outcome::Refused(Refusal::NotInitialised);
+        }
+        let known = self.coordinators.iter().find(|(_, known)| known.internal == coordinator.internal);
+        let id = match known {
+            Some((id, _)) => *id,
+            None => CoordinatorId(index),
+        };
+        self.coordinators.insert(id, coordinator);
+        Outcome::CoordinatorAdded { id }
+    }
+
+    fn remove_coordinator(&mut self, id: CoordinatorId) -> Outcome {
+        match self.coordinators.remove(&id) {
+            Some(_) => Outcome::Done,
+            None => Outcome::Refused(Refusal::CoordinatorNotFound { id }),
+        }
+    }
+
+    fn register_worker(&mut self, index: u64, worker: RegisterWorker) -> Outcome {
+        if self.cluster.is_none() {
+            return Outcome::Refused(Refusal::NotInitialised);
+        }
+        let known = self.workers.iter().find(|(_, known)| known.name == worker.name).map(|(id, _)| *id);
+        match known {
+            Some(id) => self.refresh_worker(id, worker),
+            None => self.admit_worker(index, worker),
+        }
+    }
+
+    fn refresh_worker(&mut self, id: WorkerId, now: RegisterWorker) -> Outcome {
+        let before = &self.workers[&id];
+        let name = now.name.to_string();
+        if before.uid != now.uid {
+            return Outcome::Refused(Refusal::NameTaken { name });
+        }
+        if before.facts.system_identifier != now.facts.system_identifier {
+            return Outcome::Refused(Refusal::OtherData {
+                name,
+                before: before.facts.system_identifier.clone(),
+                now: now.facts.system_identifier,
+            });
+        }
+        let group = before.group;
+        let group_name = &self.groups[&group].name;
+        if now.group.as_ref().is_some_and(|asked| asked != group_name) {
+            return Outcome::Refused(Refusal::OtherGroup { name, group: group_name.to_string() });
+        }
+        let after = worker_of(now, group);
+        if *before == after {
+            // Nothing changed; the version stays, so that a heartbeat costs no coordinator a new view.
+            return Outcome::Unchanged;
+        }
+        self.workers.insert(id, after);
+        Outcome::WorkerRegistered { worker: id, group }
+    }
+
+    fn admit_worker(&mut self, index: u64, worker: RegisterWorker) -> Outcome {
+        let id = WorkerId(index);
+        let group_name = match &worker.group {
+            Some(name) => name.clone(),
+            None => GroupName::parse(worker.name.as_str()).expect("both names follow one pattern"),
+        };
+        if let Some(group) = self.groups.values().find(|group| group.name == group_name) {
+            let member = self.workers[&group.primary].name.to_string();
+            return Outcome::Refused(Refusal::GroupTaken { group: group_name.to_string(), member });
+        }
+        let group = GroupId(index);
+        self.workers.insert(id, worker_of(worker, group));
+        self.groups.insert(
+            group,
+            Group { name: group_name, primary: id, generation: Generation(1), members: vec![id], in_sync: vec![id] },
+        );
+        self.place_shards_once();
+        Outcome::WorkerRegistered { worker: id, group }
+    }
+
+    /// Places all shards when the groups that init asked for are there. Later groups get shards by moves only.
+    fn place_shards_once(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        if !self.placements.is_empty() || (self.groups.len() as u32) < cluster.initial_groups {
+            return;
+        }
+        let capacities = self.groups.iter().map(|(id, group)| (*id, self.workers[&group.primary].capacity)).collect();
+        for (shard, group) in first_placement(cluster.shard_count, &capacities) {
+            self.placements.insert(shard, Placement { group, generation: Generation(1) });
+        }
+    }
+
+    fn put_collection(&mut self, index: u64, name: CollectionName, settings: CollectionSettings) -> Outcome {
+        if self.cluster.is_none() {
+            return Outcome::Refused(Refusal::NotInitialised);
+        }
+        let changed_at = CatalogVersion(index);
+        let Some((id, known)) = self.collections.iter_mut().find(|(_, known)| known.name == name) else {
+            let id = CollectionId(index);
+            let state = CollectionState::Creating;
+            self.collections.insert(id, Collection { name, settings, state, changed_at, settled: false });
+            return Outcome::CollectionPut { id, changed_at };
+        };
+        if known.state == CollectionState::Dropping {
+            return Outcome::Refused(Refusal::BeingDropped { name });
+        }
+        if let Some(field) = fixed_field_that_differs(&known.settings, &settings) {
+            return Outcome::Refused(Refusal::SettingsConflict { name, field: field.to_owned() });
+        }
+        if known.settings != settings {
+            known.settings = settings;
+            known.changed_at = changed_at;
+            known.settled = false;
+        }
+        Outcome::CollectionPut { id: *id, changed_at: known.changed_at }
+    }
+
+    fn drop_collection(&mut self, index: u64, name: &CollectionName) -> Outcome {
+        let Some((id, known)) = self.collections.iter_mut().find(|(_, known)| known.name == *name) else {
+            return Outcome::Refused(Refusal::CollectionNotFound { name: name.clone() });
+        };
+        if known.state != CollectionState::Dropping {
+            known.state = CollectionState::Dropping;
+            known.changed_at = CatalogVersion(index);
+            known.settled = false;
+        }
+        Outcome::CollectionPut { id: *id, changed_at: known.changed_at }
+    }
+
+    fn settle_collection(&mut self, id: CollectionId, changed_at: CatalogVersion) -> Outcome {
+        let Some(collection) = self.collections.get_mut(&id) else { return Outcome::Unchanged };
+        if collection.changed_at != changed_at || collection.settled {
+            return Outcome::Unchanged;
+        }
+        match collection.state {
+            CollectionState::Dropping => {
+                self.collections.remove(&id);
+            }
+            CollectionState::Creating | CollectionState::Active => {
+                collection.state = CollectionState::Active;
+                collection.settled = true;
+            }
+        }
+        Outcome::Done
+    }
+}
+
+fn worker_of(worker: RegisterWorker, group: GroupId) -> Worker {
+    // Every field is taken apart, so that a new one can't be forgotten here.
+    let RegisterWorker { uid, name, group: _, mode, agent_url, postgres, facts, capacity } = worker;
+    Worker { uid, name, group, mode, agent_url, postgres, facts, capacity: capacity.max(1) }
+}
+
+/// The first setting that can't change and differs: tables would have to be written anew.
+fn fixed_field_that_differs(known: &CollectionSettings, asked: &CollectionSettings) -> Option<&'static str> {
+    let CollectionSettings { dimensions, metric, vector_type, distribution, durability: _, index: _, ttl_seconds: _ } =
+        known;
+    if *dimensions != asked.dimensions {
+        return Some("dimensions");
+    }
+    if *metric != asked.metric {
+        return Some("metric");
+    }
+    if *vector_type != asked.vector_type {
+        return Some("vector_type");
+    }
+    if *distribution != asked.distribution {
+        return Some("distribution");
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

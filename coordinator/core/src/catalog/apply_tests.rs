@@ -1,0 +1,205 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use atoll_proto::agent::{PostgresAddress, PostgresFacts, WorkerMode};
+use atoll_proto::{ShardId, WorkerName};
+use proptest::prelude::*;
+
+fn init(initial_groups: u32) -> Command {
+    Command::InitCluster {
+        cluster_id: "c".to_owned(),
+        shard_count: 12,
+        initial_groups,
+        coordinator: CoordinatorId(1),
+        http: "http://127.0.0.1:7700".to_owned(),
+        internal: "http://127.0.0.1:7750".to_owned(),
+    }
+}
+
+fn worker(name: &str) -> RegisterWorker {
+    RegisterWorker {
+        uid: format!("uid-{name}"),
+        name: WorkerName::parse(name).unwrap(),
+        group: None,
+        mode: WorkerMode::Managed,
+        agent_url: "http://127.0.0.1:7800".to_owned(),
+        postgres: PostgresAddress { host: "127.0.0.1".to_owned(), port: 7900, database: "atoll".to_owned() },
+        facts: PostgresFacts {
+            version: "18.4".to_owned(),
+            version_num: 180_004,
+            pgvector: "0.8.5".to_owned(),
+            system_identifier: format!("sys-{name}"),
+            max_connections: 100,
+            cores: 2,
+        },
+        capacity: 100,
+    }
+}
+
+fn collection(name: &str) -> CollectionName {
+    CollectionName::parse(name).unwrap()
+}
+
+fn refused(outcome: Outcome) -> Refusal {
+    match outcome {
+        Outcome::Refused(refusal) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn init_happens_once_and_makes_memory_entries() {
+    let mut catalog = Catalog::default();
+    catalog.apply(2, init(3));
+    let before = catalog.clone();
+    assert!(matches!(refused(catalog.apply(3, init(1))), Refusal::AlreadyInitialised { .. }));
+    assert_eq!(catalog, before);
+    let (_, memory) = catalog.collection(&collection("memory_entries")).unwrap();
+    assert_eq!(memory.settings.dimensions, Some(384));
+}
+
+#[test]
+fn nothing_works_before_init() {
+    let mut catalog = Catalog::default();
+    assert_eq!(refused(catalog.apply(1, Command::RegisterWorker(worker("w1")))), Refusal::NotInitialised);
+}
+
+#[test]
+fn shards_are_placed_when_the_last_initial_group_registers_and_never_again() {
+    let mut catalog = Catalog::default();
+    catalog.apply(2, init(3));
+    catalog.apply(3, Command::RegisterWorker(worker("w1")));
+    catalog.apply(4, Command::RegisterWorker(worker("w2")));
+    assert!(catalog.placements.is_empty());
+    catalog.apply(5, Command::RegisterWorker(worker("w3")));
+    assert_eq!(catalog.placements.len(), 12);
+    let placed = catalog.placements.clone();
+    catalog.apply(6, Command::RegisterWorker(worker("w4")));
+    assert_eq!(catalog.placements, placed);
+    assert_eq!(catalog.desired_state(GroupId(3)).unwrap().shards.len(), 4);
+    assert!(catalog.desired_state(GroupId(6)).unwrap().shards.is_empty());
+}
+
+#[test]
+fn a_heartbeat_changes_nothing_and_an_impostor_is_refused() {
+    let mut catalog = Catalog::default();
+    catalog.apply(2, init(1));
+    catalog.apply(3, Command::RegisterWorker(worker("w1")));
+    assert_eq!(catalog.apply(4, Command::RegisterWorker(worker("w1"))), Outcome::Unchanged);
+    assert_eq!(catalog.version, CatalogVersion(3));
+    let other_uid = RegisterWorker { uid: "x".to_owned(), ..worker("w1") };
+    assert!(matches!(refused(catalog.apply(5, Command::RegisterWorker(other_uid))), Refusal::NameTaken { .. }));
+    let mut other_data = worker("w1");
+    other_data.facts.system_identifier = "wiped".to_owned();
+    assert!(matches!(refused(catalog.apply(6, Command::RegisterWorker(other_data))), Refusal::OtherData { .. }));
+    let second = RegisterWorker { group: Some(GroupName::parse("w1").unwrap()), ..worker("w2") };
+    assert!(matches!(refused(catalog.apply(7, Command::RegisterWorker(second))), Refusal::GroupTaken { .. }));
+    let moved = RegisterWorker { agent_url: "http://127.0.0.1:9".to_owned(), ..worker("w1") };
+    let outcome = catalog.apply(8, Command::RegisterWorker(moved));
+    assert_eq!(outcome, Outcome::WorkerRegistered { worker: WorkerId(3), group: GroupId(3) });
+}
+
+#[test]
+fn a_collection_is_made_settled_changed_and_dropped() {
+    let mut catalog = Catalog::default();
+    catalog.apply(2, init(1));
+    let settings = CollectionSettings { dimensions: Some(8), ..CollectionSettings::memory_entries() };
+    let put =
+        |settings: &CollectionSettings| Command::PutCollection { name: collection("x"), settings: settings.clone() };
+    let made = Outcome::CollectionPut { id: CollectionId(3), changed_at: CatalogVersion(3) };
+    assert_eq!(catalog.apply(3, put(&settings)), made);
+    assert_eq!(catalog.apply(4, put(&settings)), made);
+    let settle = |at| Command::SettleCollection { id: CollectionId(3), changed_at: CatalogVersion(at) };
+    assert_eq!(catalog.apply(5, settle(2)), Outcome::Unchanged);
+    assert_eq!(catalog.apply(6, settle(3)), Outcome::Done);
+    assert_eq!(catalog.collection(&collection("x")).unwrap().1.state, CollectionState::Active);
+
+    let other = CollectionSettings { dimensions: Some(9), ..settings.clone() };
+    assert!(matches!(refused(catalog.apply(7, put(&other))), Refusal::SettingsConflict { .. }));
+    let ttl = CollectionSettings { ttl_seconds: Some(60), ..settings.clone() };
+    catalog.apply(8, put(&ttl));
+    assert!(!catalog.collection(&collection("x")).unwrap().1.settled);
+    assert_eq!(catalog.collection(&collection("x")).unwrap().1.state, CollectionState::Active);
+    catalog.apply(9, settle(8));
+
+    catalog.apply(10, Command::DropCollection { name: collection("x") });
+    assert!(matches!(refused(catalog.apply(11, put(&settings))), Refusal::BeingDropped { .. }));
+    catalog.apply(12, settle(8));
+    assert!(catalog.collection(&collection("x")).is_some());
+    catalog.apply(13, settle(10));
+    assert!(catalog.collection(&collection("x")).is_none());
+    assert_eq!(
+        catalog.apply(14, put(&settings)),
+        Outcome::CollectionPut { id: CollectionId(14), changed_at: CatalogVersion(14) }
+    );
+}
+
+#[test]
+fn a_newcomer_that_asks_twice_gets_one_id() {
+    let mut catalog = Catalog::default();
+    catalog.apply(2, init(1));
+    let add = || Command::AddCoordinator { http: "http://a".to_owned(), internal: "http://b".to_owned() };
+    assert_eq!(catalog.apply(3, add()), Outcome::CoordinatorAdded { id: CoordinatorId(3) });
+    assert_eq!(catalog.apply(4, add()), Outcome::CoordinatorAdded { id: CoordinatorId(3) });
+    assert_eq!(catalog.apply(5, Command::RemoveCoordinator { id: CoordinatorId(3) }), Outcome::Done);
+    assert_eq!(catalog.apply(6, add()), Outcome::CoordinatorAdded { id: CoordinatorId(6) });
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let name = prop::sample::select(vec!["a", "b", "memory_entries"]).prop_map(|name| collection(name));
+    let settings = (1_u32..3, prop::option::of(1_u32..3)).prop_map(|(dimensions, ttl_seconds)| CollectionSettings {
+        dimensions: Some(dimensions),
+        ttl_seconds,
+        ..CollectionSettings::memory_entries()
+    });
+    prop_oneof![
+        Just(init(2)),
+        (0_u8..4).prop_map(|i| Command::RegisterWorker(worker(&format!("w{i}")))),
+        (0_u8..4, 0_u8..4).prop_map(|(i, j)| {
+            Command::RegisterWorker(RegisterWorker {
+                group: Some(GroupName::parse(&format!("g{j}")).unwrap()),
+                ..worker(&format!("w{i}"))
+            })
+        }),
+        (0_u8..3).prop_map(|i| Command::AddCoordinator { http: format!("h{i}"), internal: format!("i{i}") }),
+        (1_u64..40).prop_map(|id| Command::RemoveCoordinator { id: CoordinatorId(id) }),
+        (name.clone(), settings).prop_map(|(name, settings)| Command::PutCollection { name, settings }),
+        name.prop_map(|name| Command::DropCollection { name }),
+        (1_u64..40, 1_u64..40)
+            .prop_map(|(id, at)| Command::SettleCollection { id: CollectionId(id), changed_at: CatalogVersion(at) }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn apply_is_deterministic_and_keeps_its_invariants(commands in prop::collection::vec(any_command(), 0..40)) {
+        let mut catalog = Catalog::default();
+        let mut again = Catalog::default();
+        for (i, command) in commands.into_iter().enumerate() {
+            let index = i as u64 + 2;
+            let before = catalog.clone();
+            let outcome = catalog.apply(index, command.clone());
+            prop_assert_eq!(&outcome, &again.apply(index, command));
+            if matches!(outcome, Outcome::Refused(_) | Outcome::Unchanged) {
+                prop_assert_eq!(&before, &catalog);
+            }
+            prop_assert!(catalog.version >= before.version);
+            for (shard, placement) in &before.placements {
+                prop_assert!(catalog.placements[shard].generation >= placement.generation);
+            }
+        }
+        prop_assert_eq!(serde_json::to_vec(&catalog).unwrap(), serde_json::to_vec(&again).unwrap());
+        let read: Catalog = serde_json::from_slice(&serde_json::to_vec(&catalog).unwrap()).unwrap();
+        prop_assert_eq!(&read, &catalog);
+
+        let names: std::collections::BTreeSet<_> = catalog.collections.values().map(|c| c.name.clone()).collect();
+        prop_assert_eq!(names.len(), catalog.collections.len());
+        for (id, group) in &catalog.groups {
+            prop_assert_eq!(catalog.workers[&group.primary].group, *id);
+        }
+        for shard in catalog.placements.keys() {
+            prop_assert!(*shard < ShardId(12));
+        }
+        prop_assert!(catalog.placements.is_empty() || catalog.placements.len() == 12);
+        let _ = crate::routing::RoutingTable::new(std::sync::Arc::new(catalog), None);
+    }
+}

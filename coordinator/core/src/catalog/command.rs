@@ -1,0 +1,183 @@
+//! Changes of the catalog, as they stand in the Raft log, and what becomes of them.
+
+use atoll_proto::agent::RegisterWorker;
+use atoll_proto::{CatalogVersion, CollectionId, CollectionName, CollectionSettings, CoordinatorId, GroupId, WorkerId};
+use serde::{Deserialize, Serialize};
+
+/// A command with the number of its format: a program that meets a higher one must stop, not skip.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommandEnvelope {
+    /// [`super::FORMAT`] of the program that wrote it.
+    pub format: u32,
+    /// The change.
+    pub command: Command,
+}
+
+impl CommandEnvelope {
+    /// Wraps a command of this program's format.
+    pub fn new(command: Command) -> Self {
+        Self { format: super::FORMAT, command }
+    }
+}
+
+/// A change of the catalog. Whatever depends on time or chance is chosen before, and stands in the command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Command {
+    /// Chooses what never changes. The first one wins.
+    InitCluster {
+        /// Random identity.
+        cluster_id: String,
+        /// Slots of the ring.
+        shard_count: u32,
+        /// Groups to wait for before the first placement.
+        initial_groups: u32,
+        /// The coordinator that did it, and where it listens.
+        coordinator: CoordinatorId,
+        /// Its base URL for clients.
+        http: String,
+        /// Its base URL for coordinators and agents.
+        internal: String,
+    },
+    /// Hands out an id for a new coordinator. Asked again from the same address before it became a member, it gets the
+    /// same one: a newcomer that crashed before it wrote its id down leaves nothing behind.
+    AddCoordinator {
+        /// Its base URL for clients.
+        http: String,
+        /// Its base URL for coordinators and agents.
+        internal: String,
+    },
+    /// Forgets a coordinator that is no Raft member any more.
+    RemoveCoordinator {
+        /// Which.
+        id: CoordinatorId,
+    },
+    /// A worker is there, or its address or server has changed.
+    RegisterWorker(RegisterWorker),
+    /// Makes a collection, or changes of it what may change.
+    PutCollection {
+        /// Its name.
+        name: CollectionName,
+        /// Its settings.
+        settings: CollectionSettings,
+    },
+    /// Starts the drop of a collection.
+    DropCollection {
+        /// Its name.
+        name: CollectionName,
+    },
+    /// Every server matches the collection as of `changed_at`. Made active, or forgotten if it was being dropped; without
+    /// effect if it changed again since.
+    SettleCollection {
+        /// Which.
+        id: CollectionId,
+        /// The change that was carried out.
+        changed_at: CatalogVersion,
+    },
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It changed the catalog.
+    Done,
+    /// The catalog already was as asked.
+    Unchanged,
+    /// The coordinator's id.
+    CoordinatorAdded {
+        /// Its id.
+        id: CoordinatorId,
+    },
+    /// The worker's and its group's id.
+    WorkerRegistered {
+        /// Its id.
+        worker: WorkerId,
+        /// Its group's id.
+        group: GroupId,
+    },
+    /// The collection's id, and the change to wait for.
+    CollectionPut {
+        /// Its id.
+        id: CollectionId,
+        /// The change that servers have to match.
+        changed_at: CatalogVersion,
+    },
+    /// It was not done.
+    Refused(Refusal),
+}
+
+/// Why a command was not done: something the one who asked can act on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// Only one init.
+    #[error("the cluster is initialised already, as {cluster_id}")]
+    AlreadyInitialised {
+        /// Its identity.
+        cluster_id: String,
+    },
+    /// Nothing can be done before init.
+    #[error("the cluster is not initialised yet")]
+    NotInitialised,
+    /// Another worker has the name.
+    #[error(
+        "the name {name} belongs to another worker; give this one a name of its own, or bring back its data directory"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A group takes one worker.
+    #[error("group {group} already has the worker {member}; choose another group")]
+    GroupTaken {
+        /// The group.
+        group: String,
+        /// Its worker.
+        member: String,
+    },
+    /// The data directory is another one than before.
+    #[error("worker {name} came back with another PostgreSQL data directory (system identifier {now}, was {before})")]
+    OtherData {
+        /// The worker.
+        name: String,
+        /// Identifier in the catalog.
+        before: String,
+        /// Identifier now.
+        now: String,
+    },
+    /// A worker does not change its group.
+    #[error("worker {name} belongs to group {group}")]
+    OtherGroup {
+        /// The worker.
+        name: String,
+        /// Its group.
+        group: String,
+    },
+    /// No such collection.
+    #[error("there is no collection {name}")]
+    CollectionNotFound {
+        /// The name.
+        name: CollectionName,
+    },
+    /// Settings that can't change differ.
+    #[error("collection {name} exists with another {field}, which can't change")]
+    SettingsConflict {
+        /// The collection.
+        name: CollectionName,
+        /// The first field that differs.
+        field: String,
+    },
+    /// The name is not free yet.
+    #[error("collection {name} is being dropped; try again when it is gone")]
+    BeingDropped {
+        /// The collection.
+        name: CollectionName,
+    },
+    /// No such coordinator.
+    #[error("there is no coordinator {id}")]
+    CoordinatorNotFound {
+        /// Its id.
+        id: CoordinatorId,
+    },
+}

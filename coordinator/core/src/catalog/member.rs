@@ -1,0 +1,50 @@
+//! Who takes part: coordinators, workers, groups.
+
+use atoll_proto::agent::{PostgresAddress, PostgresFacts, WorkerMode};
+use atoll_proto::{Generation, GroupId, GroupName, WorkerId, WorkerName};
+use serde::{Deserialize, Serialize};
+
+/// A front end and Raft member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coordinator {
+    /// Base URL for clients.
+    pub http: String,
+    /// Base URL for coordinators and agents.
+    pub internal: String,
+}
+
+/// A PostgreSQL server and its agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its agent's own identity: another one under the same name is another worker.
+    pub uid: String,
+    /// Its name.
+    pub name: WorkerName,
+    /// The group it belongs to.
+    pub group: GroupId,
+    /// Who looks after its server.
+    pub mode: WorkerMode,
+    /// Base URL of its agent.
+    pub agent_url: String,
+    /// Where its server listens.
+    pub postgres: PostgresAddress,
+    /// What its server is.
+    pub facts: PostgresFacts,
+    /// Relative capacity for placement.
+    pub capacity: u32,
+}
+
+/// Workers that hold the same data by streaming replication.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name.
+    pub name: GroupName,
+    /// The worker that takes writes.
+    pub primary: WorkerId,
+    /// Grows with each change of primary.
+    pub generation: Generation,
+    /// All its workers.
+    pub members: Vec<WorkerId>,
+    /// Members that hold every acknowledged write.
+    pub in_sync: Vec<WorkerId>,
+}

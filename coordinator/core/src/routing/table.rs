@@ -1,0 +1,147 @@
+//! The routing table: what one request needs of the catalog, made once for each catalog version and never changed.
+
+use super::ShardRing;
+use crate::catalog::{Catalog, Collection};
+use atoll_proto::agent::{PostgresAddress, shard_schema};
+use atoll_proto::{CatalogVersion, CollectionName, Generation, GroupId, Namespace, ShardId, WorkerId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One view of the cluster. A request takes one and keeps it to its end.
+#[derive(Debug, Clone)]
+pub struct RoutingTable {
+    /// The catalog it was made from.
+    pub version: CatalogVersion,
+    /// The whole catalog, for the rare questions.
+    pub catalog: Arc<Catalog>,
+    ring: Arc<ShardRing>,
+    shards: Vec<ShardRoute>,
+    collections: BTreeMap<CollectionName, Arc<Collection>>,
+}
+
+/// Where a shard lies.
+#[derive(Debug, Clone)]
+pub struct ShardRoute {
+    /// The shard.
+    pub shard: ShardId,
+    /// The placement's generation.
+    pub generation: Generation,
+    /// Schema of its tables: names shard and generation, so a view that is out of date finds nothing there.
+    pub schema: Arc<str>,
+    /// The group that owns it.
+    pub group: GroupId,
+    /// The group's name.
+    pub group_name: Arc<str>,
+    /// The worker that takes its reads and writes.
+    pub primary: Arc<WorkerRoute>,
+}
+
+/// Where a worker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerRoute {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its name.
+    pub name: String,
+    /// Where its server listens.
+    pub postgres: PostgresAddress,
+    /// Base URL of its agent.
+    pub agent_url: String,
+    /// `max_connections` of its server.
+    pub max_connections: u32,
+    /// Processor cores of its machine.
+    pub cores: u32,
+}
+
+impl RoutingTable {
+    /// Makes the table of a catalog. `before` lends its ring if the shards are still the same.
+    pub fn new(catalog: Arc<Catalog>, before: Option<&RoutingTable>) -> Self {
+        let shard_count = catalog.cluster.as_ref().map_or(1, |cluster| cluster.shard_count);
+        let ring = match before {
+            Some(before) if before.ring.shard_count() == shard_count => before.ring.clone(),
+            Some(_) | None => Arc::new(ShardRing::new(shard_count)),
+        };
+        let primaries: BTreeMap<GroupId, Arc<WorkerRoute>> =
+            catalog.groups.iter().map(|(id, group)| (*id, Arc::new(worker_route(&catalog, group.primary)))).collect();
+        let shards = catalog
+            .placements
+            .iter()
+            .map(|(shard, placement)| ShardRoute {
+                shard: *shard,
+                generation: placement.generation,
+                schema: shard_schema(*shard, placement.generation).into(),
+                group: placement.group,
+                group_name: catalog.groups[&placement.group].name.as_str().into(),
+                primary: primaries[&placement.group].clone(),
+            })
+            .collect();
+        let collections = catalog
+            .collections
+            .values()
+            .map(|collection| (collection.name.clone(), Arc::new(collection.clone())))
+            .collect();
+        Self { version: catalog.version, catalog, ring, shards, collections }
+    }
+
+    /// Whether every shard has an owner.
+    pub fn is_placed(&self) -> bool {
+        !self.shards.is_empty()
+    }
+
+    /// The collection of a name, whatever its state.
+    pub fn collection(&self, name: &CollectionName) -> Option<&Arc<Collection>> {
+        self.collections.get(name)
+    }
+
+    /// Where a namespace lies; none before the first placement.
+    pub fn route(&self, namespace: &Namespace) -> Option<&ShardRoute> {
+        self.shard(self.ring.shard_of(namespace))
+    }
+
+    /// The shard that a namespace belongs to, placed or not.
+    pub fn shard_of(&self, namespace: &Namespace) -> ShardId {
+        self.ring.shard_of(namespace)
+    }
+
+    /// Where the record of an idempotency key lies: on one shard, whatever the request touches.
+    pub fn route_of_key(&self, idempotency_key: &str) -> Option<&ShardRoute> {
+        self.shard(self.ring.shard_of_bytes(idempotency_key.as_bytes()))
+    }
+
+    /// Where a shard lies; none before the first placement.
+    pub fn shard(&self, shard: ShardId) -> Option<&ShardRoute> {
+        // Shards are numbered from 0 and placed all at once, so the position is the number.
+        self.shards.get(shard.0 as usize)
+    }
+
+    /// Every shard, by number; none before the first placement.
+    pub fn shards(&self) -> &[ShardRoute] {
+        &self.shards
+    }
+
+    /// One route for each group that owns shards, by group.
+    pub fn groups(&self) -> Vec<&ShardRoute> {
+        let mut groups: BTreeMap<GroupId, &ShardRoute> = BTreeMap::new();
+        for route in &self.shards {
+            groups.entry(route.group).or_insert(route);
+        }
+        groups.into_values().collect()
+    }
+
+    /// Every primary, whether its group owns shards or not.
+    pub fn primaries(&self) -> Vec<WorkerRoute> {
+        self.catalog.groups.values().map(|group| worker_route(&self.catalog, group.primary)).collect()
+    }
+}
+
+fn worker_route(catalog: &Catalog, id: WorkerId) -> WorkerRoute {
+    let worker = &catalog.workers[&id];
+    WorkerRoute {
+        worker: id,
+        name: worker.name.to_string(),
+        postgres: worker.postgres.clone(),
+        agent_url: worker.agent_url.clone(),
+        max_connections: worker.facts.max_connections,
+        cores: worker.facts.cores,
+    }
+}
