@@ -30,8 +30,7 @@ impl Reader {
             for route in routes {
                 let place = target.place(&workers, &route);
                 let namespace = namespace.as_ref().map(Namespace::as_str);
-                let take = async |entry| out.send(Ok(entry)).await.is_ok();
-                let copied = copy::export(&place.pool, &place.table, namespace, take).await;
+                let copied = copy::export(&place.pool, &place.table, namespace, &out).await;
                 if let Err(error) = copied {
                     // Nobody listens any more, or is told why the stream ends.
                     let _ = out.send(Err(place.read_error(error))).await;

@@ -53,8 +53,9 @@ impl Reader {
         }
         let target = &target;
         let gets = by_shard.into_values().map(|(place, ids)| async move {
-            self.read(target, &place, async |place: &Place| {
-                read::get(&place.pool, &place.table, &ids, &request.include, deadline).await
+            let ids = &ids;
+            self.read(target, &place, |place: Place| async move {
+                read::get(&place.pool, &place.table, ids, &request.include, deadline).await
             })
             .await
         });
@@ -85,7 +86,7 @@ impl Reader {
             None => None,
         };
         let place = target.place(&self.workers, target.route(&request.namespace));
-        let page = ListPage {
+        let page = &ListPage {
             namespace: request.namespace.as_str(),
             filter: filter.as_ref(),
             order: request.order,
@@ -94,8 +95,10 @@ impl Reader {
             limit: request.limit + 1,
             include: &request.include,
         };
-        let mut entries = self
-            .read(&target, &place, async |place: &Place| read::list(&place.pool, &place.table, &page, deadline).await)
+        let mut entries =
+            self.read(&target, &place, |place: Place| async move {
+                read::list(&place.pool, &place.table, page, deadline).await
+            })
             .await?;
         let more = entries.len() > request.limit as usize;
         entries.truncate(request.limit as usize);
@@ -116,9 +119,9 @@ impl Reader {
         let target = Target::find(&self.views, collection)?;
         let filter = check_filter(request.filter.as_ref())?;
         let place = target.place(&self.workers, target.route(&request.namespace));
-        self.read(&target, &place, async |place: &Place| {
-            let Place { pool, table, .. } = place;
-            read::count(pool, table, request.namespace.as_str(), filter.as_ref(), deadline).await
+        let filter = filter.as_ref();
+        self.read(&target, &place, |place: Place| async move {
+            read::count(&place.pool, &place.table, request.namespace.as_str(), filter, deadline).await
         })
         .await
     }
@@ -148,7 +151,7 @@ impl Reader {
         let (target, after) = (&target, after.as_deref());
         let reads = target.routes().iter().map(|route| async move {
             let place = target.place(&self.workers, route);
-            self.read(target, &place, async |place: &Place| {
+            self.read(target, &place, |place: Place| async move {
                 read::namespaces(&place.pool, &place.table, prefix, after, limit + 1, deadline).await
             })
             .await
@@ -185,17 +188,17 @@ impl Reader {
     }
 
     /// Reads from one shard, once more by the latest view if that may help.
-    async fn read<T>(
+    async fn read<T, F: Future<Output = Result<T, ShardError>>>(
         &self,
         target: &Target,
         place: &Place,
-        read: impl AsyncFn(&Place) -> Result<T, ShardError>,
+        read: impl Fn(Place) -> F,
     ) -> Result<T, RequestError> {
-        let mut done = read(place).await;
+        let mut done = read(place.clone()).await;
         if done.as_ref().is_err_and(worth_a_second_try) {
             let latest = Target::find(&self.views, &target.name)?;
             if let Some(route) = latest.view.shard(place.route.shard) {
-                done = read(&latest.place(&self.workers, route)).await;
+                done = read(latest.place(&self.workers, route)).await;
             }
         }
         done.map_err(|error| place.read_error(error))

@@ -9,6 +9,7 @@ use deadpool_postgres::ClientWrapper;
 use futures::TryStreamExt;
 use std::pin::pin;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Error;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
@@ -106,13 +107,13 @@ fn merge_statement(table: &ShardTable) -> String {
     )
 }
 
-/// Gives every entry of one shard, or of one of its namespaces, to `take`, in the order of ids, as of one moment. Waits for
-/// `take`: memory stays bounded. Ends early when it says that nobody wants more.
-pub async fn export(
+/// Sends every entry of one shard, or of one of its namespaces, in the order of ids, as of one moment. Waits for
+/// the receiver: memory stays bounded. Ends early when the receiver is gone.
+pub async fn export<E>(
     pool: &WorkerPool,
     table: &ShardTable,
     namespace: Option<&str>,
-    mut take: impl AsyncFnMut(Entry) -> bool,
+    out: &mpsc::Sender<Result<Entry, E>>,
 ) -> Result<(), ShardError> {
     let include = [Include::Value, Include::Metadata, Include::Tags, Include::Vector];
     let text = format!(
@@ -137,7 +138,7 @@ pub async fn export(
         let next = timeout_at(deadline, rows.try_next()).await;
         let Ok(next) = next else { return Err(ShardError::Deadline { worker: pool.worker().to_owned() }) };
         let Some(row) = next.map_err(failed)? else { break };
-        if !take(row::entry(pool.worker(), table, &row)?).await {
+        if out.send(Ok(row::entry(pool.worker(), table, &row)?)).await.is_err() {
             // The guard cancels the statement.
             return Ok(());
         }

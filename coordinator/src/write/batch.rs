@@ -95,8 +95,10 @@ impl Writer {
             rows.push(row(entry));
         }
         let writes = by_shard.into_values().map(|(place, indexes, rows)| async move {
-            let write =
-                async |place: &Place| write::write(&place.pool, &place.table, &rows, rule, ticket, deadline).await;
+            let rows = &rows;
+            let write = |place: Place| async move {
+                write::write(&place.pool, &place.table, rows, rule, ticket, deadline).await
+            };
             let outcomes = match with_retries(self, target, &place, write).await {
                 Ok(replay) => outcome(replay),
                 Err(error) => Err(place.write_error(error)),

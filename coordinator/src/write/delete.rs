@@ -45,10 +45,10 @@ impl Writer {
                 };
                 self.claim(&target, ticket, deadline).await?;
                 let place = target.place(&self.workers, target.route(&namespace));
-                let write = async |place: &Place| {
-                    let Place { pool, table, .. } = place;
-                    let name = namespace.as_str();
-                    delete::by_filter(pool, table, name, filter.as_ref(), Some(limit), ticket, deadline).await
+                let (name, filter) = (namespace.as_str(), filter.as_ref());
+                let write = |place: Place| async move {
+                    let Place { pool, table, .. } = &place;
+                    delete::by_filter(pool, table, name, filter, Some(limit), ticket, deadline).await
                 };
                 let done = with_retries(self, &target, &place, write).await;
                 outcome(done.map_err(|error| place.write_error(error))?)
@@ -70,8 +70,8 @@ impl Writer {
         let target = Target::find(&self.views, collection)?;
         self.claim(&target, ticket, deadline).await?;
         let place = target.place(&self.workers, target.route(namespace));
-        let write = async |place: &Place| {
-            let Place { pool, table, .. } = place;
+        let write = |place: Place| async move {
+            let Place { pool, table, .. } = &place;
             delete::by_filter(pool, table, namespace.as_str(), None, None, ticket, deadline).await
         };
         let done = with_retries(self, &target, &place, write).await;
@@ -93,7 +93,9 @@ impl Writer {
         }
         let total = by_shard.len();
         let deletes = by_shard.into_values().map(|(place, ids)| async move {
-            let write = async |place: &Place| delete::by_ids(&place.pool, &place.table, &ids, ticket, deadline).await;
+            let ids = &ids;
+            let write =
+                |place: Place| async move { delete::by_ids(&place.pool, &place.table, ids, ticket, deadline).await };
             let done = with_retries(self, target, &place, write).await;
             done.map_err(|error| place.write_error(error)).and_then(outcome)
         });

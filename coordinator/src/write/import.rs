@@ -146,8 +146,10 @@ impl Writer {
         let Batch { place, rows, .. } = batch;
         let patience = Instant::now() + PATIENCE;
         loop {
-            let write =
-                async |place: &Place| copy::import(&place.pool, &place.table, &rows, Instant::now() + BATCH_TIME).await;
+            let rows = &rows;
+            let write = |place: Place| async move {
+                copy::import(&place.pool, &place.table, rows, Instant::now() + BATCH_TIME).await
+            };
             match with_retries(self, target, &place, write).await {
                 Ok(()) => return Ok(rows.len() as u64),
                 Err(ShardError::Unreachable { .. } | ShardError::Broken { .. } | ShardError::Overloaded { .. })

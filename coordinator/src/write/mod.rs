@@ -48,17 +48,17 @@ impl Writer {
 
 /// Runs one shard's write, again where nothing happened and a retry may succeed: after a deadlock, and when the shard is not
 /// where the view says.
-async fn with_retries<T>(
+async fn with_retries<T, F: Future<Output = Result<T, ShardError>>>(
     writer: &Writer,
     target: &Target,
     place: &Place,
-    write: impl AsyncFn(&Place) -> Result<T, ShardError>,
+    write: impl Fn(Place) -> F,
 ) -> Result<T, ShardError> {
     let mut place = place.clone();
     let mut tries = 0;
     loop {
         tries += 1;
-        match write(&place).await {
+        match write(place.clone()).await {
             Err(ShardError::Conflict { .. }) if tries < TRIES => {}
             Err(ShardError::Stale { .. }) if tries < TRIES => {
                 let Ok(latest) = Target::find(&writer.views, &target.name) else { continue };

@@ -149,8 +149,9 @@ impl Writer {
             Precondition::Absent => return Err(RequestError::invalid("", "If-None-Match makes no sense for a delete")),
         };
         let place = target.place(&self.workers, target.route(&id.namespace));
-        let write =
-            async |place: &Place| delete::one(&place.pool, &place.table, id, at_version, ticket, deadline).await;
+        let write = |place: Place| async move {
+            delete::one(&place.pool, &place.table, id, at_version, ticket, deadline).await
+        };
         let replay = with_retries(self, &target, &place, write).await.map_err(|error| place.write_error(error))?;
         match outcome(replay)? {
             DeleteOutcome::Gone => Ok(()),
@@ -170,8 +171,9 @@ impl Writer {
     ) -> Result<RowOutcome, RequestError> {
         let namespace = atoll_proto::Namespace::parse(&row.namespace).expect("the caller's id was parsed");
         let place = target.place(&self.workers, target.route(&namespace));
-        let rows = [row];
-        let write = async |place: &Place| write::write(&place.pool, &place.table, &rows, rule, ticket, deadline).await;
+        let rows = &[row];
+        let write =
+            |place: Place| async move { write::write(&place.pool, &place.table, rows, rule, ticket, deadline).await };
         let replay = with_retries(self, target, &place, write).await.map_err(|error| place.write_error(error))?;
         let outcomes = outcome(replay)?;
         Ok(outcomes.first().copied().unwrap_or(RowOutcome::Missing))
@@ -180,9 +182,9 @@ impl Writer {
     async fn stored(&self, target: &Target, id: &EntryId, deadline: Instant) -> Result<Option<Entry>, RequestError> {
         let place = target.place(&self.workers, target.route(&id.namespace));
         let ids = std::slice::from_ref(id);
-        let include = Include::usual();
-        let found = with_retries(self, target, &place, async |place: &Place| {
-            read::get(&place.pool, &place.table, ids, &include, deadline).await
+        let include = &Include::usual();
+        let found = with_retries(self, target, &place, |place: Place| async move {
+            read::get(&place.pool, &place.table, ids, include, deadline).await
         });
         Ok(found.await.map_err(|error| place.read_error(error))?.into_iter().next())
     }
