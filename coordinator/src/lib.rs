@@ -1,1 +1,6 @@
 //! Words.
+
+pub mod cluster_secret;
+pub mod http;
+pub mod internal_client;
+pub mod raft;
