@@ -41,14 +41,14 @@ pub fn router(node: CatalogNode, secret: ClusterSecret) -> Router {
         .route(REMOVE_PATH, post(remove))
         .route(REGISTER_PATH, post(register))
         .route(HEALTH_PATH, get(health))
-        .fallback(async || InternalProblem(Problem::new(ProblemCode::RouteNotFound, "there is no such internal route")))
+        .fallback(no_such_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(secret, require_secret))
         .with_state(node)
 }
 
 /// A problem as an answer.
-struct InternalProblem(Problem);
+struct InternalProblem(Box<Problem>);
 
 impl IntoResponse for InternalProblem {
     fn into_response(self) -> Response {
@@ -61,6 +61,12 @@ impl IntoResponse for InternalProblem {
 
 impl From<Problem> for InternalProblem {
     fn from(problem: Problem) -> Self {
+        Self(problem.into())
+    }
+}
+
+impl From<Box<Problem>> for InternalProblem {
+    fn from(problem: Box<Problem>) -> Self {
         Self(problem)
     }
 }
@@ -70,9 +76,9 @@ impl From<ProposeError> for InternalProblem {
         let code = match &error {
             ProposeError::NoLeader | ProposeError::Stopped => ProblemCode::NoLeader,
             ProposeError::Deadline => ProblemCode::WriteOutcomeUnknown,
-            ProposeError::Refused(problem) => return Self((**problem).clone()),
+            ProposeError::Refused(problem) => return Self(problem.clone()),
         };
-        Self(Problem::new(code, error.to_string()))
+        Problem::new(code, error.to_string()).into()
     }
 }
 
@@ -83,10 +89,10 @@ impl From<MembershipError> for InternalProblem {
             MembershipError::Deadline => ProblemCode::WriteOutcomeUnknown,
             MembershipError::NotFound { .. } | MembershipError::LastVoter { .. } => ProblemCode::ValidationFailed,
             MembershipError::AlreadyMember { .. } => ProblemCode::AlreadyExists,
-            MembershipError::Refused(refusal) => return Self(refusal_problem(refusal)),
-            MembershipError::Leader(problem) => return Self((**problem).clone()),
+            MembershipError::Refused(refusal) => return refusal_problem(refusal).into(),
+            MembershipError::Leader(problem) => return Self(problem.clone()),
         };
-        Self(Problem::new(code, error.to_string()))
+        Problem::new(code, error.to_string()).into()
     }
 }
 
@@ -115,8 +121,12 @@ async fn require_secret(State(secret): State<ClusterSecret>, request: Request, n
     if authorization.is_some_and(|presented| secret.is_presented_by(presented.as_bytes())) {
         return next.run(request).await;
     }
-    InternalProblem(Problem::new(ProblemCode::Unauthenticated, "the cluster secret is missing or wrong"))
+    InternalProblem::from(Problem::new(ProblemCode::Unauthenticated, "the cluster secret is missing or wrong"))
         .into_response()
+}
+
+async fn no_such_route() -> InternalProblem {
+    Problem::new(ProblemCode::RouteNotFound, "there is no such internal route").into()
 }
 
 async fn append(State(node): State<CatalogNode>, body: Bytes) -> Answer {

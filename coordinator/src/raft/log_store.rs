@@ -113,9 +113,9 @@ impl LogStore {
         self.memory.read().expect(UNPOISONED).purged
     }
 
-    fn send(&self, write: LogWrite) -> Result<(), StorageError> {
+    fn send(&self, write: LogWrite) -> Result<(), WriterGone> {
         // The writer ends only after every sender is gone, or with the whole process.
-        self.writes.send(write).map_err(|_| StorageIOError::write_logs(&WriterGone).into())
+        self.writes.send(write).map_err(|_| WriterGone)
     }
 }
 
@@ -124,6 +124,12 @@ const UNPOISONED: &str = "no holder of this lock panics: it is held for map oper
 #[derive(Debug, thiserror::Error)]
 #[error("the raft log's writer is gone")]
 struct WriterGone;
+
+impl From<WriterGone> for StorageError {
+    fn from(error: WriterGone) -> Self {
+        StorageIOError::write_logs(&error).into()
+    }
+}
 
 fn load(database: &Database, path: &Path) -> Result<LogMemory, OpenLogError> {
     let storage = |source: redb::Error| OpenLogError::Storage { path: path.to_path_buf(), source: Box::new(source) };
@@ -203,7 +209,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let (durable, written) = oneshot::channel();
         self.send(LogWrite::Vote { vote: *vote, durable })?;
-        written.await.map_err(|_| StorageIOError::write_vote(&WriterGone))?;
+        written.await.map_err(|_| WriterGone)?;
         self.memory.write().expect(UNPOISONED).vote = Some(*vote);
         Ok(())
     }
@@ -214,7 +220,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         self.memory.write().expect(UNPOISONED).committed = committed;
-        self.send(LogWrite::Committed(committed))
+        self.send(LogWrite::Committed(committed))?;
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
@@ -234,12 +241,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 memory.entries.insert(entry.log_id.index, entry);
             }
         }
-        self.send(LogWrite::Append { entries: rows, flushed })
+        self.send(LogWrite::Append { entries: rows, flushed })?;
+        Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         self.memory.write().expect(UNPOISONED).entries.split_off(&log_id.index);
-        self.send(LogWrite::Truncate { from: log_id.index })
+        self.send(LogWrite::Truncate { from: log_id.index })?;
+        Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
@@ -248,6 +257,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             memory.entries = memory.entries.split_off(&(log_id.index + 1));
             memory.purged = Some(log_id);
         }
-        self.send(LogWrite::Purge { upto: log_id })
+        self.send(LogWrite::Purge { upto: log_id })?;
+        Ok(())
     }
 }

@@ -21,6 +21,9 @@ mod start;
 mod state_machine;
 mod types;
 
+#[cfg(test)]
+mod storage_tests;
+
 pub use contacts::{Alive, HEALTH_PATH};
 pub use identity::IdentityError;
 pub use log_store::OpenLogError;

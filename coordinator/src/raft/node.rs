@@ -2,7 +2,7 @@
 
 use super::contacts::Contacts;
 use super::state_machine::AppliedView;
-use super::types::{Raft, RaftMember, RaftMetrics};
+use super::types::{LogId, Raft, RaftMember, RaftMetrics};
 use crate::internal_client::InternalClient;
 use atoll_core::routing::RoutingTable;
 use atoll_proto::CoordinatorId;
@@ -144,6 +144,23 @@ impl CatalogNode {
         if let Ok(Err(_)) = tokio::task::spawn_blocking(move || writer.join()).await {
             tracing::error!("the raft log's writer panicked");
         }
+    }
+
+    /// Writes a snapshot of the catalog now and drops the part of the log that it contains. Raft does so by itself every
+    /// thousand entries; gives whether it was done by the deadline.
+    pub async fn compact(&self, deadline: Instant) -> bool {
+        let Some(applied) = self.metrics().last_applied else { return true };
+        let mut metrics = self.shared.raft.metrics();
+        let until = |reached: fn(&RaftMetrics) -> Option<LogId>| {
+            move |metrics: &RaftMetrics| reached(metrics).is_some_and(|reached| reached >= applied)
+        };
+        let compacting = async {
+            self.shared.raft.trigger().snapshot().await.ok()?;
+            metrics.wait_for(until(|metrics| metrics.snapshot)).await.ok()?;
+            self.shared.raft.trigger().purge_log(applied.index).await.ok()?;
+            metrics.wait_for(until(|metrics| metrics.purged)).await.ok().map(drop)
+        };
+        matches!(tokio::time::timeout_at(deadline, compacting).await, Ok(Some(())))
     }
 
     pub(super) fn raft(&self) -> &Raft {

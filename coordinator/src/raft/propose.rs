@@ -121,11 +121,11 @@ impl CatalogNode {
         let forwarded = ForwardedCommand { envelope: envelope.clone(), timeout_ms };
         match self.client().forward(internal, PROPOSE_PATH, &forwarded, deadline).await {
             Ok(proposed) => Attempt::Done(proposed),
-            Err(CallError::Refused { problem, .. }) => match problem.code {
-                ProblemCode::NoLeader => Attempt::NotLeader,
-                ProblemCode::WriteOutcomeUnknown => Attempt::Unknown,
-                _ => Attempt::Failed(ProposeError::Refused(problem)),
-            },
+            Err(CallError::Refused { problem, .. }) if problem.code == ProblemCode::NoLeader => Attempt::NotLeader,
+            Err(CallError::Refused { problem, .. }) if problem.code == ProblemCode::WriteOutcomeUnknown => {
+                Attempt::Unknown
+            }
+            Err(CallError::Refused { problem, .. }) => Attempt::Failed(ProposeError::Refused(problem)),
             Err(error) if error.may_have_arrived() => Attempt::Unknown,
             Err(_) => Attempt::NotLeader,
         }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 impl CatalogNode {
     /// Entries, or a sign of life, of the leader. Takes and gives JSON.
-    pub async fn receive_append(&self, body: &[u8]) -> Result<Vec<u8>, Problem> {
+    pub async fn receive_append(&self, body: &[u8]) -> Result<Vec<u8>, Box<Problem>> {
         let request: AppendEntriesRequest<super::types::TypeConfig> = match self.opened(body) {
             Ok(request) => request,
             Err(problem) => {
@@ -23,27 +23,28 @@ impl CatalogNode {
     }
 
     /// A candidate asks for a vote. Takes and gives JSON.
-    pub async fn receive_vote(&self, body: &[u8]) -> Result<Vec<u8>, Problem> {
+    pub async fn receive_vote(&self, body: &[u8]) -> Result<Vec<u8>, Box<Problem>> {
         let request: VoteRequest<u64> = self.opened(body)?;
         Ok(answer(&self.raft().vote(request).await))
     }
 
     /// The leader's whole state, for a member that lies too far behind. Takes and gives JSON.
-    pub async fn receive_snapshot(&self, body: &[u8]) -> Result<Vec<u8>, Problem> {
+    pub async fn receive_snapshot(&self, body: &[u8]) -> Result<Vec<u8>, Box<Problem>> {
         let SnapshotMessage { vote, meta, content } = self.opened(body)?;
         let snapshot = Snapshot { meta, snapshot: Box::new(content.into_bytes()) };
         Ok(answer(&self.raft().install_full_snapshot(vote, snapshot).await))
     }
 
-    fn opened<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Problem> {
+    fn opened<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Box<Problem>> {
         let Addressed { cluster_id, target, message } = serde_json::from_slice::<Addressed<T>>(body)
             .map_err(|error| Problem::new(ProblemCode::MalformedJson, error.to_string()))?;
         if cluster_id != self.cluster_id() {
-            return Err(Problem::new(ProblemCode::Forbidden, "this coordinator belongs to another cluster"));
+            let detail = "this coordinator belongs to another cluster";
+            return Err(Problem::new(ProblemCode::Forbidden, detail).into());
         }
         if target != self.id().0 {
             let detail = format!("this is coordinator {}, not {target}", self.id());
-            return Err(Problem::new(ProblemCode::Forbidden, detail));
+            return Err(Problem::new(ProblemCode::Forbidden, detail).into());
         }
         Ok(message)
     }
