@@ -172,8 +172,10 @@ impl CatalogNode {
             within(deadline, self.raft().change_membership(demoted, true)).await?;
         }
         if id == self.id() {
-            // As a learner it still hears who leads now; that one does the rest.
+            // A leader that is no voter leads on until somebody else wants to. Silent, it makes the voters want to; and as
+            // a learner it hears who leads then. That one does the rest.
             drop(one_at_a_time);
+            let _silence = Silence::begin(self);
             let elsewhere = |leader: &Leader| matches!(leader, Leader::There(_));
             let Some(Leader::There(leader)) = self.leader_by(deadline, elsewhere).await else {
                 return Err(MembershipError::NoLeader);
@@ -224,6 +226,22 @@ impl CatalogNode {
             Err(error) if error.may_have_arrived() => Err(MembershipError::Deadline),
             Err(_) => Err(MembershipError::NoLeader),
         }
+    }
+}
+
+/// While it lives, this coordinator sends no heartbeats.
+struct Silence<'a>(&'a CatalogNode);
+
+impl<'a> Silence<'a> {
+    fn begin(node: &'a CatalogNode) -> Self {
+        node.raft().runtime_config().heartbeat(false);
+        Self(node)
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        self.0.raft().runtime_config().heartbeat(true);
     }
 }
 
