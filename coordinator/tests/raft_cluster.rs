@@ -160,3 +160,33 @@ async fn a_coordinator_without_its_log_does_not_start_and_does_not_get_its_id_ag
     assert!(joined.id > id, "an id is never used again");
     drop(third);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_vote_and_the_sixth_learns_until_there_is_room() {
+    let mut coordinators = vec![Coordinator::bootstrap(1).await];
+    for _ in 0..5 {
+        coordinators.push(Coordinator::join(&[&coordinators[0]]).await);
+    }
+    let first = &coordinators[0].node;
+    let voters = || {
+        let info = first.cluster_info().coordinators;
+        info.iter().filter(|known| known.role == "voter").map(|known| known.id).collect::<Vec<_>>()
+    };
+    let sixth = eventually("five vote, and the sixth hears of it", async || {
+        let info = first.cluster_info();
+        let learner = coordinators.iter().find(|one| !voters().contains(&one.node.id())).unwrap();
+        let heard = learner.node.view().version == info.catalog_version;
+        if voters().len() == 5 && heard { Ok(&learner.node) } else { Err(format!("{info:?}")) }
+    })
+    .await;
+    put_collection(sixth, "by_a_learner").await;
+    let removed = voters()[4];
+    first.remove_coordinator(removed, Hop::First, deadline()).await.unwrap();
+    sixth.add_coordinator(sixth.id(), Hop::First, deadline()).await.unwrap();
+    eventually("the sixth votes", async || match voters().contains(&sixth.id()) {
+        true => Ok(()),
+        false => Err(format!("{:?}", voters())),
+    })
+    .await;
+    assert!(!voters().contains(&removed));
+}

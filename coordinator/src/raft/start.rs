@@ -149,6 +149,10 @@ impl CatalogNode {
         let client = InternalClient::new(&secret);
         let here = RaftMember { http, internal };
         let identity = match known {
+            // A snapshot without as much as a vote: the log file is another one than the one that belongs to it.
+            Some(identity) if log.is_pristine() && state_machine.last_applied().is_some() => {
+                return Err(StartError::LogMissing { path: data_dir, id: identity.id });
+            }
             Some(identity) if log.purged() > state_machine.last_applied() => {
                 return Err(StartError::SnapshotMissing { path: data_dir, id: identity.id });
             }
@@ -189,12 +193,29 @@ impl CatalogNode {
             tasks: Mutex::new(tasks),
             log_writer: Mutex::new(Some(log_writer)),
         });
+        node.warn_if_moved(&here);
         if let FirstStart::Bootstrap { shard_count, initial_groups } = first_start
             && id == FIRST_ID
         {
             node.init_cluster(here, shard_count, initial_groups).await?;
         }
         Ok(node)
+    }
+
+    /// The others know this coordinator by the addresses it joined with.
+    fn warn_if_moved(&self, here: &RaftMember) {
+        let view = self.view();
+        let Some(known) = view.catalog.coordinators.get(&self.id()) else { return };
+        if known.internal != here.internal || known.http != here.http {
+            tracing::warn!(
+                known_internal = known.internal,
+                internal = here.internal,
+                known_http = known.http,
+                http = here.http,
+                "the configured addresses are not those that the other coordinators know; to change them, remove this \
+                 coordinator and let it join again with an empty data directory"
+            );
+        }
     }
 
     /// Makes this coordinator the only voter of a new cluster; goes on where an earlier start was interrupted.

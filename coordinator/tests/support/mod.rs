@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
 
+pub mod agent;
+
 use atoll::cluster_secret::ClusterSecret;
 use atoll::raft::{CatalogNode, FirstStart, RaftSettings};
 use atoll_proto::agent::{PostgresAddress, PostgresFacts, RegisterWorker, WorkerMode};
