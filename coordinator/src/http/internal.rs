@@ -207,6 +207,8 @@ fn rehearse(catalog: &Catalog, asked: RegisterWorker) -> Rehearsal {
     let name = asked.name.clone();
     let mut copy = catalog.clone();
     match copy.apply(catalog.version.0 + 1, Command::RegisterWorker(asked)) {
+        // A coordinator that has just joined has an empty catalog yet; the leader's has more.
+        Outcome::Refused(Refusal::NotInitialised) => Rehearsal::Changes,
         Outcome::Refused(refusal) => Rehearsal::Refused(refusal),
         Outcome::Unchanged => match catalog.worker(&name) {
             Some((worker, known)) => Rehearsal::Known { worker, group: known.group },
