@@ -8,10 +8,11 @@ use crate::secret::{Secret, SecretError};
 use crate::stop::Stop;
 use crate::worker::{ServerState, Worker};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 const ASK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// A server that is starting is asked often, so that it serves soon.
 const DOWN_ASK_EVERY: Duration = Duration::from_millis(200);
@@ -111,8 +112,13 @@ async fn judge(worker: &Worker, client: &Client) -> Result<ServerFacts, NotReady
 async fn ask_always(worker: &Worker, client: &Client) -> Result<std::convert::Infallible, NotReady> {
     loop {
         for _ in 0..JUDGE_AFTER_ANSWERS {
-            tokio::time::sleep(ASK_EVERY).await;
+            let asked_at = Instant::now();
+            // A server that dies closes the connection, which is seen without asking.
+            while !client.is_closed() && asked_at.elapsed() < ASK_EVERY {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
             within_limit(async { client.batch_execute("select 1").await.map_err(PgError::of("answer")) }).await?;
+            worker.status.answered(true);
         }
         judge(worker, client).await?;
     }

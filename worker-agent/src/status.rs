@@ -62,9 +62,13 @@ impl Status {
         self.write(|seen| seen.worker = worker);
     }
 
-    /// The managed server's process.
+    /// The managed server's process. Another one has not answered yet.
     pub fn process(&self, pid: Option<u32>) {
-        self.write(|seen| seen.postgres_pid = pid);
+        self.write(|seen| {
+            if seen.postgres_pid != pid {
+                (seen.postgres_pid, seen.postgres_up) = (pid, false);
+            }
+        });
     }
 
     /// PostgreSQL answered or did not.
