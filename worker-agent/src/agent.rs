@@ -5,10 +5,10 @@ use crate::desired::apply::Applier;
 use crate::desired::upkeep;
 use crate::identity::IdentityError;
 use crate::pg::account::{Account, AccountError};
-use crate::pg::conf::{ServerSettings, memory_bytes};
+use crate::pg::conf::{Machine, ServerSettings};
 use crate::pg::connect::Target;
 use crate::pg::find::{FindError, Wanted};
-use crate::pg::init::{InitError, OWNER_ROLE, prepare};
+use crate::pg::init::{InitError, OWNER_ROLE, claim, prepare};
 use crate::pg::layout::Layout;
 use crate::pg::supervise::Supervised;
 use crate::pg::version::PgvectorVersion;
@@ -16,6 +16,7 @@ use crate::secret::{Secret, SecretError};
 use crate::worker::Worker;
 use crate::{health, http, register, status, stop};
 use atoll_proto::agent::WorkerMode;
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -67,6 +68,8 @@ struct Prepared {
     target: Target,
     identity_file: PathBuf,
     supervised: Option<Supervised>,
+    /// Held as long as the agent lives.
+    claim: Option<File>,
 }
 
 /// Runs the agent until `stopped`; a managed server is stopped at the end.
@@ -85,7 +88,7 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
         prepared = preparing => prepared.map_err(|_| AgentError::CutOff)??,
         () = &mut stopped => return Ok(()),
     };
-    let Prepared { target, identity_file, supervised } = prepared;
+    let Prepared { target, identity_file, supervised, claim } = prepared;
     let worker = Arc::new(Worker::new(config, cluster_secret, target, identity_file)?);
     let applier = Arc::new(Applier::new(Arc::clone(&worker)));
 
@@ -127,6 +130,7 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     {
         tracing::error!(%error, "the supervisor ended early");
     }
+    drop(claim);
     Ok(())
 }
 
@@ -142,6 +146,7 @@ fn prepare_managed(config: &Config) -> Result<Prepared, AgentError> {
     let data_dir = config.data_dir().ok_or_else(|| missing("postgres.data_dir"))?;
     let host = config.postgres.host.parse().map_err(|_| missing("postgres.host"))?;
     let layout = Layout::new(data_dir);
+    let claim = claim(&layout)?;
     let account = Account::for_server()?;
     let oldest = if config.allow_old_pgvector { PgvectorVersion::ANY } else { PgvectorVersion::OLDEST_SAFE };
     let wanted = Wanted {
@@ -153,7 +158,7 @@ fn prepare_managed(config: &Config) -> Result<Prepared, AgentError> {
     let install = wanted.find()?;
     tracing::info!(bin = %install.bin.display(), major = install.major, pgvector = %install.pgvector, "PostgreSQL found");
     let (port, fsync) = (config.postgres.port, config.postgres.fsync);
-    let settings = ServerSettings::for_machine(host, port, config.postgres.shared_buffers_mb, fsync, memory_bytes());
+    let settings = ServerSettings::for_machine(host, port, config.postgres.shared_buffers_mb, fsync, Machine::this());
     let password = prepare(&layout, &install, account.as_ref(), &settings)?;
     let target = Target {
         host: settings.reachable_host().to_string(),
@@ -164,7 +169,12 @@ fn prepare_managed(config: &Config) -> Result<Prepared, AgentError> {
         first_database: Some("postgres".to_owned()),
     };
     let identity_file = config.identity_file.clone().unwrap_or_else(|| layout.identity());
-    Ok(Prepared { target, identity_file, supervised: Some(Supervised { layout, install, account, port }) })
+    Ok(Prepared {
+        target,
+        identity_file,
+        supervised: Some(Supervised { layout, install, account, port }),
+        claim: Some(claim),
+    })
 }
 
 fn prepare_external(config: &Config) -> Result<Prepared, AgentError> {
@@ -178,7 +188,7 @@ fn prepare_external(config: &Config) -> Result<Prepared, AgentError> {
         first_database: None,
     };
     let identity_file = config.identity_file.clone().ok_or_else(|| missing("identity_file"))?;
-    Ok(Prepared { target, identity_file, supervised: None })
+    Ok(Prepared { target, identity_file, supervised: None, claim: None })
 }
 
 async fn report_process(worker: Arc<Worker>, mut pid: watch::Receiver<Option<u32>>) {

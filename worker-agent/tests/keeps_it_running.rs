@@ -4,14 +4,14 @@
 mod support;
 
 use rustix::process::Signal;
-use support::{Place, collection, desired, signal};
+use support::{Place, collection, desired, free_port, signal};
 
 const INSERT: &str = "insert into s0001_g1.memories (namespace, key, embedding, version, created_at, updated_at)
     values ('n', 'k', '[1,2,3]', 1, now(), now())";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_servers_are_started_again_and_killed_agents_leave_them_running() {
-    let place = Place::new("running").await;
+    let mut place = Place::new("running").await;
     place.coordinator.set_desired(desired(2, vec![collection(5, "memories")], Vec::new()));
     let agent = place.start();
     let before = place.until_applied(&agent, 2).await.postgres_pid.unwrap();
@@ -24,6 +24,12 @@ async fn killed_servers_are_started_again_and_killed_agents_leave_them_running()
     let after = place.until(&agent, "another postmaster that answers", seen_again).await;
     let rows: i64 = count(&place).await;
     assert_eq!(rows, 1);
+
+    // A second agent is not let near the data.
+    let port = std::mem::replace(&mut place.agent_port, free_port());
+    assert!(!place.start().ended().success());
+    place.agent_port = port;
+    assert!(place.log().contains("PostgreSQL died") && !place.log().contains("stopping a server"));
 
     // An agent that is killed takes nothing with it; the next one adopts the server.
     agent.kill();

@@ -3,6 +3,8 @@
 
 mod support;
 
+use atoll_agent::desired::upkeep::schemas_of;
+use atoll_agent::pg::sweep::sweep;
 use atoll_proto::agent::STATUS_PATH;
 use atoll_proto::{CatalogVersion, Distribution, Durability, IndexProfile};
 use support::{Place, SECRET, collection, desired, request};
@@ -88,6 +90,16 @@ async fn a_server_follows_the_desired_state() {
     let built: String = client.query_one(options, &[]).await.unwrap().get(0);
     assert_eq!(built, "m=32,ef_construction=128", "{}", place.log());
 
+    // What is over is swept away, and nothing else.
+    let expired = "update s0001_g1.memories set expires_at = now() - interval '1 s' where namespace = 'small'";
+    assert_eq!(client.execute(expired, &[]).await.unwrap(), 10);
+    let aged = "insert into s0000_g1._idempotency (key, request_hash, created_at)
+        values ('old', '', now() - interval '25 hours')";
+    client.execute(aged, &[]).await.unwrap();
+    let owner = place.owner().connect(std::time::Duration::from_secs(30)).await.unwrap();
+    assert_eq!(sweep(&owner, &schemas_of(&second)).await.unwrap(), 11);
+    drop(owner);
+
     // Also after the agent and its server were stopped and started again.
     drop(client);
     agent.stop();
@@ -106,7 +118,7 @@ async fn a_server_follows_the_desired_state() {
     assert_eq!(code, 409);
     let rows: i64 =
         place.connect().await.query_one("select count(*) from s0001_g1.memories", &[]).await.unwrap().get(0);
-    assert_eq!(rows, 3010);
+    assert_eq!(rows, 3000);
 
     // Strangers learn nothing.
     let url = format!("{}{STATUS_PATH}", agent.url);
@@ -121,11 +133,14 @@ async fn a_server_follows_the_desired_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_belongs_to_one_cluster() {
     let place = Place::new("member").await;
+    // What an agent left that was killed while it made the data directory.
+    let unfinished = place.data_dir().with_extension("init");
+    std::fs::create_dir(&unfinished).unwrap();
+    std::fs::write(unfinished.join("PG_VERSION"), "1").unwrap();
     let agent = place.start();
     place.until_applied(&agent, 1).await;
     let uid = place.coordinator.asked()[0].uid.clone();
     let asked_before = place.coordinator.asked().len();
-    place.coordinator.set_cluster("another");
     place.coordinator.set_desired(support::desired(99, Vec::new(), Vec::new()));
     place.coordinator.set_cluster("another");
     let asked_again = |_: &_| (place.coordinator.asked().len() > asked_before + 1).then_some(());

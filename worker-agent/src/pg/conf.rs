@@ -16,30 +16,43 @@ pub struct ServerSettings {
     pub maintenance_work_mem_mb: u64,
     /// Whether commits reach the disk.
     pub fsync: bool,
+    /// Processes that help to build an index.
+    pub parallel_builders: u32,
+}
+
+/// What the machine has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Machine {
+    /// Bytes of memory, where the system tells.
+    pub memory_bytes: Option<u64>,
+    /// Bytes that processes may share through `/dev/shm`, where the system tells.
+    pub shared_memory_bytes: Option<u64>,
 }
 
 const MEBIBYTE: u64 = 1024 * 1024;
 
 impl ServerSettings {
     /// Settings for this machine; `shared_buffers_mb` 0 takes a quarter of its memory, 128 MiB to 8 GiB.
-    pub fn for_machine(
-        host: IpAddr,
-        port: u16,
-        shared_buffers_mb: u32,
-        fsync: bool,
-        memory_bytes: Option<u64>,
-    ) -> Self {
-        let memory_mb = memory_bytes.map_or(512, |bytes| bytes / MEBIBYTE);
+    pub fn for_machine(host: IpAddr, port: u16, shared_buffers_mb: u32, fsync: bool, machine: Machine) -> Self {
+        let memory_mb = machine.memory_bytes.map_or(512, |bytes| bytes / MEBIBYTE);
         let shared_buffers_mb = match shared_buffers_mb {
             0 => (memory_mb / 4).clamp(128, 8 * 1024),
             given => u64::from(given),
         };
-        Self { host, port, shared_buffers_mb, maintenance_work_mem_mb: (memory_mb / 16).clamp(64, 1024), fsync }
+        let maintenance_work_mem_mb = (memory_mb / 16).clamp(64, 1024);
+        // A parallel build shares its graph through /dev/shm and fails where that is too small, as it is in containers
+        // by default. Three workers may build at a time.
+        let needed_bytes = 3 * maintenance_work_mem_mb * MEBIBYTE;
+        let parallel_builders = match machine.shared_memory_bytes {
+            Some(bytes) if bytes < needed_bytes => 0,
+            Some(_) | None => 2,
+        };
+        Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders }
     }
 
     /// The text of `atoll.conf`.
     pub fn text(&self, logs: &Path) -> String {
-        let Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync } = self;
+        let Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders } = self;
         let fsync = if *fsync { "on" } else { "off" };
         let logs = quoted(&logs.to_string_lossy());
         format!(
@@ -54,7 +67,7 @@ impl ServerSettings {
              tcp_keepalives_count = 3\n\
              shared_buffers = {shared_buffers_mb}MB\n\
              maintenance_work_mem = {maintenance_work_mem_mb}MB\n\
-             max_parallel_maintenance_workers = 2\n\
+             max_parallel_maintenance_workers = {parallel_builders}\n\
              random_page_cost = 1.1\n\
              jit = off\n\
              fsync = {fsync}\n\
@@ -104,8 +117,15 @@ impl ServerSettings {
     }
 }
 
-/// Bytes of the machine's memory, where the system tells.
-pub fn memory_bytes() -> Option<u64> {
+impl Machine {
+    /// This one.
+    pub fn this() -> Self {
+        let shared = rustix::fs::statvfs("/dev/shm").ok().map(|found| found.f_blocks.saturating_mul(found.f_frsize));
+        Self { memory_bytes: memory_bytes(), shared_memory_bytes: shared }
+    }
+}
+
+fn memory_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -122,15 +142,23 @@ mod tests {
     use super::*;
 
     fn settings(host: &str, shared_buffers_mb: u32) -> ServerSettings {
-        ServerSettings::for_machine(host.parse().unwrap(), 7900, shared_buffers_mb, true, Some(16 << 30))
+        let machine = Machine { memory_bytes: Some(16 << 30), shared_memory_bytes: Some(8 << 30) };
+        ServerSettings::for_machine(host.parse().unwrap(), 7900, shared_buffers_mb, true, machine)
     }
 
     #[test]
     fn memory_follows_the_machine_unless_given() {
         assert_eq!(settings("127.0.0.1", 0).shared_buffers_mb, 4096);
         assert_eq!(settings("127.0.0.1", 32).shared_buffers_mb, 32);
-        let small = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, None);
+        let small = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, Machine::default());
         assert_eq!(small.shared_buffers_mb, 128);
+    }
+
+    #[test]
+    fn little_shared_memory_means_no_parallel_builds() {
+        let container = Machine { memory_bytes: Some(16 << 30), shared_memory_bytes: Some(64 << 20) };
+        let settings = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, container);
+        assert!(settings.text(Path::new("/x")).contains("max_parallel_maintenance_workers = 0\n"));
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub async fn rebuild(client: &mut Client, rebuild: &Rebuild) -> Result<(), PgErr
     let (schema, collection) = (&rebuild.schema, &rebuild.collection);
     let what = || format!("rebuild the vector index of `{schema}`.`{}`", collection.name);
     let drop_next = ddl::drop_next_vector_index(schema, &collection.name);
+    // What runs concurrently waits for old transactions while others go on; only the swap holds others up.
+    client.batch_execute("set lock_timeout = 0").await.map_err(PgError::of(what()))?;
     match rebuild.work {
         RebuildWork::DropLeftover => {
             return client.batch_execute(&drop_next).await.map_err(PgError::of(what()));
@@ -26,6 +28,7 @@ pub async fn rebuild(client: &mut Client, rebuild: &Rebuild) -> Result<(), PgErr
     }
     let transaction = client.transaction().await.map_err(PgError::of(what()))?;
     let swap = ddl::swap_vector_index(schema, &collection.name);
+    transaction.batch_execute("set local lock_timeout = '5s'").await.map_err(PgError::of(what()))?;
     transaction.batch_execute(&swap).await.map_err(PgError::of(what()))?;
     transaction.commit().await.map_err(PgError::of(what()))
 }

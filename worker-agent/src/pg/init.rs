@@ -7,7 +7,9 @@ use crate::pg::conf::ServerSettings;
 use crate::pg::find::Install;
 use crate::pg::layout::Layout;
 use crate::secret::{Secret, SecretError};
-use std::fs::Permissions;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -42,6 +44,12 @@ pub enum InitError {
         /// The folder.
         path: PathBuf,
     },
+    /// Another agent looks after it.
+    #[error("another agent looks after {}", path.display())]
+    Claimed {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// The data was made by another major version.
     #[error("{} was made by PostgreSQL {data}, which {program} cannot read", path.display())]
     Major {
@@ -67,6 +75,21 @@ pub enum InitError {
     },
 }
 
+/// Claims the data directory for this agent, as long as the answer is held: two agents would each start what the other
+/// stops.
+pub fn claim(layout: &Layout) -> Result<File, InitError> {
+    let path = layout.lock();
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(at(parent))?;
+    }
+    let file = File::create(&path).map_err(at(&path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(InitError::Claimed { path: layout.data_dir().to_owned() }),
+        Err(error) => Err(at(&path)(error.into())),
+    }
+}
+
 /// Makes the data directory if there is none, and writes the server's settings. Blocks for seconds.
 pub fn prepare(
     layout: &Layout,
@@ -75,9 +98,6 @@ pub fn prepare(
     settings: &ServerSettings,
 ) -> Result<Secret, InitError> {
     let data_dir = layout.data_dir();
-    if let Some(parent) = data_dir.parent() {
-        std::fs::create_dir_all(parent).map_err(at(parent))?;
-    }
     if let Some(account) = account {
         account.check_way_to(data_dir)?;
     }

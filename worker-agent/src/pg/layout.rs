@@ -51,6 +51,11 @@ impl Layout {
         self.beside(".pwfile")
     }
 
+    /// Locked by the agent that looks after the data.
+    pub fn lock(&self) -> PathBuf {
+        self.beside(".lock")
+    }
+
     /// The settings that the agent writes at each start.
     pub fn settings(&self) -> PathBuf {
         self.data_dir.join("atoll.conf")

@@ -13,6 +13,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A server that lived this long was well: the next death starts with the shortest wait again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
+const LAST_WORDS_BYTES: usize = 4_096;
+
 /// What is supervised.
 #[derive(Debug, Clone)]
 pub struct Supervised {
@@ -93,10 +95,14 @@ impl Supervised {
         Some(postmaster)
     }
 
-    /// The end of what the server printed before its own log was open, or of that log.
+    /// The end of what the server logged last.
     fn last_words(&self) -> String {
-        let text = std::fs::read(self.layout.start_log()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let own_logs = std::fs::read_dir(self.layout.logs()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let newest = own_logs
+            .chain([self.layout.start_log()])
+            .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
+        let text = newest.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LAST_WORDS_BYTES)..]).into_owned();
         let lines: Vec<&str> = text.lines().rev().take(3).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }

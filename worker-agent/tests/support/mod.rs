@@ -6,6 +6,8 @@
 pub(crate) mod coordinator;
 pub(crate) mod request;
 
+use atoll_agent::pg::connect::Target;
+use atoll_agent::secret::Secret;
 use atoll_proto::agent::{
     AgentStatus, COORDINATOR_ROLE, DESIRED_PATH, DesiredCollection, DesiredShard, DesiredState, STATUS_PATH,
 };
@@ -94,6 +96,18 @@ impl Place {
         std::fs::read_to_string(self.folder.join("agent.log")).unwrap_or_default()
     }
 
+    /// How the agent itself connects.
+    pub(crate) fn owner(&self) -> Target {
+        Target {
+            host: "127.0.0.1".to_owned(),
+            port: self.postgres_port,
+            user: "atoll_owner".to_owned(),
+            password: Some(Secret::read(&self.folder.join("w1.secret")).unwrap()),
+            database: "atoll".to_owned(),
+            first_database: None,
+        }
+    }
+
     /// Connects as coordinators do.
     pub(crate) async fn connect(&self) -> tokio_postgres::Client {
         let mut config = tokio_postgres::Config::new();
@@ -176,6 +190,15 @@ impl RunningAgent {
         assert!(status.success(), "{status}");
     }
 
+    /// Waits for the end of an agent that ends by itself.
+    pub(crate) fn ended(mut self) -> std::process::ExitStatus {
+        // Waiting would end its standard input.
+        let stdin = self.child.stdin.take();
+        let status = self.child.wait().unwrap();
+        drop(stdin);
+        status
+    }
+
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -214,6 +237,6 @@ pub(crate) fn desired(
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
