@@ -86,7 +86,10 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     });
     let prepared = tokio::select! {
         prepared = preparing => prepared.map_err(|_| AgentError::CutOff)??,
-        () = &mut stopped => return Ok(()),
+        () = &mut stopped => {
+            tracing::info!("agent stops before its server is prepared");
+            return Ok(());
+        }
     };
     let Prepared { target, identity_file, supervised, claim } = prepared;
     let worker = Arc::new(Worker::new(config, cluster_secret, target, identity_file)?);

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 /// Looks after one PostgreSQL server of an Atoll cluster.
 #[derive(Debug, Parser)]
-#[command(name = "atoll-agent", version, args_conflicts_with_subcommands = true)]
+#[command(name = "atoll-agent", version)]
 struct CommandLine {
     /// What to log, such as `info` or `atoll_agent=debug`.
     #[arg(long, global = true, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
@@ -29,20 +29,20 @@ struct CommandLine {
 #[derive(Debug, Args)]
 struct RunArguments {
     /// Configuration file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Folder of PostgreSQL's programs, over what the configuration says.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of PostgreSQL's programs; wins over the configuration and ATOLL_PG_BIN.
+    #[arg(long, global = true, value_name = "DIR")]
     pg_bin: Option<PathBuf>,
     /// Stop, and stop PostgreSQL, when standard input ends.
-    #[arg(long)]
+    #[arg(long, global = true)]
     stop_on_stdin_eof: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the configuration in effect. Passwords are in files that it names.
-    Config(RunArguments),
+    Config,
     /// Print the folder of a PostgreSQL with a safe pgvector; fetch one if there is none.
     Pg {
         /// Only look, fetch nothing.
@@ -51,9 +51,6 @@ enum Command {
         /// Take a pgvector that can corrupt HNSW indexes.
         #[arg(long)]
         allow_old_pgvector: bool,
-        /// Look only there.
-        #[arg(long, value_name = "DIR")]
-        pg_bin: Option<PathBuf>,
     },
 }
 
@@ -71,12 +68,12 @@ fn start(line: CommandLine) -> anyhow::Result<()> {
     logging::start(&line.log).with_context(|| format!("{:?} is no log filter", line.log))?;
     match line.command {
         None => run(load(line.run)?),
-        Some(Command::Config(arguments)) => {
-            print!("{}", toml::to_string(&load(arguments)?)?);
+        Some(Command::Config) => {
+            print!("{}", toml::to_string(&load(line.run)?)?);
             Ok(())
         }
-        Some(Command::Pg { no_fetch, allow_old_pgvector, pg_bin }) => {
-            let mut wanted = Wanted { bin: pg_bin, fetch: !no_fetch, ..Wanted::safe(Account::for_server()?) };
+        Some(Command::Pg { no_fetch, allow_old_pgvector }) => {
+            let mut wanted = Wanted { bin: line.run.pg_bin, fetch: !no_fetch, ..Wanted::safe(Account::for_server()?) };
             if allow_old_pgvector {
                 wanted.pgvector_min = PgvectorVersion::ANY;
             }

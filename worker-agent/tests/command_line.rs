@@ -55,7 +55,7 @@ fn unknown_and_unsafe_settings_are_refused_with_their_name() {
 
 #[test]
 fn a_chosen_postgres_that_is_none_is_named() {
-    let output = agent(&["pg", "--no-fetch", "--pg-bin", "/nonexistent/bin"], &[]);
+    let output = agent(&["--log", "warn", "pg", "--no-fetch", "--pg-bin", "/nonexistent/bin"], &[]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("/nonexistent/bin"), "{said}");
 }

@@ -6,7 +6,7 @@ use crate::pg::account::{Account, AccountError};
 use crate::pg::conf::ServerSettings;
 use crate::pg::find::Install;
 use crate::pg::layout::Layout;
-use crate::secret::{Secret, SecretError};
+use crate::secret::{Secret, SecretError, random_hex};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use std::fs::{File, Permissions};
@@ -14,10 +14,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The managed server's superuser: the agent's own.
 pub const OWNER_ROLE: &str = "atoll_owner";
 
+const REMOVE_TRIES: u32 = 50;
+const REMOVE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const INCLUDE: &str = "include 'atoll.conf'";
 
 /// Why there is no data directory to start a server on.
@@ -119,8 +122,12 @@ fn make(layout: &Layout, install: &Install, account: Option<&Account>) -> Result
         return Err(InitError::Foreign { path: data_dir.to_owned() });
     }
     tracing::info!(data_dir = %data_dir.display(), postgres = install.major, "making the data directory");
-    let unfinished = layout.unfinished();
-    remove_tree(&unfinished)?;
+    // An initdb that outlived a killed agent may still write: it loses its folder, and the new one has another name.
+    let parent = layout.unfinished();
+    remove_tree(&parent)?;
+    std::fs::create_dir(&parent).map_err(at(&parent))?;
+    std::fs::set_permissions(&parent, Permissions::from_mode(0o755)).map_err(at(&parent))?;
+    let unfinished = parent.join(random_hex::<8>());
     std::fs::create_dir(&unfinished).map_err(at(&unfinished))?;
     std::fs::set_permissions(&unfinished, Permissions::from_mode(0o700)).map_err(at(&unfinished))?;
     give(account, &unfinished)?;
@@ -144,7 +151,10 @@ fn make(layout: &Layout, install: &Install, account: Option<&Account>) -> Result
     std::fs::write(&included, "").map_err(at(&included))?;
     give(account, &included)?;
     std::fs::rename(&unfinished, data_dir).map_err(at(data_dir))?;
-    Ok(())
+    if let Some(above) = data_dir.parent() {
+        File::open(above).and_then(|folder| folder.sync_all()).map_err(at(above))?;
+    }
+    remove_tree(&parent)
 }
 
 fn run_initdb(
@@ -200,9 +210,18 @@ fn give(account: Option<&Account>, path: &Path) -> Result<(), InitError> {
 }
 
 fn remove_tree(path: &Path) -> Result<(), InitError> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
-        Ok(()) | Err(_) => Ok(()),
+    let mut tries_left = REMOVE_TRIES;
+    loop {
+        tries_left -= 1;
+        match std::fs::remove_dir_all(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Somebody makes files there faster than they are removed.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries_left > 0 => {
+                std::thread::sleep(REMOVE_AGAIN_AFTER);
+            }
+            Err(error) => return Err(at(path)(error)),
+        }
     }
 }
 

@@ -41,7 +41,7 @@ impl Layout {
         self.beside(".logs")
     }
 
-    /// The data directory while it is being made.
+    /// Folder in which the data directory is being made.
     pub fn unfinished(&self) -> PathBuf {
         self.beside(".init")
     }
