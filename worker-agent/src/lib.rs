@@ -8,7 +8,6 @@ pub mod agent;
 pub mod config;
 pub mod coordinators;
 pub mod desired;
-pub mod health;
 pub mod http;
 pub mod identity;
 pub mod logging;

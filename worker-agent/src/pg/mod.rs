@@ -11,6 +11,7 @@ pub mod existing;
 pub mod facts;
 pub mod fetch;
 pub mod find;
+pub mod health;
 pub mod index;
 pub mod init;
 pub mod layout;
