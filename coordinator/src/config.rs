@@ -177,7 +177,9 @@ impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let source = ::config::Config::builder()
             .add_source(::config::File::from(file).format(::config::FileFormat::Toml))
-            .add_source(::config::Environment::with_prefix("ATOLL").prefix_separator("__").separator("__").try_parsing(true))
+            .add_source(
+                ::config::Environment::with_prefix("ATOLL").prefix_separator("__").separator("__").try_parsing(true),
+            )
             .build()?;
         let config: Self = source.try_deserialize()?;
         config.check()?;
@@ -188,10 +190,16 @@ impl Config {
         let wrong = |key, detail: &str| Err(ConfigError::Value { key, detail: detail.to_owned() });
         let exposed = [self.server.listen, self.server.internal_listen].iter().any(|listen| !listen.ip().is_loopback());
         if exposed && !self.server.insecure {
-            return wrong("server.listen", "beyond loopback everybody could read and write; set server.insecure = true if the network keeps them out");
+            return wrong(
+                "server.listen",
+                "beyond loopback everybody could read and write; set server.insecure = true if the network keeps them out",
+            );
         }
         if self.cluster.bootstrap != self.cluster.join.is_empty() {
-            return wrong("cluster.join", "set either cluster.bootstrap = true, on the first coordinator, or cluster.join, on the others");
+            return wrong(
+                "cluster.join",
+                "set either cluster.bootstrap = true, on the first coordinator, or cluster.join, on the others",
+            );
         }
         if !(1..=limits::SHARDS).contains(&self.cluster.shards) {
             return wrong("cluster.shards", "must be 1 to 9999");
@@ -242,8 +250,8 @@ impl Config {
 }
 
 fn secret(key: &'static str, path: &Path) -> Result<String, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Secret { key, path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Secret { key, path: path.to_owned(), source })?;
     let text = text.trim();
     if text.is_empty() {
         return Err(ConfigError::Value { key, detail: format!("the file {} is empty", path.display()) });

@@ -84,7 +84,8 @@ impl Metrics {
             metric
         };
         let counter = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels).expect("constant names and labels are valid");
+            let metric =
+                IntCounterVec::new(Opts::new(name, help), labels).expect("constant names and labels are valid");
             registry.register(Box::new(metric.clone())).expect("every name is registered once");
             metric
         };

@@ -241,8 +241,14 @@ mod tests {
         assert_eq!(fault(&"[".repeat(100_000)), malformed);
         assert_eq!(fault("{\"entries\":[]} x"), malformed);
         assert_eq!(fault("{\"entries\":[{\"namespace\":\"a b\",\"key\":\"k\"}]}"), at("/entries/0/namespace"));
-        assert_eq!(fault("{\"entries\":[{\"namespace\":\"a\",\"key\":\"k\",\"vector\":[1e39]}]}"), at("/entries/0/vector"));
+        assert_eq!(
+            fault("{\"entries\":[{\"namespace\":\"a\",\"key\":\"k\",\"vector\":[1e39]}]}"),
+            at("/entries/0/vector")
+        );
         assert_eq!(fault("{\"entries\":[{\"namespace\":\"a\",\"key\":\"k\",\"colour\":1}]}"), at("/entries/0/colour"));
-        assert_eq!(fault("{\"entries\":[{\"namespace\":\"a\",\"key\":\"k\",\"vector\":[1e999]}]}").0, ProblemCode::ValidationFailed);
+        assert_eq!(
+            fault("{\"entries\":[{\"namespace\":\"a\",\"key\":\"k\",\"vector\":[1e999]}]}").0,
+            ProblemCode::ValidationFailed
+        );
     }
 }

@@ -1,11 +1,12 @@
 //! The internal listener: Raft's messages, coordinators that join and leave, agents that register. Every route asks for
 //! the cluster secret.
 
+use super::problem::{ApiError, refusal_problem, respond};
 use crate::cluster_secret::ClusterSecret;
 use crate::internal_client::{BODY_BYTES_MAX, FORWARDED_HEADER};
 use crate::raft::{
-    APPEND_PATH, Alive, CatalogNode, ForwardedCommand, HEALTH_PATH, Hop, MembershipError, PROPOSE_PATH, ProposeError,
-    REMOVE_PATH, RemoveCoordinator, SNAPSHOT_PATH, VOTE_PATH,
+    APPEND_PATH, Alive, CatalogNode, ForwardedCommand, HEALTH_PATH, Hop, PROPOSE_PATH, REMOVE_PATH, RemoveCoordinator,
+    SNAPSHOT_PATH, VOTE_PATH,
 };
 use atoll_core::catalog::{Catalog, Command, Outcome, Refusal};
 use atoll_proto::agent::{REGISTER_PATH, RegisterWorker, Registered};
@@ -15,7 +16,7 @@ use atoll_proto::{GroupId, WorkerId};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -48,70 +49,18 @@ pub fn router(node: CatalogNode, secret: ClusterSecret) -> Router {
 }
 
 /// A problem as an answer.
-struct InternalProblem(Box<Problem>);
+struct InternalProblem(Problem);
 
 impl IntoResponse for InternalProblem {
     fn into_response(self) -> Response {
-        let Self(problem) = self;
-        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        (status, content_type, json(&problem)).into_response()
+        respond(&self.0)
     }
 }
 
-impl From<Problem> for InternalProblem {
-    fn from(problem: Problem) -> Self {
-        Self(problem.into())
+impl<E: Into<ApiError>> From<E> for InternalProblem {
+    fn from(error: E) -> Self {
+        Self(*error.into().problem)
     }
-}
-
-impl From<Box<Problem>> for InternalProblem {
-    fn from(problem: Box<Problem>) -> Self {
-        Self(problem)
-    }
-}
-
-impl From<ProposeError> for InternalProblem {
-    fn from(error: ProposeError) -> Self {
-        let code = match &error {
-            ProposeError::NoLeader | ProposeError::Stopped => ProblemCode::NoLeader,
-            ProposeError::Deadline => ProblemCode::WriteOutcomeUnknown,
-            ProposeError::Refused(problem) => return Self(problem.clone()),
-        };
-        Problem::new(code, error.to_string()).into()
-    }
-}
-
-impl From<MembershipError> for InternalProblem {
-    fn from(error: MembershipError) -> Self {
-        let code = match &error {
-            MembershipError::NoLeader | MembershipError::Stopped => ProblemCode::NoLeader,
-            MembershipError::Deadline => ProblemCode::WriteOutcomeUnknown,
-            MembershipError::NotFound { .. } | MembershipError::LastVoter { .. } => ProblemCode::ValidationFailed,
-            MembershipError::AlreadyMember { .. } => ProblemCode::AlreadyExists,
-            MembershipError::Refused(refusal) => return refusal_problem(refusal).into(),
-            MembershipError::Leader(problem) => return Self(problem.clone()),
-        };
-        Problem::new(code, error.to_string()).into()
-    }
-}
-
-/// A refusal of the catalog, to an agent or a newcomer.
-fn refusal_problem(refusal: &Refusal) -> Problem {
-    let code = match refusal {
-        // Init is under way: try again.
-        Refusal::NotInitialised => ProblemCode::NoLeader,
-        Refusal::AlreadyInitialised { .. }
-        | Refusal::NameTaken { .. }
-        | Refusal::GroupTaken { .. }
-        | Refusal::OtherData { .. }
-        | Refusal::OtherGroup { .. }
-        | Refusal::CollectionNotFound { .. }
-        | Refusal::SettingsConflict { .. }
-        | Refusal::BeingDropped { .. }
-        | Refusal::CoordinatorNotFound { .. } => ProblemCode::AlreadyExists,
-    };
-    Problem::new(code, refusal.to_string())
 }
 
 type Answer = Result<Response, InternalProblem>;

@@ -57,7 +57,10 @@ fn admit<'a>(
     if !accepts_json(request) {
         return Err(Problem::new(ProblemCode::NotAcceptable, "answers are application/json"));
     }
-    let streamed = matches!((method, route), (&Method::POST, "/v1/collections/{c}/import") | (&Method::GET, "/v1/collections/{c}/export"));
+    let streamed = matches!(
+        (method, route),
+        (&Method::POST, "/v1/collections/{c}/import") | (&Method::GET, "/v1/collections/{c}/export")
+    );
     let places = if streamed { &app.streams } else { &app.requests };
     match places.try_acquire() {
         Ok(place) => Ok(Some(place)),
@@ -72,7 +75,10 @@ fn accepts_json(request: &Request) -> bool {
     }
     given.flat_map(|value| value.split(',')).any(|range| {
         let range = range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        matches!(range.as_str(), "*/*" | "application/*" | "application/json" | "application/x-ndjson" | "application/problem+json")
+        matches!(
+            range.as_str(),
+            "*/*" | "application/*" | "application/json" | "application/x-ndjson" | "application/problem+json"
+        )
     })
 }
 

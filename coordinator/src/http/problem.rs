@@ -44,42 +44,63 @@ impl From<RequestError> for ApiError {
 
 impl From<ProposeError> for ApiError {
     fn from(error: ProposeError) -> Self {
-        let problem = match &error {
-            ProposeError::NoLeader | ProposeError::Stopped => {
-                Problem::new(ProblemCode::NoLeader, "the catalog has no leader just now; try again in a moment")
-            }
-            ProposeError::Deadline => Problem::new(
-                ProblemCode::WriteOutcomeUnknown,
-                "the catalog did not confirm the change in time; it may still happen: look, or send it again",
-            ),
-            ProposeError::Refused(problem) => return Self { problem: problem.clone(), cause: None },
-        };
-        Self { problem: Box::new(problem), cause: Some(Arc::new(error)) }
+        Self { problem: Box::new(propose_problem(&error)), cause: Some(Arc::new(error)) }
     }
 }
 
 impl From<MembershipError> for ApiError {
     fn from(error: MembershipError) -> Self {
-        let problem = error.problem();
-        Self { problem: Box::new(problem), cause: Some(Arc::new(error)) }
+        Self { problem: Box::new(membership_problem(&error)), cause: Some(Arc::new(error)) }
     }
 }
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        let code = match &refusal {
-            Refusal::CollectionNotFound { .. } => ProblemCode::CollectionNotFound,
-            Refusal::SettingsConflict { .. } | Refusal::BeingDropped { .. } => ProblemCode::CollectionSettingsConflict,
-            Refusal::NotInitialised => ProblemCode::NoLeader,
-            Refusal::AlreadyInitialised { .. }
-            | Refusal::NameTaken { .. }
-            | Refusal::GroupTaken { .. }
-            | Refusal::OtherData { .. }
-            | Refusal::OtherGroup { .. } => ProblemCode::AlreadyExists,
-            Refusal::CoordinatorNotFound { .. } => ProblemCode::OperationNotFound,
-        };
-        Problem::new(code, refusal.to_string()).into()
+        refusal_problem(&refusal).into()
     }
+}
+
+fn propose_problem(error: &ProposeError) -> Problem {
+    match error {
+        ProposeError::NoLeader | ProposeError::Stopped => {
+            Problem::new(ProblemCode::NoLeader, "the catalog has no leader just now; try again in a moment")
+        }
+        ProposeError::Deadline => Problem::new(
+            ProblemCode::WriteOutcomeUnknown,
+            "the catalog did not confirm the change in time; it may still happen: look, or send it again",
+        ),
+        ProposeError::Refused(problem) => problem.as_ref().clone(),
+    }
+}
+
+fn membership_problem(error: &MembershipError) -> Problem {
+    let code = match error {
+        MembershipError::NoLeader | MembershipError::Stopped => ProblemCode::NoLeader,
+        MembershipError::Deadline => ProblemCode::WriteOutcomeUnknown,
+        MembershipError::NotFound { .. } => ProblemCode::OperationNotFound,
+        MembershipError::LastVoter { .. } => ProblemCode::ValidationFailed,
+        MembershipError::AlreadyMember { .. } => ProblemCode::AlreadyExists,
+        MembershipError::Refused(refusal) => return refusal_problem(refusal),
+        MembershipError::Leader(problem) => return problem.as_ref().clone(),
+    };
+    Problem::new(code, error.to_string())
+}
+
+/// A refusal of the catalog.
+pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
+    let code = match refusal {
+        Refusal::CollectionNotFound { .. } => ProblemCode::CollectionNotFound,
+        Refusal::SettingsConflict { .. } | Refusal::BeingDropped { .. } => ProblemCode::CollectionSettingsConflict,
+        // Init is under way: try again.
+        Refusal::NotInitialised => ProblemCode::NoLeader,
+        Refusal::AlreadyInitialised { .. }
+        | Refusal::NameTaken { .. }
+        | Refusal::GroupTaken { .. }
+        | Refusal::OtherData { .. }
+        | Refusal::OtherGroup { .. } => ProblemCode::AlreadyExists,
+        Refusal::CoordinatorNotFound { .. } => ProblemCode::OperationNotFound,
+    };
+    Problem::new(code, refusal.to_string())
 }
 
 impl IntoResponse for ApiError {
@@ -136,7 +157,9 @@ pub fn problem_of(error: &RequestError) -> Problem {
             ProblemCode::WriteOutcomeUnknown,
             "the worker gave no answer: the write may or may not have happened; send it again under the same Idempotency-Key",
         ),
-        RequestError::Deadline => Problem::new(ProblemCode::DeadlineExceeded, "the deadline passed; X-Timeout-Ms sets it"),
+        RequestError::Deadline => {
+            Problem::new(ProblemCode::DeadlineExceeded, "the deadline passed; X-Timeout-Ms sets it")
+        }
         RequestError::Overloaded => {
             Problem::new(ProblemCode::Overloaded, "too many requests are under way; try again in a moment")
         }
@@ -147,7 +170,10 @@ fn shards_problem(failures: &[atoll_proto::problem::ShardFailure], total: usize,
     let all = |reason: &str| !failures.is_empty() && failures.iter().all(|failure| failure.reason == reason);
     let gave_none = format!("{} of {total} shards gave no answer", failures.len());
     let mut problem = if matches!(cause, ShardError::Refused { .. } | ShardError::Malformed { .. }) {
-        Problem::new(ProblemCode::Internal, "a shard could not do what it was asked; the log has the reason under the request id")
+        Problem::new(
+            ProblemCode::Internal,
+            "a shard could not do what it was asked; the log has the reason under the request id",
+        )
     } else if all("overloaded") {
         Problem::new(ProblemCode::Overloaded, format!("{gave_none}: too many requests wait for their workers"))
     } else if all("deadline") && failures.len() == total {

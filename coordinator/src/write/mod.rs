@@ -11,7 +11,7 @@ use crate::error::RequestError;
 use crate::targets::{Place, Target, Views};
 use crate::workers::idempotency::{self, Replay, Ticket};
 use crate::workers::{ShardError, Workers};
-pub use import::ImportSettings;
+pub use import::{ImportSettings, ImportState};
 pub use single::Precondition;
 use std::sync::Arc;
 use tokio::time::Instant;
