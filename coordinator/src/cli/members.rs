@@ -1,0 +1,200 @@
+//! `atoll shard`, `group`, `worker` and `coordinator`: what the cluster is made of.
+
+use super::client::Client;
+use super::error::CommandError;
+use super::output::{Output, bytes, or_dash, table, yes_no};
+use super::path;
+use atoll_proto::admin::{ClusterInfo, GroupInfo, GroupList, ShardInfo, ShardList, WorkerInfo, WorkerList};
+use atoll_proto::agent::WorkerMode;
+use atoll_proto::{CoordinatorId, GroupName};
+
+/// What can be done with shards.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ShardCommand {
+    /// List shards: the group that owns each, its rows and bytes.
+    List {
+        /// Only those of this group.
+        #[arg(long, value_name = "GROUP")]
+        group: Option<GroupName>,
+    },
+}
+
+/// What can be done with groups.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum GroupCommand {
+    /// List groups: workers that hold the same data.
+    List,
+}
+
+/// What can be done with workers.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// List workers: PostgreSQL servers and their agents.
+    List,
+}
+
+/// What can be done with coordinators.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum CoordinatorCommand {
+    /// List coordinators.
+    List,
+    /// Take a coordinator out of the cluster, for instance one whose disk was lost.
+    Remove {
+        /// Its id: see `atoll coordinator list`.
+        id: u64,
+    },
+}
+
+impl ShardCommand {
+    /// Does it.
+    pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
+        let Self::List { group } = self;
+        let query = path::query(&[("group", group.map(String::from))]);
+        let answer = client.get(&format!("/v1/admin/shards{query}")).await?;
+        if output.json {
+            return output.line(answer.text.trim_end());
+        }
+        output.line(shards_table(&answer.parse::<ShardList>()?.shards))
+    }
+}
+
+impl GroupCommand {
+    /// Does it.
+    pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
+        let Self::List = self;
+        let answer = client.get("/v1/admin/groups").await?;
+        if output.json {
+            return output.line(answer.text.trim_end());
+        }
+        output.line(groups_table(&answer.parse::<GroupList>()?.groups))
+    }
+}
+
+impl WorkerCommand {
+    /// Does it.
+    pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
+        let Self::List = self;
+        let answer = client.get("/v1/admin/workers").await?;
+        if output.json {
+            return output.line(answer.text.trim_end());
+        }
+        output.line(workers_table(&answer.parse::<WorkerList>()?.workers))
+    }
+}
+
+impl CoordinatorCommand {
+    /// Does it.
+    pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
+        match self {
+            Self::List => {
+                let answer = client.get("/v1/admin/cluster").await?;
+                if output.json {
+                    return output.line(answer.text.trim_end());
+                }
+                output.line(coordinators_table(&answer.parse()?))
+            }
+            Self::Remove { id } => {
+                let answer = client.delete(&format!("/v1/admin/coordinators/{id}")).await?;
+                if output.json {
+                    return output.line(answer.text.trim_end());
+                }
+                output.line(format_args!("coordinator {} is out of the cluster", CoordinatorId(id)))
+            }
+        }
+    }
+}
+
+fn shards_table(shards: &[ShardInfo]) -> String {
+    let rows = shards.iter().map(|shard| {
+        [
+            shard.shard.to_string(),
+            shard.group.clone(),
+            shard.schema.clone(),
+            shard.rows.to_string(),
+            bytes(shard.bytes),
+            or_dash(shard.moving),
+        ]
+    });
+    table(&["SHARD>", "GROUP", "SCHEMA", "ROWS>", "SIZE>", "MOVE>"], rows)
+}
+
+/// Groups as a table.
+pub(super) fn groups_table(groups: &[GroupInfo]) -> String {
+    let rows = groups.iter().map(|group| {
+        let members: Vec<String> = group
+            .members
+            .iter()
+            .map(|member| if member.up { member.worker.clone() } else { format!("{} (down)", member.worker) })
+            .collect();
+        [
+            group.group.clone(),
+            group.state.clone(),
+            group.generation.to_string(),
+            group.primary.clone(),
+            members.join(" "),
+            group.shards.to_string(),
+            bytes(group.bytes),
+        ]
+    });
+    table(&["GROUP", "STATE", "GEN>", "PRIMARY", "MEMBERS", "SHARDS>", "SIZE>"], rows)
+}
+
+/// Workers as a table.
+pub(super) fn workers_table(workers: &[WorkerInfo]) -> String {
+    let rows = workers.iter().map(|worker| {
+        let mode = match worker.mode {
+            WorkerMode::Managed => "managed",
+            WorkerMode::External => "external",
+        };
+        [
+            worker.worker.clone(),
+            worker.group.clone(),
+            worker.role.clone(),
+            mode.to_owned(),
+            yes_no(worker.up),
+            worker.postgres.clone(),
+            worker.pgvector.clone(),
+            bytes(worker.bytes),
+        ]
+    });
+    table(&["WORKER", "GROUP", "ROLE", "MODE", "UP", "POSTGRESQL", "PGVECTOR", "SIZE>"], rows)
+}
+
+/// Coordinators as a table.
+pub(super) fn coordinators_table(cluster: &ClusterInfo) -> String {
+    let rows = cluster.coordinators.iter().map(|coordinator| {
+        let role = if cluster.leader == Some(coordinator.id) { "leader".to_owned() } else { coordinator.role.clone() };
+        [
+            coordinator.id.to_string(),
+            role,
+            yes_no(coordinator.up),
+            coordinator.http.clone(),
+            coordinator.internal.clone(),
+        ]
+    });
+    table(&["COORDINATOR>", "ROLE", "UP", "HTTP", "INTERNAL"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_leader_and_what_is_down_stand_out() {
+        let cluster: ClusterInfo = serde_json::from_value(serde_json::json!({
+            "cluster_id":"c","leader":2,"term":3,"applied_index":88,"catalog_version":42,"shard_count":12,
+            "initial_groups":3,"answered_by":1,"build":"0.1.0","coordinators":[
+                {"id":1,"http":"http://a","internal":"http://b","role":"voter","up":true},
+                {"id":2,"http":"http://c","internal":"http://d","role":"voter","up":false}]
+        }))
+        .unwrap();
+        let shown = coordinators_table(&cluster);
+        assert!(shown.contains("2  leader  no   http://c  http://d"), "{shown}");
+        let groups: GroupList = serde_json::from_value(serde_json::json!({"groups":[
+            {"group":"g1","state":"active","generation":1,"primary":"w1","in_sync":["w1"],
+             "members":[{"worker":"w1","role":"primary","up":false,"lag_bytes":0}],"shards":4,"bytes":2048}]}))
+        .unwrap();
+        assert!(groups_table(&groups.groups).contains("w1 (down)       4  2.0 KiB"));
+    }
+}

@@ -1,0 +1,176 @@
+//! Brings the cluster up: starts its processes, waits until every coordinator is ready, and says what is waited for.
+
+use super::Cluster;
+use super::cluster_file::ClusterFile;
+use super::member::Member;
+use super::supervisor::Supervisor;
+use super::topology::{coordinator_name, worker_name};
+use crate::cli::{Client, CommandError};
+use atoll_proto::admin::{ClusterInfo, Readiness};
+use atoll_proto::agent::{AgentStatus, STATUS_PATH};
+use atoll_proto::{CoordinatorId, WorkerId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the whole may take; making the data directories of many workers on a busy machine takes minutes.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long one question may take.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A process that dies this often before the cluster is ready won't recover.
+const DEATHS_MAX: u32 = 5;
+
+/// Starts everything and waits. Gives what is then known of it.
+pub(super) async fn bring_up(cluster: &Cluster, supervisor: &mut Supervisor) -> Result<ClusterFile, CommandError> {
+    let deadline = Instant::now() + PATIENCE;
+    let clients: Vec<Client> = cluster
+        .topology
+        .coordinators()
+        .map(|number| Client::new(&cluster.topology.client_url(number), None))
+        .collect::<Result<_, _>>()?;
+    let (first, others) = clients.split_first().expect("a cluster has at least one coordinator");
+
+    supervisor.start(cluster.coordinator(1));
+    for number in cluster.topology.workers() {
+        supervisor.start(cluster.agent(number));
+    }
+    let mut wait = Wait { cluster, supervisor, deadline, deaths: BTreeMap::new(), told: String::new() };
+    if !others.is_empty() {
+        // The others join the first one, so it must be there; an earlier start would only fill their logs.
+        wait.until(async || match ask(first.get_any("/healthz")).await {
+            Some(answer) if answer.status.is_success() => Ok(()),
+            Some(_) | None => Err("coordinator-1 does not answer yet".to_owned()),
+        })
+        .await?;
+        for number in cluster.topology.coordinators().skip(1) {
+            wait.supervisor.start(cluster.coordinator(number));
+        }
+    }
+    wait.until(async || {
+        let mut reasons = Vec::new();
+        for (number, client) in (1..).zip(&clients) {
+            if let Some(reason) = unready(client).await {
+                reasons.push(format!("{}: {reason}", coordinator_name(number)));
+            }
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
+    })
+    .await?;
+    let coordinators = wait.until(async || coordinator_ids(&clients).await).await?;
+    let workers = wait.until(async || worker_ids(cluster).await).await?;
+    let password = cluster.folder.secret(&cluster.folder.postgres_password())?;
+    let mut file = ClusterFile::new(&cluster.folder, &cluster.topology, &password, &coordinators, &workers);
+    loop {
+        file.refresh(wait.supervisor);
+        if file.is_complete() {
+            break;
+        }
+        wait.pause("the process ids of all servers").await?;
+    }
+    file.write(&cluster.folder)?;
+    Ok(file)
+}
+
+/// Patience with a cluster that is starting: shared by all that is waited for.
+struct Wait<'a> {
+    cluster: &'a Cluster,
+    supervisor: &'a mut Supervisor,
+    deadline: Instant,
+    deaths: BTreeMap<String, u32>,
+    told: String,
+}
+
+impl Wait<'_> {
+    /// Looks until there is a result.
+    async fn until<T>(&mut self, mut look: impl AsyncFnMut() -> Result<T, String>) -> Result<T, CommandError> {
+        loop {
+            match look().await {
+                Ok(found) => return Ok(found),
+                Err(missing) => self.pause(&missing).await?,
+            }
+        }
+    }
+
+    /// Waits a moment, unless it has lasted too long or a process won't live.
+    async fn pause(&mut self, missing: &str) -> Result<(), CommandError> {
+        if self.told != missing {
+            eprintln!("waiting: {missing}");
+            self.told = missing.to_owned();
+        }
+        if Instant::now() >= self.deadline {
+            return Err(CommandError::Failed(format!(
+                "the cluster is not ready after {} s, still waiting: {missing}; see the logs in {}",
+                PATIENCE.as_secs(),
+                self.cluster.folder.logs().display()
+            )));
+        }
+        tokio::select! {
+            died = self.supervisor.death() => {
+                super::tell(&died);
+                let times = self.deaths.entry(died.name.clone()).or_default();
+                *times += 1;
+                if died.again_in.is_none() || *times >= DEATHS_MAX {
+                    return Err(self.hopeless(&died.name));
+                }
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        Ok(())
+    }
+
+    fn hopeless(&self, name: &str) -> CommandError {
+        let coordinators = self.cluster.topology.coordinators().map(|number| self.cluster.coordinator(number));
+        let agents = self.cluster.topology.workers().map(|number| self.cluster.agent(number));
+        match coordinators.chain(agents).find(|member| member.name == name) {
+            Some(member) => CommandError::Failed(format!(
+                "{name} does not stay up; the end of its log ({}):{}",
+                member.log().display(),
+                Member::last_words(&member)
+            )),
+            None => CommandError::Failed(format!("{name} does not stay up")),
+        }
+    }
+}
+
+/// An answer in time, or none.
+async fn ask<T>(question: impl Future<Output = Result<T, CommandError>>) -> Option<T> {
+    tokio::time::timeout(ANSWER_PATIENCE, question).await.ok()?.ok()
+}
+
+/// What a coordinator still lacks; none if it is ready.
+async fn unready(client: &Client) -> Option<String> {
+    let Some(answer) = ask(client.get_any("/readyz")).await else {
+        return Some("does not answer yet".to_owned());
+    };
+    if answer.status.is_success() {
+        return None;
+    }
+    match answer.parse::<Readiness>() {
+        Ok(readiness) if !readiness.reasons.is_empty() => Some(readiness.reasons.join(", ")),
+        Ok(_) | Err(_) => Some("not ready yet".to_owned()),
+    }
+}
+
+async fn coordinator_ids(clients: &[Client]) -> Result<Vec<CoordinatorId>, String> {
+    let mut ids = Vec::new();
+    for (number, client) in (1..).zip(clients) {
+        let info = ask(async { client.get("/v1/admin/cluster").await?.parse::<ClusterInfo>() }).await;
+        ids.push(info.ok_or_else(|| format!("the id of {}", coordinator_name(number)))?.answered_by);
+    }
+    Ok(ids)
+}
+
+async fn worker_ids(cluster: &Cluster) -> Result<Vec<WorkerId>, String> {
+    let secret = cluster.folder.secret(&cluster.folder.cluster_secret()).map_err(|error| error.to_string())?;
+    let mut ids = Vec::new();
+    for number in cluster.topology.workers() {
+        let url = format!("http://127.0.0.1:{}", cluster.topology.agent_port(number));
+        let status = ask(async {
+            Client::new(&url, None)?.with_bearer(&secret)?.get(STATUS_PATH).await?.parse::<AgentStatus>()
+        });
+        let id = status.await.and_then(|status| status.worker);
+        ids.push(id.ok_or_else(|| format!("the id of {}", worker_name(number)))?);
+    }
+    Ok(ids)
+}
