@@ -14,9 +14,12 @@ use crate::write::Writer;
 use atoll_proto::agent::LARGE_NAMESPACE_ROWS;
 use atoll_proto::{CollectionName, Namespace, ShardId};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
 /// Why a coordinator ended.
@@ -43,6 +46,35 @@ pub enum ServeError {
     /// Raft met what it can't go on from.
     #[error("the catalog stopped: {0}")]
     Stopped(String),
+}
+
+/// How a coordinator is started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Stop when standard input ends: whoever started the coordinator holds the other end.
+    pub stop_on_stdin_eof: bool,
+}
+
+/// Runs a coordinator until it is told to stop: by SIGTERM, SIGINT, or the end of standard input if `options` say so.
+pub async fn run(file: &Path, options: Options) -> Result<(), ServeError> {
+    let config = Config::load(file)?;
+    crate::telemetry::start_logging();
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Serve)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Serve)?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+            () = stdin_ended(), if options.stop_on_stdin_eof => tracing::info!("standard input ended"),
+        }
+    };
+    serve(config, stop).await
+}
+
+async fn stdin_ended() {
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0_u8; 256];
+    while let Ok(1..) = stdin.read(&mut ignored).await {}
 }
 
 /// Serves until `stop` resolves, or the catalog can't go on.
