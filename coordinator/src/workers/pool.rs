@@ -159,12 +159,7 @@ impl WorkerPool {
             Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
                 Err(ShardError::Overloaded { worker: worker() })
             }
-            Err(PoolError::Backend(error)) => match ShardError::of(&self.name, error) {
-                ShardError::Broken { worker, source } => {
-                    Err(ShardError::Unreachable { worker, source: Box::new(source) })
-                }
-                other => Err(other),
-            },
+            Err(PoolError::Backend(error)) => Err(ShardError::of_connecting(&self.name, error)),
             Err(error) => Err(ShardError::Unreachable { worker: worker(), source: Box::new(error) }),
         }
     }

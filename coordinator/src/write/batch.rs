@@ -4,7 +4,6 @@ use super::check::{self, Parts};
 use super::{Writer, outcome, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
-use crate::workers::ShardError;
 use crate::workers::idempotency::Ticket;
 use crate::workers::write::{self, RowOutcome, WriteRow, WriteRule};
 use atoll_proto::entry::{NewEntry, WriteAnswer, WriteBatch, WriteMode, WriteResult, WriteStatus};
@@ -16,7 +15,6 @@ use tokio::time::Instant;
 
 /// One shard's part of a batch: positions of its entries, and what became of them.
 struct Part {
-    place: Place,
     indexes: Vec<usize>,
     outcomes: Result<Vec<RowOutcome>, RequestError>,
 }
@@ -46,7 +44,7 @@ impl Writer {
         let mut results: Vec<Option<WriteResult>> = vec![None; ids.len()];
         let mut first_failure = None;
         let mut any_part_answered = false;
-        for Part { place, indexes, outcomes } in parts {
+        for Part { indexes, outcomes } in parts {
             match outcomes {
                 Ok(outcomes) => {
                     any_part_answered = true;
@@ -55,7 +53,7 @@ impl Writer {
                     }
                 }
                 Err(error) => {
-                    let problem = part_problem(&place, &error);
+                    let problem = error.problem();
                     for index in indexes {
                         results[index] = Some(failed(&ids[index], problem.clone()));
                     }
@@ -103,7 +101,7 @@ impl Writer {
                 Ok(replay) => outcome(replay),
                 Err(error) => Err(place.write_error(error)),
             };
-            Part { place, indexes, outcomes }
+            Part { indexes, outcomes }
         });
         join_all(writes).await
     }
@@ -162,35 +160,5 @@ fn failed(id: &(Namespace, EntryKey), problem: Problem) -> WriteResult {
         status: WriteStatus::Failed,
         version: None,
         problem: Some(problem),
-    }
-}
-
-/// Why a whole shard's part failed, for each of its entries.
-fn part_problem(place: &Place, error: &RequestError) -> Problem {
-    let shard = place.route.shard;
-    match error {
-        RequestError::OutcomeUnknown { .. } => {
-            let detail = format!("shard {shard} gave no answer: the entry may or may not be written; send it again");
-            Problem::new(ProblemCode::WriteOutcomeUnknown, detail)
-        }
-        RequestError::KeyReused => {
-            Problem::new(ProblemCode::IdempotencyKeyReused, "the idempotency key was used for another request")
-        }
-        RequestError::Shards { failures, cause, .. } => {
-            let code = match **cause {
-                ShardError::Refused { .. } | ShardError::Malformed { .. } => ProblemCode::Internal,
-                ShardError::Unreachable { .. }
-                | ShardError::Broken { .. }
-                | ShardError::Deadline { .. }
-                | ShardError::Overloaded { .. }
-                | ShardError::Stale { .. }
-                | ShardError::Conflict { .. } => ProblemCode::ShardUnavailable,
-            };
-            let mut problem =
-                Problem::new(code, format!("shard {shard} took no write; nothing of it was written there"));
-            problem.failures = failures.clone();
-            problem
-        }
-        other => Problem::new(ProblemCode::Internal, other.to_string()),
     }
 }

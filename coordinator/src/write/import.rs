@@ -25,7 +25,7 @@ use tokio::time::Instant;
 /// Most failures that the last line of the answer names.
 const FAILURES_NAMED: usize = 20;
 /// Longest that one batch may take; a worker that restarts in the meantime is tried again.
-const BATCH_TIME: Duration = Duration::from_secs(60);
+const BATCH_TIME: Duration = Duration::from_secs(300);
 /// Longest to wait for a worker that can't be reached.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -99,7 +99,7 @@ impl Writer {
                     continue;
                 }
                 match self.parse(&target, &line) {
-                    Err(problem) => note(state, line_number, problem),
+                    Err(problem) => note(state, line_number, *problem),
                     Ok(entry) => {
                         let shard = target.route(&entry.namespace).shard;
                         let batch = open.entry(shard).or_insert_with(|| Batch {
@@ -162,10 +162,10 @@ impl Writer {
         }
     }
 
-    fn parse(&self, target: &Target, line: &[u8]) -> Result<NewEntry, Problem> {
+    fn parse(&self, target: &Target, line: &[u8]) -> Result<NewEntry, Box<Problem>> {
         let entry: NewEntry = serde_json::from_slice(line).map_err(|error| match error.is_data() {
-            true => Problem::invalid("", error.to_string()),
-            false => Problem::new(ProblemCode::MalformedJson, error.to_string()),
+            true => Box::new(Problem::invalid("", error.to_string())),
+            false => Box::new(Problem::new(ProblemCode::MalformedJson, error.to_string())),
         })?;
         let mut errors: Vec<FieldError> = Vec::new();
         let parts = Parts {
@@ -180,7 +180,7 @@ impl Writer {
             errors.push(FieldError { pointer: "/vector".to_owned(), detail });
         }
         match errors.into_iter().next() {
-            Some(FieldError { pointer, detail }) => Err(Problem::invalid(pointer, detail)),
+            Some(FieldError { pointer, detail }) => Err(Box::new(Problem::invalid(pointer, detail))),
             None => Ok(entry),
         }
     }
