@@ -1,1 +1,21 @@
-//! Words.
+//! Atoll's coordinator: stateless front end and Raft member.
+//!
+//! `http` → {`search`, `write`, `read`, `settle`, `raft`} → {`workers` (SQL), `agents` (RPC)} → `atoll-core`. Nobody but `serve`
+//! imports `http`.
+
+pub mod agents;
+pub mod cluster_secret;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod internal_client;
+pub mod raft;
+pub mod read;
+pub mod search;
+pub mod serve;
+pub mod settle;
+pub mod targets;
+pub mod telemetry;
+mod vectors;
+pub mod workers;
+pub mod write;

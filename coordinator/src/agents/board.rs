@@ -1,0 +1,189 @@
+//! What every agent said last. Each coordinator asks each agent every second by itself, so that nothing a request needs
+//! depends on another coordinator. Readers take the board of the last round; nobody waits for an agent.
+
+use super::client::AgentClient;
+use crate::internal_client::CallError;
+use atoll_core::routing::RoutingTable;
+use atoll_proto::agent::{AgentStatus, LARGE_NAMESPACE_ROWS, TableStats};
+use atoll_proto::{CollectionName, Namespace, ShardId, WorkerId};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+const ROUND_EVERY: Duration = Duration::from_secs(1);
+const ANSWER_WITHIN: Duration = Duration::from_millis(900);
+
+/// What one agent said last.
+#[derive(Debug, Clone)]
+pub struct AgentRecord {
+    /// Its last answer; none yet if it never gave one.
+    pub status: Option<Arc<AgentStatus>>,
+    /// When it gave that answer.
+    pub answered_at: Option<Instant>,
+    /// Why it gave none in the last round; none if it did.
+    pub error: Option<Arc<CallError>>,
+}
+
+/// The board; a clone is the same board. Asking stops when the last clone is dropped.
+#[derive(Clone)]
+pub struct AgentBoard {
+    last: Arc<RwLock<Arc<Round>>>,
+    _asking: Arc<Asking>,
+}
+
+/// Everything known after a round.
+#[derive(Debug, Default)]
+struct Round {
+    agents: BTreeMap<WorkerId, AgentRecord>,
+    /// Tables of shards by the shard's primary; of reference collections (no shard) by any primary.
+    tables: BTreeMap<(Option<ShardId>, CollectionName), TableStats>,
+    /// Shards whose primary has counted its rows at least once.
+    counted: std::collections::BTreeSet<ShardId>,
+}
+
+struct Asking(JoinHandle<()>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+const UNPOISONED: &str = "no holder of this lock panics: it is held for a swap or a clone only";
+
+impl AgentBoard {
+    /// Starts asking the workers of the view, as it changes.
+    pub fn start(client: AgentClient, view: watch::Receiver<Arc<RoutingTable>>) -> Self {
+        let last = Arc::new(RwLock::new(Arc::new(Round::default())));
+        let asking = tokio::spawn(keep_asking(client, view, last.clone()));
+        Self { last, _asking: Arc::new(Asking(asking)) }
+    }
+
+    /// What a worker's agent said last; none before it was asked for the first time.
+    pub fn record(&self, worker: WorkerId) -> Option<AgentRecord> {
+        self.round().agents.get(&worker).cloned()
+    }
+
+    /// A worker's last status, however old.
+    pub fn status(&self, worker: WorkerId) -> Option<Arc<AgentStatus>> {
+        self.record(worker)?.status
+    }
+
+    /// Whether agent and PostgreSQL answered in the last round.
+    pub fn is_up(&self, worker: WorkerId) -> bool {
+        let Some(record) = self.record(worker) else { return false };
+        record.error.is_none() && record.status.is_some_and(|status| status.postgres_up)
+    }
+
+    /// Size of a collection's table in a shard, or of a reference collection (no shard).
+    pub fn table(&self, shard: Option<ShardId>, collection: &CollectionName) -> Option<TableStats> {
+        self.round().tables.get(&(shard, collection.clone())).cloned()
+    }
+
+    /// Rows of a collection's table in a shard, or of a reference collection (no shard).
+    pub fn rows(&self, shard: Option<ShardId>, collection: &CollectionName) -> Option<u64> {
+        self.round().tables.get(&(shard, collection.clone())).map(|table| table.rows)
+    }
+
+    /// Rows of a namespace in a shard, if it is known to be large; none if it is small, or nothing is known.
+    pub fn namespace_rows(&self, shard: ShardId, collection: &CollectionName, namespace: &Namespace) -> Option<u64> {
+        let round = self.round();
+        let table = round.tables.get(&(Some(shard), collection.clone()))?;
+        let found = table.large_namespaces.iter().find(|large| large.namespace == namespace.as_str())?;
+        (found.rows >= LARGE_NAMESPACE_ROWS).then_some(found.rows)
+    }
+
+    /// Whether a shard's primary has counted its rows: only then a namespace that is not named is small.
+    pub fn has_stats(&self, shard: ShardId) -> bool {
+        self.round().counted.contains(&shard)
+    }
+
+    fn round(&self) -> Arc<Round> {
+        self.last.read().expect(UNPOISONED).clone()
+    }
+}
+
+async fn keep_asking(client: AgentClient, mut view: watch::Receiver<Arc<RoutingTable>>, last: Arc<RwLock<Arc<Round>>>) {
+    let mut rounds = interval(ROUND_EVERY);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        // The state machine holds the sender: without it there will be no new view, and the coordinator is going down.
+        if view.has_changed().is_err() {
+            return;
+        }
+        let current = view.borrow_and_update().clone();
+        let before = last.read().expect(UNPOISONED).clone();
+        let agents = ask_all(&client, &current, &before).await;
+        let round = Round::new(agents, &current);
+        *last.write().expect(UNPOISONED) = Arc::new(round);
+    }
+}
+
+async fn ask_all(client: &AgentClient, view: &RoutingTable, before: &Round) -> BTreeMap<WorkerId, AgentRecord> {
+    let deadline = Instant::now() + ANSWER_WITHIN;
+    let questions = view.catalog.workers.iter().map(async |(id, worker)| {
+        let answer = client.status(&worker.agent_url, deadline).await;
+        (*id, worker.name.to_string(), answer)
+    });
+    let mut answers: FuturesUnordered<_> = questions.collect();
+    let mut agents = BTreeMap::new();
+    while let Some((id, name, answer)) = answers.next().await {
+        let known = before.agents.get(&id);
+        let record = match answer {
+            Ok(status) => {
+                if known.is_some_and(|known| known.error.is_some()) {
+                    tracing::info!(worker = name, "the agent answers again");
+                }
+                AgentRecord { status: Some(status.into()), answered_at: Some(Instant::now()), error: None }
+            }
+            Err(error) => {
+                if known.is_none_or(|known| known.error.is_none()) {
+                    let reason = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(worker = name, %error, reason, "the agent does not answer");
+                }
+                AgentRecord {
+                    status: known.and_then(|known| known.status.clone()),
+                    answered_at: known.and_then(|known| known.answered_at),
+                    error: Some(error.into()),
+                }
+            }
+        };
+        agents.insert(id, record);
+    }
+    agents
+}
+
+impl Round {
+    fn new(agents: BTreeMap<WorkerId, AgentRecord>, view: &RoutingTable) -> Self {
+        let mut round = Self { agents, ..Self::default() };
+        for group in view.catalog.groups.values() {
+            let Some(status) = round.agents.get(&group.primary).and_then(|record| record.status.clone()) else {
+                continue;
+            };
+            for table in &status.tables {
+                // Tables of a shard that has moved away, or has not arrived, would be counted twice.
+                let owned = table
+                    .shard
+                    .is_none_or(|shard| view.shard(shard).is_some_and(|route| route.primary.worker == group.primary));
+                if owned {
+                    round.tables.insert((table.shard, table.collection.clone()), table.clone());
+                }
+            }
+            if status.stats_age_seconds.is_some() {
+                let owned = view.shards().iter().filter(|route| route.primary.worker == group.primary);
+                round.counted.extend(owned.map(|route| route.shard));
+            }
+        }
+        round
+    }
+}
+
+#[cfg(test)]
+#[path = "board_tests.rs"]
+mod tests;

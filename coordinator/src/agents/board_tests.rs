@@ -1,0 +1,106 @@
+//! What a round of answers is turned into.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use atoll_core::catalog::{Catalog, Command};
+use atoll_proto::agent::{NamespaceRows, PostgresAddress, PostgresFacts, RegisterWorker, WorkerMode};
+use atoll_proto::{CoordinatorId, GroupId};
+
+const WORKERS: [WorkerId; 2] = [WorkerId(2), WorkerId(3)];
+
+/// Two workers that share four shards.
+fn view() -> RoutingTable {
+    let mut catalog = Catalog::default();
+    catalog.apply(
+        1,
+        Command::InitCluster {
+            cluster_id: "c".to_owned(),
+            shard_count: 4,
+            initial_groups: 2,
+            coordinator: CoordinatorId(1),
+            http: "http://h".to_owned(),
+            internal: "http://i".to_owned(),
+        },
+    );
+    for WorkerId(number) in WORKERS {
+        let worker = RegisterWorker {
+            uid: format!("u{number}"),
+            name: format!("w{number}").parse().unwrap(),
+            group: None,
+            mode: WorkerMode::External,
+            agent_url: "http://a".to_owned(),
+            postgres: PostgresAddress { host: "h".to_owned(), port: 1, database: "atoll".to_owned() },
+            facts: PostgresFacts {
+                version: "18".to_owned(),
+                version_num: 180_000,
+                pgvector: "0.8.5".to_owned(),
+                system_identifier: format!("s{number}"),
+                max_connections: 100,
+                cores: 2,
+            },
+            capacity: 100,
+        };
+        catalog.apply(number, Command::RegisterWorker(worker));
+    }
+    RoutingTable::new(Arc::new(catalog), None)
+}
+
+fn notes() -> CollectionName {
+    "notes".parse().unwrap()
+}
+
+/// An agent that reports `rows` in every shard, whether its group owns it or not.
+fn record(rows: u64, stats_age_seconds: Option<u64>, postgres_up: bool) -> AgentRecord {
+    let tables = (0..4).map(|shard| TableStats {
+        shard: Some(ShardId(shard)),
+        collection: notes(),
+        rows,
+        bytes: 1,
+        vector_index_bytes: 0,
+        large_namespaces: vec![NamespaceRows { namespace: "large".to_owned(), rows }],
+    });
+    let status = AgentStatus {
+        name: "w".parse().unwrap(),
+        worker: None,
+        postgres_up,
+        facts: None,
+        postgres_pid: None,
+        data_dir: None,
+        applied: None,
+        apply_error: None,
+        bytes: 0,
+        tables: tables.collect(),
+        stats_age_seconds,
+    };
+    AgentRecord { status: Some(status.into()), answered_at: Some(Instant::now()), error: None }
+}
+
+fn board(agents: BTreeMap<WorkerId, AgentRecord>) -> AgentBoard {
+    let last = Arc::new(RwLock::new(Arc::new(Round::new(agents, &view()))));
+    AgentBoard { last, _asking: Arc::new(Asking(tokio::spawn(async {}))) }
+}
+
+#[tokio::test]
+async fn rows_are_those_of_the_owner() {
+    let board =
+        board(BTreeMap::from([(WORKERS[0], record(5_000, Some(1), true)), (WORKERS[1], record(7, None, true))]));
+    for route in view().shards() {
+        let expected = if route.group == GroupId(WORKERS[0].0) { 5_000 } else { 7 };
+        assert_eq!(board.rows(Some(route.shard), &notes()), Some(expected));
+        assert_eq!(board.has_stats(route.shard), expected == 5_000);
+        let large = board.namespace_rows(route.shard, &notes(), &"large".parse().unwrap());
+        assert_eq!(large, (expected == 5_000).then_some(5_000), "below the threshold is not large");
+        assert_eq!(board.namespace_rows(route.shard, &notes(), &"small".parse().unwrap()), None);
+    }
+    assert_eq!(board.rows(None, &notes()), None);
+}
+
+#[tokio::test]
+async fn up_needs_the_agent_and_its_server() {
+    let mut silent = record(1, None, true);
+    silent.error = Some(Arc::new(CallError::Deadline { url: "http://a".to_owned() }));
+    let board = board(BTreeMap::from([(WORKERS[0], record(1, None, false)), (WORKERS[1], silent)]));
+    assert!(!board.is_up(WORKERS[0]) && !board.is_up(WORKERS[1]) && !board.is_up(WorkerId(99)));
+    assert!(board.status(WORKERS[1]).is_some(), "the last answer is kept");
+}

@@ -1,0 +1,34 @@
+//! Questions to one agent.
+
+use crate::internal_client::{CallError, InternalClient};
+use atoll_proto::agent::{AgentStatus, Applied, DESIRED_PATH, DesiredState, STATUS_PATH};
+use tokio::time::Instant;
+
+/// Asks agents. A clone shares the connections.
+#[derive(Clone)]
+pub struct AgentClient {
+    client: InternalClient,
+}
+
+impl AgentClient {
+    /// Asks through this client.
+    pub fn new(client: InternalClient) -> Self {
+        Self { client }
+    }
+
+    /// What the agent at this base URL knows of its server.
+    pub async fn status(&self, agent_url: &str, deadline: Instant) -> Result<AgentStatus, CallError> {
+        self.client.get(agent_url, STATUS_PATH, deadline).await
+    }
+
+    /// Tells the agent what its server should look like; answers when the server does. After an error or a cancelled call
+    /// the server may match or not: telling again does no harm.
+    pub async fn put_desired(
+        &self,
+        agent_url: &str,
+        desired: &DesiredState,
+        deadline: Instant,
+    ) -> Result<Applied, CallError> {
+        self.client.put(agent_url, DESIRED_PATH, desired, deadline).await
+    }
+}

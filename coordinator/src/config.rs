@@ -1,0 +1,307 @@
+//! A coordinator's configuration: file, then environment `ATOLL__SECTION__KEY`, then flags. Unknown keys are errors.
+
+use crate::write::ImportSettings;
+use atoll_proto::limits;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file, the environment or their contents.
+    #[error("the configuration can't be read")]
+    Read(#[from] ::config::ConfigError),
+    /// A value makes no sense.
+    #[error("{key}: {detail}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A secret's file can't be read.
+    #[error("{key}: the file {} can't be read", path.display())]
+    Secret {
+        /// The key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Everything an operator may set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens.
+    pub server: Server,
+    /// The cluster it belongs to.
+    pub cluster: Cluster,
+    /// How it connects to workers.
+    pub postgres: Postgres,
+    /// How much a request may do.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How much an import does at once.
+    #[serde(default)]
+    pub import: Import,
+}
+
+/// Where a coordinator listens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// For clients.
+    pub listen: SocketAddr,
+    /// For coordinators and agents.
+    pub internal_listen: SocketAddr,
+    /// How clients reach it; by default `http://` and `listen`.
+    #[serde(default)]
+    pub advertise: Option<String>,
+    /// How coordinators and agents reach it; by default `http://` and `internal_listen`.
+    #[serde(default)]
+    pub internal_advertise: Option<String>,
+    /// Allows addresses beyond loopback without TLS and keys.
+    #[serde(default)]
+    pub insecure: bool,
+    /// How long requests under way may take to finish when it stops, in milliseconds.
+    #[serde(default = "default_drain_ms")]
+    pub drain_ms: u64,
+}
+
+/// The cluster a coordinator belongs to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Its identity, log and snapshots.
+    pub data_dir: PathBuf,
+    /// Makes a new cluster if there is none in `data_dir`: on exactly one coordinator.
+    #[serde(default)]
+    pub bootstrap: bool,
+    /// Internal URLs of coordinators to join, on all others.
+    #[serde(default)]
+    pub join: Vec<String>,
+    /// Shards of a new cluster.
+    #[serde(default = "default_shards")]
+    pub shards: u32,
+    /// Groups of a new cluster to wait for before shards are placed.
+    #[serde(default = "default_initial_groups")]
+    pub initial_groups: u32,
+    /// File with the secret that coordinators and agents share.
+    pub secret_file: PathBuf,
+}
+
+/// How a coordinator connects to workers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Postgres {
+    /// File with the password of the role `atoll_rw`.
+    pub password_file: PathBuf,
+    /// Connections to each worker; 0 for twice its cores and one more.
+    #[serde(default)]
+    pub pool_size: usize,
+    /// Most requests that wait for a connection to one worker.
+    #[serde(default = "default_queue")]
+    pub queue: usize,
+}
+
+/// How much a request may do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest body, in bytes, after decompression.
+    pub body_bytes: usize,
+    /// Deadline of a request that names none, in milliseconds.
+    pub deadline_ms: u64,
+    /// Longest deadline a request may name, in milliseconds.
+    pub deadline_ms_max: u64,
+    /// Requests under way at once; more are answered 429.
+    pub concurrency: usize,
+    /// Imports and exports under way at once.
+    pub streams: usize,
+}
+
+/// How much an import does at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Import {
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Bytes of NDJSON of a batch.
+    pub batch_bytes: usize,
+    /// Batches under way at once.
+    pub parallel: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: limits::BODY_BYTES,
+            deadline_ms: limits::DEADLINE_MS,
+            deadline_ms_max: limits::DEADLINE_MS_MAX,
+            concurrency: 512,
+            streams: 16,
+        }
+    }
+}
+
+impl Default for Import {
+    fn default() -> Self {
+        Self { batch_rows: 1_000, batch_bytes: 8 * 1024 * 1024, parallel: 6 }
+    }
+}
+
+fn default_drain_ms() -> u64 {
+    10_000
+}
+
+fn default_shards() -> u32 {
+    12
+}
+
+fn default_initial_groups() -> u32 {
+    1
+}
+
+fn default_queue() -> usize {
+    256
+}
+
+impl Config {
+    /// Reads file and environment, and checks what they say.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let source = ::config::Config::builder()
+            .add_source(::config::File::from(file).format(::config::FileFormat::Toml))
+            .add_source(
+                ::config::Environment::with_prefix("ATOLL").prefix_separator("__").separator("__").try_parsing(true),
+            )
+            .build()?;
+        let config: Self = source.try_deserialize()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key, detail: &str| Err(ConfigError::Value { key, detail: detail.to_owned() });
+        let exposed = [self.server.listen, self.server.internal_listen].iter().any(|listen| !listen.ip().is_loopback());
+        if exposed && !self.server.insecure {
+            return wrong(
+                "server.listen",
+                "beyond loopback everybody could read and write; set server.insecure = true if the network keeps them out",
+            );
+        }
+        if self.cluster.bootstrap != self.cluster.join.is_empty() {
+            return wrong(
+                "cluster.join",
+                "set either cluster.bootstrap = true, on the first coordinator, or cluster.join, on the others",
+            );
+        }
+        if !(1..=limits::SHARDS).contains(&self.cluster.shards) {
+            return wrong("cluster.shards", "must be 1 to 9999");
+        }
+        if self.cluster.initial_groups == 0 || self.cluster.initial_groups > self.cluster.shards {
+            return wrong("cluster.initial_groups", "must be at least 1 and at most cluster.shards");
+        }
+        if self.limits.deadline_ms == 0 || self.limits.deadline_ms > self.limits.deadline_ms_max {
+            return wrong("limits.deadline_ms", "must be at least 1 and at most limits.deadline_ms_max");
+        }
+        let counts = [self.limits.concurrency, self.limits.streams, self.import.batch_rows, self.import.parallel];
+        if counts.contains(&0) || self.postgres.queue == 0 {
+            return wrong("limits", "counts must be at least 1");
+        }
+        Ok(())
+    }
+
+    /// How clients reach this coordinator.
+    pub fn http_url(&self) -> String {
+        self.server.advertise.clone().unwrap_or_else(|| format!("http://{}", self.server.listen))
+    }
+
+    /// How coordinators and agents reach this coordinator.
+    pub fn internal_url(&self) -> String {
+        self.server.internal_advertise.clone().unwrap_or_else(|| format!("http://{}", self.server.internal_listen))
+    }
+
+    /// The secret that coordinators and agents share.
+    pub fn cluster_secret(&self) -> Result<String, ConfigError> {
+        secret("cluster.secret_file", &self.cluster.secret_file)
+    }
+
+    /// The password of the role `atoll_rw`.
+    pub fn postgres_password(&self) -> Result<String, ConfigError> {
+        secret("postgres.password_file", &self.postgres.password_file)
+    }
+
+    /// Settings of imports.
+    pub fn import_settings(&self) -> ImportSettings {
+        let Import { batch_rows, batch_bytes, parallel } = self.import;
+        ImportSettings { batch_rows, batch_bytes, parallel, line_bytes: limits::IMPORT_LINE_BYTES }
+    }
+
+    /// Longest that any statement may run.
+    pub fn statement_timeout(&self) -> Duration {
+        Duration::from_millis(self.limits.deadline_ms_max)
+    }
+}
+
+fn secret(key: &'static str, path: &Path) -> Result<String, ConfigError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Secret { key, path: path.to_owned(), source })?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(ConfigError::Value { key, detail: format!("the file {} is empty", path.display()) });
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const GOOD: &str = r#"
+        [server]
+        listen = "127.0.0.1:7700"
+        internal_listen = "127.0.0.1:7750"
+        [cluster]
+        data_dir = "d"
+        bootstrap = true
+        secret_file = "s"
+        [postgres]
+        password_file = "p"
+    "#;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(file.path())
+    }
+
+    #[test]
+    fn defaults_fill_what_is_left_out() {
+        let config = load(GOOD).unwrap();
+        assert_eq!(config.cluster.shards, 12);
+        assert_eq!(config.internal_url(), "http://127.0.0.1:7750");
+        let again = toml::to_string(&config).unwrap();
+        assert_eq!(load(&again).unwrap(), config);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (from, to) in [
+            ("bootstrap = true", ""),
+            ("bootstrap = true", "bootstrap = true\njoin = [\"http://127.0.0.1:1\"]"),
+            ("bootstrap = true", "bootstrap = true\nshards = 0"),
+            ("bootstrap = true", "bootstrap = true\ncolour = 1"),
+            ("127.0.0.1:7700", "0.0.0.0:7700"),
+        ] {
+            assert!(load(&GOOD.replace(from, to)).is_err(), "{to}");
+        }
+        assert!(load(&GOOD.replace("127.0.0.1:7700\"", "0.0.0.0:7700\"\ninsecure = true")).is_ok());
+    }
+}

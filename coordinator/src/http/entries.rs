@@ -1,0 +1,191 @@
+//! Entries: written, read, deleted, listed and counted.
+
+use super::extract::{Body, InPath, Json, Terms};
+use super::problem::Answer;
+use super::state::App;
+use crate::error::RequestError;
+use atoll_proto::entry::{
+    Count, CountEntries, DeleteEntries, Deleted, Entry, EntryBody, EntryId, EntryList, EntryPage, EntryPatch,
+    GetEntries, Include, ListEntries, WriteAnswer, WriteBatch, WriteResult, WriteStatus,
+};
+use atoll_proto::problem::Problem;
+use atoll_proto::{CollectionName, EntryKey, Namespace};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use std::time::Instant;
+
+type OneEntry = InPath<(CollectionName, Namespace, EntryKey)>;
+
+/// Write a batch: atomic on each shard, one result for each entry.
+#[utoipa::path(post, path = "/v1/collections/{c}/entries", tag = "entries", params(("c" = CollectionName, Path)),
+    request_body = WriteBatch,
+    responses((status = 200, description = "All were written", body = WriteAnswer),
+        (status = 207, description = "Some failed", body = WriteAnswer),
+        (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn write(
+    State(app): State<App>,
+    InPath(collection): InPath<CollectionName>,
+    terms: Terms,
+    body: Body<WriteBatch>,
+) -> Answer<Response> {
+    let ticket = terms.ticket(&body.raw);
+    let answer = app.writer.batch(&collection, body.value, ticket.as_ref(), terms.deadline).await?;
+    count_written(&app, &answer.results);
+    let status = if answer.failed == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
+    Ok((status, Json(answer)).into_response())
+}
+
+/// Write one entry.
+#[utoipa::path(put, path = "/v1/collections/{c}/namespaces/{ns}/entries/{key}", tag = "entries",
+    params(("c" = CollectionName, Path), ("ns" = Namespace, Path), ("key" = EntryKey, Path)),
+    request_body = EntryBody,
+    responses((status = 200, description = "It was changed, or was as given", body = WriteAnswer),
+        (status = 201, description = "It is new", body = WriteAnswer),
+        (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn put(
+    State(app): State<App>,
+    InPath((collection, namespace, key)): OneEntry,
+    terms: Terms,
+    body: Body<EntryBody>,
+) -> Answer<Response> {
+    let started = Instant::now();
+    let id = EntryId { namespace, key };
+    let ticket = terms.ticket(&body.raw);
+    let written =
+        app.writer.put(&collection, &id, body.value, terms.precondition, ticket.as_ref(), terms.deadline).await?;
+    Ok(written_one(&app, id, written, started))
+}
+
+/// Change parts of one entry: metadata is merged (RFC 7396), the rest replaced.
+#[utoipa::path(patch, path = "/v1/collections/{c}/namespaces/{ns}/entries/{key}", tag = "entries",
+    params(("c" = CollectionName, Path), ("ns" = Namespace, Path), ("key" = EntryKey, Path)),
+    request_body = EntryPatch,
+    responses((status = 200, body = WriteAnswer), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn patch(
+    State(app): State<App>,
+    InPath((collection, namespace, key)): OneEntry,
+    terms: Terms,
+    body: Body<EntryPatch>,
+) -> Answer<Response> {
+    let started = Instant::now();
+    let id = EntryId { namespace, key };
+    let ticket = terms.ticket(&body.raw);
+    let written =
+        app.writer.patch(&collection, &id, body.value, terms.precondition, ticket.as_ref(), terms.deadline).await?;
+    Ok(written_one(&app, id, written, started))
+}
+
+/// Read one entry.
+#[utoipa::path(get, path = "/v1/collections/{c}/namespaces/{ns}/entries/{key}", tag = "entries",
+    params(("c" = CollectionName, Path), ("ns" = Namespace, Path), ("key" = EntryKey, Path)),
+    responses((status = 200, body = Entry), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn get_one(
+    State(app): State<App>,
+    InPath((collection, namespace, key)): OneEntry,
+    terms: Terms,
+) -> Answer<Response> {
+    let include = vec![Include::Value, Include::Metadata, Include::Tags, Include::Vector];
+    let request = GetEntries { ids: vec![EntryId { namespace, key }], include };
+    let found = app.reader.get(&collection, &request, terms.deadline).await?;
+    let Some(entry) = found.into_iter().next() else { return Err(RequestError::EntryNotFound.into()) };
+    let etag = etag(entry.version);
+    Ok(([(header::ETAG, etag)], Json(entry)).into_response())
+}
+
+/// Delete one entry.
+#[utoipa::path(delete, path = "/v1/collections/{c}/namespaces/{ns}/entries/{key}", tag = "entries",
+    params(("c" = CollectionName, Path), ("ns" = Namespace, Path), ("key" = EntryKey, Path)),
+    responses((status = 200, body = Deleted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn delete_one(
+    State(app): State<App>,
+    InPath((collection, namespace, key)): OneEntry,
+    terms: Terms,
+) -> Answer<Json<Deleted>> {
+    let id = EntryId { namespace, key };
+    let ticket = terms.ticket(b"");
+    app.writer.delete(&collection, &id, terms.precondition, ticket.as_ref(), terms.deadline).await?;
+    Ok(Json(Deleted { deleted: 1 }))
+}
+
+/// Read entries by id: those that exist, in the order asked.
+#[utoipa::path(post, path = "/v1/collections/{c}/entries/get", tag = "entries", params(("c" = CollectionName, Path)),
+    request_body = GetEntries,
+    responses((status = 200, body = EntryList), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn get_many(
+    State(app): State<App>,
+    InPath(collection): InPath<CollectionName>,
+    terms: Terms,
+    body: Body<GetEntries>,
+) -> Answer<Json<EntryList>> {
+    let entries = app.reader.get(&collection, &body.value, terms.deadline).await?;
+    Ok(Json(EntryList { entries }))
+}
+
+/// Delete entries by id, or those of a namespace that match a filter.
+#[utoipa::path(post, path = "/v1/collections/{c}/entries/delete", tag = "entries", params(("c" = CollectionName, Path)),
+    request_body = DeleteEntries,
+    responses((status = 200, body = Deleted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn delete_many(
+    State(app): State<App>,
+    InPath(collection): InPath<CollectionName>,
+    terms: Terms,
+    body: Body<DeleteEntries>,
+) -> Answer<Json<Deleted>> {
+    let ticket = terms.ticket(&body.raw);
+    let deleted = app.writer.delete_entries(&collection, body.value, ticket.as_ref(), terms.deadline).await?;
+    Ok(Json(Deleted { deleted }))
+}
+
+/// List the entries of a namespace, page by page.
+#[utoipa::path(post, path = "/v1/collections/{c}/entries/list", tag = "entries", params(("c" = CollectionName, Path)),
+    request_body = ListEntries,
+    responses((status = 200, body = EntryPage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(app): State<App>,
+    InPath(collection): InPath<CollectionName>,
+    terms: Terms,
+    body: Body<ListEntries>,
+) -> Answer<Json<EntryPage>> {
+    Ok(Json(app.reader.list(&collection, &body.value, terms.deadline).await?))
+}
+
+/// Count the entries of a namespace.
+#[utoipa::path(post, path = "/v1/collections/{c}/entries/count", tag = "entries", params(("c" = CollectionName, Path)),
+    request_body = CountEntries,
+    responses((status = 200, body = Count), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn count(
+    State(app): State<App>,
+    InPath(collection): InPath<CollectionName>,
+    terms: Terms,
+    body: Body<CountEntries>,
+) -> Answer<Json<Count>> {
+    let count = app.reader.count(&collection, &body.value, terms.deadline).await?;
+    Ok(Json(Count { count }))
+}
+
+fn written_one(app: &App, id: EntryId, (status, version): (WriteStatus, i64), started: Instant) -> Response {
+    let EntryId { namespace, key } = id;
+    let results = vec![WriteResult { namespace, key, status, version: Some(version), problem: None }];
+    count_written(app, &results);
+    let took_ms = started.elapsed().as_secs_f64() * 1_000.0;
+    let answer = WriteAnswer { written: 1, failed: 0, results, session: None, took_ms };
+    let code = if status == WriteStatus::Created { StatusCode::CREATED } else { StatusCode::OK };
+    (code, [(header::ETAG, etag(version))], Json(answer)).into_response()
+}
+
+fn count_written(app: &App, results: &[WriteResult]) {
+    for (status, outcome) in [
+        (WriteStatus::Created, "created"),
+        (WriteStatus::Updated, "updated"),
+        (WriteStatus::Unchanged, "unchanged"),
+        (WriteStatus::Failed, "failed"),
+    ] {
+        let count = results.iter().filter(|result| result.status == status).count() as u64;
+        app.metrics.entries_written.with_label_values(&[outcome]).inc_by(count);
+    }
+}
+
+fn etag(version: i64) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{version}\"")).expect("digits and quotes make a header value")
+}

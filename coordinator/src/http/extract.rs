@@ -1,0 +1,254 @@
+//! Taking requests apart: bodies, paths, queries and headers, each with its problem when it is not as it should be.
+
+use super::problem::ApiError;
+use super::state::App;
+use crate::workers::idempotency::Ticket;
+use crate::write::Precondition;
+use atoll_proto::limits;
+use atoll_proto::problem::{Problem, ProblemCode};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A JSON body.
+pub(super) struct Body<T> {
+    pub(super) value: T,
+    /// As it came, to tell a repeated request from another one.
+    pub(super) raw: Bytes,
+}
+
+impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            let detail = "the body must be application/json";
+            return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail).into());
+        }
+        let raw = Bytes::from_request(request, app).await.map_err(|rejection| body_problem(&rejection, app))?;
+        Ok(Self { value: parse(&raw)?, raw })
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+}
+
+fn body_problem(rejection: &BytesRejection, app: &App) -> Problem {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let detail = format!("a body may have {} bytes; send fewer entries, or use import", app.limits.body_bytes);
+        return Problem::new(ProblemCode::BodyTooLarge, detail);
+    }
+    Problem::new(ProblemCode::MalformedJson, "the body broke off, or can't be decompressed")
+}
+
+/// Parses JSON; the path to a fault is looked for only when there is one.
+fn parse<T: DeserializeOwned>(raw: &[u8]) -> Result<T, Problem> {
+    let Err(error) = serde_json::from_slice::<T>(raw) else {
+        return serde_json::from_slice(raw).map_err(|_| Problem::new(ProblemCode::MalformedJson, "not parsed"));
+    };
+    let out_of_range = error.to_string().starts_with("number out of range");
+    if !error.is_data() && !out_of_range {
+        return Err(Problem::new(ProblemCode::MalformedJson, format!("the body is no JSON: {error}")));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(raw);
+    let pointer = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Ok(_) => String::new(),
+        Err(error) => pointer(error.path()),
+    };
+    let detail = match out_of_range {
+        true => "a number does not fit a finite 32-bit float".to_owned(),
+        false => error.to_string(),
+    };
+    Err(Problem::invalid(pointer, detail))
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => pointer.push_str(&format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// Names in the path, checked.
+pub(super) struct InPath<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for InPath<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        match Path::<T>::from_request_parts(parts, app).await {
+            Ok(Path(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Problem::invalid("", format!("the path: {}", rejection.body_text())).into()),
+        }
+    }
+}
+
+/// The query string.
+pub(super) struct InQuery<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<App> for InQuery<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        match Query::<T>::from_request_parts(parts, app).await {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Problem::invalid("", format!("the query: {}", rejection.body_text())).into()),
+        }
+    }
+}
+
+/// What headers say about how to carry out a request.
+pub(super) struct Terms {
+    /// When an answer is due.
+    pub(super) deadline: Instant,
+    /// When an answer is due, if the client named it.
+    pub(super) asked: Option<Instant>,
+    /// When a write may happen.
+    pub(super) precondition: Precondition,
+    idempotency_key: Option<String>,
+    method: String,
+    path: String,
+}
+
+impl FromRequestParts<App> for Terms {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        std::future::ready(()).await;
+        let asked = timeout(&parts.headers, app)?.map(|timeout| Instant::now() + timeout);
+        let default = Instant::now() + Duration::from_millis(app.limits.deadline_ms);
+        Ok(Self {
+            deadline: asked.unwrap_or(default),
+            asked,
+            precondition: precondition(&parts.headers)?,
+            idempotency_key: idempotency_key(&parts.headers)?,
+            method: parts.method.to_string(),
+            path: parts.uri.path().to_owned(),
+        })
+    }
+}
+
+impl Terms {
+    /// Names the request, if the client wants it to happen once.
+    pub(super) fn ticket(&self, body: &[u8]) -> Option<Ticket> {
+        let key = self.idempotency_key.clone()?;
+        let mut digest = Sha256::new();
+        for part in [self.method.as_bytes(), self.path.as_bytes(), body] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        Some(Ticket { key, digest: digest.finalize().to_vec() })
+    }
+
+    /// When an answer is due to what takes longer than a search by nature.
+    pub(super) fn deadline_or(&self, usual: Duration) -> Instant {
+        self.asked.unwrap_or_else(|| Instant::now() + usual)
+    }
+}
+
+fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+    match headers.get(name) {
+        None => Ok(None),
+        Some(value) => match value.to_str() {
+            Ok(text) => Ok(Some(text.trim())),
+            Err(_) => Err(Problem::invalid("", format!("header {name} is not plain text"))),
+        },
+    }
+}
+
+fn timeout(headers: &HeaderMap, app: &App) -> Result<Option<Duration>, Problem> {
+    let Some(text) = header_text(headers, "x-timeout-ms")? else { return Ok(None) };
+    let max = app.limits.deadline_ms_max;
+    match text.parse::<u64>() {
+        Ok(ms) if (1..=max).contains(&ms) => Ok(Some(Duration::from_millis(ms))),
+        Ok(_) | Err(_) => Err(Problem::invalid("", format!("X-Timeout-Ms must be 1 to {max}"))),
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(key) = header_text(headers, "idempotency-key")? else { return Ok(None) };
+    if key.is_empty() || key.len() > limits::IDEMPOTENCY_KEY_BYTES {
+        let detail = format!("Idempotency-Key must have 1 to {} bytes", limits::IDEMPOTENCY_KEY_BYTES);
+        return Err(Problem::invalid("", detail));
+    }
+    Ok(Some(key.to_owned()))
+}
+
+fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
+    match (header_text(headers, "if-match")?, header_text(headers, "if-none-match")?) {
+        (None, None) => Ok(Precondition::None),
+        (Some("*"), None) => Ok(Precondition::Exists),
+        (Some(etag), None) => {
+            let version = etag.strip_prefix('"').and_then(|etag| etag.strip_suffix('"')).and_then(|v| v.parse().ok());
+            let detail = "If-Match must be \"<version>\", as in an entry's ETag, or *";
+            version.map(Precondition::AtVersion).ok_or_else(|| Problem::invalid("", detail))
+        }
+        (None, Some("*")) => Ok(Precondition::Absent),
+        (None, Some(_)) => Err(Problem::invalid("", "If-None-Match must be *")),
+        (Some(_), Some(_)) => Err(Problem::invalid("", "give If-Match or If-None-Match, not both")),
+    }
+}
+
+/// A JSON answer.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(error) => {
+                let problem = Problem::new(ProblemCode::Internal, "the answer could not be written");
+                ApiError { problem: Box::new(problem), cause: Some(std::sync::Arc::new(error)) }.into_response()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use atoll_proto::entry::WriteBatch;
+
+    fn fault(body: &str) -> (ProblemCode, String) {
+        let problem = parse::<WriteBatch>(body.as_bytes()).unwrap_err();
+        (problem.code, problem.errors.first().map_or_else(String::new, |error| error.pointer.clone()))
+    }
+
+    #[test]
+    fn faults_are_told_apart_and_located() {
+        let at = |pointer: &str| (ProblemCode::ValidationFailed, pointer.to_owned());
+        let malformed = (ProblemCode::MalformedJson, String::new());
+        assert_eq!(fault("{"), malformed);
+        assert_eq!(fault(""), malformed);
+        assert_eq!(fault(&"[".repeat(100_000)), malformed);
+        assert_eq!(fault("{\"entries\":[]} x"), malformed);
+        assert_eq!(fault("{\"entries\":[{\"namespace\":\"a b\",\"key\":\"k\"}]}"), at("/entries/0/namespace"));
+        assert_eq!(
+            fault("{\"entries\":[{\"namespace\":\"a\",\"key\":\"k\",\"vector\":[1e39]}]}"),
+            at("/entries/0/vector")
+        );
+        assert_eq!(fault("{\"entries\":[{\"namespace\":\"a\",\"key\":\"k\",\"colour\":1}]}"), at("/entries/0/colour"));
+        assert_eq!(
+            fault("{\"entries\":[{\"namespace\":\"a\",\"key\":\"k\",\"vector\":[1e999]}]}").0,
+            ProblemCode::ValidationFailed
+        );
+    }
+}

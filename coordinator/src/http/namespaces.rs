@@ -1,0 +1,74 @@
+//! Namespaces: listed, located, emptied.
+
+use super::extract::{InPath, InQuery, Json, Terms};
+use super::problem::Answer;
+use super::state::App;
+use atoll_proto::entry::{Deleted, NamespaceInfo, NamespacePage};
+use atoll_proto::problem::Problem;
+use atoll_proto::{CollectionName, Namespace};
+use axum::extract::State;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Usual time to empty a namespace.
+const DELETE_TIME: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Page {
+    /// Namespaces that begin with this.
+    #[serde(default)]
+    prefix: String,
+    /// At most this many, 1 to 1,000.
+    #[serde(default = "default_limit")]
+    #[param(minimum = 1, maximum = 1000)]
+    limit: u32,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+fn default_limit() -> u32 {
+    100
+}
+
+/// List namespaces that hold entries.
+#[utoipa::path(get, path = "/v1/collections/{c}/namespaces", tag = "namespaces", params(("c" = CollectionName, Path), Page),
+    responses((status = 200, body = NamespacePage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(app): State<App>,
+    InPath(collection): InPath<CollectionName>,
+    InQuery(page): InQuery<Page>,
+    terms: Terms,
+) -> Answer<Json<NamespacePage>> {
+    let Page { prefix, limit, cursor } = page;
+    let page = app.reader.namespaces(&collection, &prefix, limit, cursor.as_deref(), terms.deadline).await?;
+    Ok(Json(page))
+}
+
+/// Show where a namespace lies and how many entries it holds.
+#[utoipa::path(get, path = "/v1/collections/{c}/namespaces/{ns}", tag = "namespaces",
+    params(("c" = CollectionName, Path), ("ns" = Namespace, Path)),
+    responses((status = 200, body = NamespaceInfo), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn show(
+    State(app): State<App>,
+    InPath((collection, namespace)): InPath<(CollectionName, Namespace)>,
+    terms: Terms,
+) -> Answer<Json<NamespaceInfo>> {
+    Ok(Json(app.reader.namespace(&collection, &namespace, terms.deadline).await?))
+}
+
+/// Delete every entry of a namespace.
+#[utoipa::path(delete, path = "/v1/collections/{c}/namespaces/{ns}", tag = "namespaces",
+    params(("c" = CollectionName, Path), ("ns" = Namespace, Path)),
+    responses((status = 200, body = Deleted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    InPath((collection, namespace)): InPath<(CollectionName, Namespace)>,
+    terms: Terms,
+) -> Answer<Json<Deleted>> {
+    let ticket = terms.ticket(b"");
+    let deadline = terms.deadline_or(DELETE_TIME);
+    let deleted = app.writer.delete_namespace(&collection, &namespace, ticket.as_ref(), deadline).await?;
+    Ok(Json(Deleted { deleted }))
+}

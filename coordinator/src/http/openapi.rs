@@ -1,0 +1,47 @@
+//! The routes and their description, made from one list: a route that is not described does not exist.
+
+use super::state::App;
+use super::{admin, collections, entries, namespaces, search, service, streams};
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Every described route.
+pub(super) fn routes() -> OpenApiRouter<App> {
+    let about = OpenApiBuilder::new().info(
+        InfoBuilder::new()
+            .title("Atoll")
+            .version(env!("CARGO_PKG_VERSION"))
+            .description(Some("Vector search and storage over many PostgreSQL servers."))
+            .build(),
+    );
+    OpenApiRouter::with_openapi(about.build())
+        .routes(routes!(collections::list))
+        .routes(routes!(collections::show, collections::put, collections::delete))
+        .routes(routes!(entries::write))
+        .routes(routes!(entries::get_one, entries::put, entries::patch, entries::delete_one))
+        .routes(routes!(entries::get_many))
+        .routes(routes!(entries::delete_many))
+        .routes(routes!(entries::list))
+        .routes(routes!(entries::count))
+        .routes(routes!(streams::import))
+        .routes(routes!(streams::export))
+        .routes(routes!(namespaces::list))
+        .routes(routes!(namespaces::show, namespaces::delete))
+        .routes(routes!(search::search))
+        .routes(routes!(search::batch))
+        .routes(routes!(admin::cluster))
+        .routes(routes!(admin::add_coordinator))
+        .routes(routes!(admin::remove_coordinator))
+        .routes(routes!(admin::workers))
+        .routes(routes!(admin::groups))
+        .routes(routes!(admin::shards))
+        .routes(routes!(service::healthz))
+        .routes(routes!(service::readyz))
+        .routes(routes!(service::version))
+}
+
+/// The API's description (OpenAPI 3.1).
+pub fn openapi() -> OpenApi {
+    routes().into_openapi()
+}

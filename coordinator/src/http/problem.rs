@@ -1,0 +1,236 @@
+//! The only place where an error becomes an HTTP answer. A handler's error travels as a response extension to the middleware
+//! around it, which adds path and request id, logs the chain of causes once, and writes the document. A 5xx never shows SQL,
+//! PostgreSQL's text or host names: causes go to the log alone.
+
+use crate::error::RequestError;
+use crate::raft::{MembershipError, ProposeError};
+use crate::workers::ShardError;
+use atoll_core::catalog::Refusal;
+use atoll_proto::problem::{Problem, ProblemCode};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use std::any::Any;
+use std::error::Error;
+use std::sync::Arc;
+
+/// What a handler fails with.
+#[derive(Debug, Clone)]
+pub(super) struct ApiError {
+    pub(super) problem: Box<Problem>,
+    pub(super) cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// Answer of a handler.
+pub(super) type Answer<T> = Result<T, ApiError>;
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self { problem: Box::new(problem), cause: None }
+    }
+}
+
+impl From<Box<Problem>> for ApiError {
+    fn from(problem: Box<Problem>) -> Self {
+        Self { problem, cause: None }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        let problem = Box::new(problem_of(&error));
+        Self { problem, cause: Some(Arc::new(error)) }
+    }
+}
+
+impl From<ProposeError> for ApiError {
+    fn from(error: ProposeError) -> Self {
+        Self { problem: Box::new(propose_problem(&error)), cause: Some(Arc::new(error)) }
+    }
+}
+
+impl From<MembershipError> for ApiError {
+    fn from(error: MembershipError) -> Self {
+        Self { problem: Box::new(membership_problem(&error)), cause: Some(Arc::new(error)) }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        refusal_problem(&refusal).into()
+    }
+}
+
+fn propose_problem(error: &ProposeError) -> Problem {
+    match error {
+        ProposeError::NoLeader | ProposeError::Stopped => {
+            Problem::new(ProblemCode::NoLeader, "the catalog has no leader just now; try again in a moment")
+        }
+        ProposeError::Deadline => Problem::new(
+            ProblemCode::WriteOutcomeUnknown,
+            "the catalog did not confirm the change in time; it may still happen: look, or send it again",
+        ),
+        ProposeError::Refused(problem) => problem.as_ref().clone(),
+    }
+}
+
+fn membership_problem(error: &MembershipError) -> Problem {
+    let code = match error {
+        MembershipError::NoLeader | MembershipError::Stopped => ProblemCode::NoLeader,
+        MembershipError::Deadline => ProblemCode::WriteOutcomeUnknown,
+        MembershipError::NotFound { .. } => ProblemCode::OperationNotFound,
+        MembershipError::LastVoter { .. } => ProblemCode::ValidationFailed,
+        MembershipError::AlreadyMember { .. } => ProblemCode::AlreadyExists,
+        MembershipError::Refused(refusal) => return refusal_problem(refusal),
+        MembershipError::Leader(problem) => return problem.as_ref().clone(),
+    };
+    Problem::new(code, error.to_string())
+}
+
+/// A refusal of the catalog.
+pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
+    let code = match refusal {
+        Refusal::CollectionNotFound { .. } => ProblemCode::CollectionNotFound,
+        Refusal::SettingsConflict { .. } | Refusal::BeingDropped { .. } => ProblemCode::CollectionSettingsConflict,
+        // Init is under way: try again.
+        Refusal::NotInitialised => ProblemCode::NoLeader,
+        Refusal::AlreadyInitialised { .. }
+        | Refusal::NameTaken { .. }
+        | Refusal::GroupTaken { .. }
+        | Refusal::OtherData { .. }
+        | Refusal::OtherGroup { .. } => ProblemCode::AlreadyExists,
+        Refusal::CoordinatorNotFound { .. } => ProblemCode::OperationNotFound,
+    };
+    Problem::new(code, refusal.to_string())
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The document of an error, without path and request id.
+pub fn problem_of(error: &RequestError) -> Problem {
+    match error {
+        RequestError::Invalid(errors) => {
+            let detail = match errors.as_slice() {
+                [one] => one.detail.clone(),
+                many => format!("{} fields are wrong, see errors", many.len()),
+            };
+            let mut problem = Problem::new(ProblemCode::ValidationFailed, detail);
+            problem.errors = errors.clone();
+            problem
+        }
+        RequestError::CollectionNotFound(name) => Problem::new(
+            ProblemCode::CollectionNotFound,
+            format!("there is no collection {name}; GET /v1/collections lists them"),
+        ),
+        RequestError::CollectionNotReady(name) => Problem::new(
+            ProblemCode::ShardUnavailable,
+            format!("collection {name} is being made or dropped on some shards; try again in a moment"),
+        ),
+        RequestError::NotPlaced { registered, wanted } => Problem::new(
+            ProblemCode::ShardUnavailable,
+            format!("the cluster waits for its workers: {registered} of {wanted} groups have registered"),
+        ),
+        RequestError::EntryNotFound => Problem::new(ProblemCode::EntryNotFound, "there is no such entry"),
+        RequestError::AlreadyExists => Problem::new(ProblemCode::AlreadyExists, "the entry exists already"),
+        RequestError::VersionMismatch { current } => {
+            let detail = match current {
+                Some(version) => format!("the entry is at version {version}; read it again and decide anew"),
+                None => "there is no such entry".to_owned(),
+            };
+            Problem::new(ProblemCode::VersionMismatch, detail)
+        }
+        RequestError::BadCursor => Problem::new(
+            ProblemCode::BadCursor,
+            "the cursor is not one of this list: same collection, namespace, filter and order are needed; or begin anew",
+        ),
+        RequestError::KeyReused => Problem::new(
+            ProblemCode::IdempotencyKeyReused,
+            "this Idempotency-Key was used for another request in the last 24 hours; use a new key",
+        ),
+        RequestError::Shards { failures, total, cause } => shards_problem(failures, *total, cause),
+        RequestError::OutcomeUnknown { .. } => Problem::new(
+            ProblemCode::WriteOutcomeUnknown,
+            "the worker gave no answer: the write may or may not have happened; send it again under the same Idempotency-Key",
+        ),
+        RequestError::Deadline => {
+            Problem::new(ProblemCode::DeadlineExceeded, "the deadline passed; X-Timeout-Ms sets it")
+        }
+        RequestError::Overloaded => {
+            Problem::new(ProblemCode::Overloaded, "too many requests are under way; try again in a moment")
+        }
+    }
+}
+
+fn shards_problem(failures: &[atoll_proto::problem::ShardFailure], total: usize, cause: &ShardError) -> Problem {
+    let all = |reason: &str| !failures.is_empty() && failures.iter().all(|failure| failure.reason == reason);
+    let gave_none = format!("{} of {total} shards gave no answer", failures.len());
+    let mut problem = if matches!(cause, ShardError::Refused { .. } | ShardError::Malformed { .. }) {
+        Problem::new(
+            ProblemCode::Internal,
+            "a shard could not do what it was asked; the log has the reason under the request id",
+        )
+    } else if all("overloaded") {
+        Problem::new(ProblemCode::Overloaded, format!("{gave_none}: too many requests wait for their workers"))
+    } else if all("deadline") && failures.len() == total {
+        Problem::new(ProblemCode::DeadlineExceeded, format!("{gave_none} before the deadline; X-Timeout-Ms sets it"))
+    } else {
+        Problem::new(
+            ProblemCode::ShardUnavailable,
+            format!("{gave_none}; see failures, and GET /v1/admin/workers for the state of workers"),
+        )
+    };
+    problem.failures = failures.to_vec();
+    problem
+}
+
+/// Writes the document.
+pub(super) fn respond(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = serde_json::to_vec(problem).unwrap_or_default();
+    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    let mut response = (status, [content_type], body).into_response();
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// A problem for an answer that some layer made without one.
+pub(super) fn problem_of_status(status: StatusCode) -> Problem {
+    let code = match status {
+        StatusCode::NOT_FOUND => ProblemCode::RouteNotFound,
+        StatusCode::METHOD_NOT_ALLOWED => ProblemCode::MethodNotAllowed,
+        StatusCode::NOT_ACCEPTABLE => ProblemCode::NotAcceptable,
+        StatusCode::PAYLOAD_TOO_LARGE => ProblemCode::BodyTooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ProblemCode::UnsupportedMediaType,
+        status if status.is_client_error() => ProblemCode::MalformedJson,
+        _ => ProblemCode::Internal,
+    };
+    Problem::new(code, code.title())
+}
+
+pub(super) async fn route_not_found() -> ApiError {
+    std::future::ready(()).await;
+    Problem::new(ProblemCode::RouteNotFound, "there is no such path; GET /openapi.json lists them").into()
+}
+
+pub(super) async fn method_not_allowed() -> ApiError {
+    std::future::ready(()).await;
+    Problem::new(ProblemCode::MethodNotAllowed, "the path does not take this method; see the Allow header").into()
+}
+
+/// A handler's panic: our bug, told as such.
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (None, Some(text)) => text.clone(),
+        (None, None) => "a panic without text".to_owned(),
+    };
+    let problem = Problem::new(ProblemCode::Internal, "the request met a bug; the log has it under the request id");
+    ApiError { problem: Box::new(problem), cause: Some(Arc::new(std::io::Error::other(text))) }.into_response()
+}

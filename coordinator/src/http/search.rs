@@ -1,0 +1,77 @@
+//! Search, one at a time or a batch.
+
+use super::extract::{Body, InPath, Json, Terms};
+use super::problem::{Answer, problem_of};
+use super::state::App;
+use crate::error::RequestError;
+use atoll_proto::problem::Problem;
+use atoll_proto::search::{SearchAnswer, SearchBatch, SearchBatchAnswer, SearchBatchItem, SearchRequest};
+use atoll_proto::{CollectionName, limits};
+use axum::extract::State;
+use futures::StreamExt;
+use futures::stream;
+use std::time::Instant;
+
+/// Searches of one batch that run at once.
+const BATCH_PARALLEL: usize = 8;
+
+/// Find the nearest entries of one, several or all namespaces.
+#[utoipa::path(post, path = "/v1/collections/{c}/search", tag = "search", params(("c" = CollectionName, Path)),
+    request_body = SearchRequest,
+    responses((status = 200, body = SearchAnswer), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn search(
+    State(app): State<App>,
+    InPath(collection): InPath<CollectionName>,
+    terms: Terms,
+    body: Body<SearchRequest>,
+) -> Answer<Json<SearchAnswer>> {
+    Ok(Json(measured(&app, &collection, &body.value, terms.deadline).await?))
+}
+
+/// Run up to 32 searches; each has an answer or a problem of its own.
+#[utoipa::path(post, path = "/v1/collections/{c}/search/batch", tag = "search", params(("c" = CollectionName, Path)),
+    request_body = SearchBatch,
+    responses((status = 200, body = SearchBatchAnswer), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn batch(
+    State(app): State<App>,
+    InPath(collection): InPath<CollectionName>,
+    terms: Terms,
+    body: Body<SearchBatch>,
+) -> Answer<Json<SearchBatchAnswer>> {
+    let searches = body.value.searches;
+    if !(1..=limits::SEARCH_BATCH).contains(&searches.len()) {
+        let detail = format!("1 to {} searches, {} given", limits::SEARCH_BATCH, searches.len());
+        return Err(Problem::invalid("/searches", detail).into());
+    }
+    let (app, collection) = (&app, &collection);
+    let answers = stream::iter(searches)
+        .map(|request| async move {
+            match measured(app, collection, &request, terms.deadline).await {
+                Ok(answer) => SearchBatchItem { answer: Some(answer), problem: None },
+                Err(error) => SearchBatchItem { answer: None, problem: Some(problem_of(&error)) },
+            }
+        })
+        .buffered(BATCH_PARALLEL)
+        .collect()
+        .await;
+    Ok(Json(SearchBatchAnswer { answers }))
+}
+
+async fn measured(
+    app: &App,
+    collection: &CollectionName,
+    request: &SearchRequest,
+    deadline: tokio::time::Instant,
+) -> Result<SearchAnswer, RequestError> {
+    let started = Instant::now();
+    let answer = app.searcher.search(collection, request, deadline).await?;
+    let scope = match (&request.namespaces, &request.prefix) {
+        (Some(namespaces), _) if namespaces.len() == 1 => "one",
+        (Some(_), _) => "several",
+        (None, Some(_)) => "prefix",
+        (None, None) => "all",
+    };
+    app.metrics.search_seconds.with_label_values(&[scope]).observe(started.elapsed().as_secs_f64());
+    app.metrics.search_results.with_label_values(&[scope]).inc_by(answer.hits.len() as u64);
+    Ok(answer)
+}

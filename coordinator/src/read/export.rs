@@ -1,0 +1,43 @@
+//! Export: every entry as a stream, shard after shard, each as of one moment.
+
+use super::Reader;
+use crate::error::RequestError;
+use crate::targets::Target;
+use crate::workers::copy;
+use atoll_proto::entry::Entry;
+use atoll_proto::{CollectionName, Namespace};
+use tokio::sync::mpsc;
+
+/// Entries that may wait for the client.
+const AHEAD: usize = 64;
+
+impl Reader {
+    /// Starts an export. The stream ends with an error if a shard fails: an export is never silently partial.
+    pub fn export(
+        &self,
+        collection: &CollectionName,
+        namespace: Option<&Namespace>,
+    ) -> Result<mpsc::Receiver<Result<Entry, RequestError>>, RequestError> {
+        let target = Target::find(&self.views, collection)?;
+        let routes = match namespace {
+            Some(namespace) => vec![target.route(namespace).clone()],
+            None => target.routes().to_vec(),
+        };
+        let namespace = namespace.cloned();
+        let (out, receiver) = mpsc::channel(AHEAD);
+        let workers = self.workers.clone();
+        tokio::spawn(async move {
+            for route in routes {
+                let place = target.place(&workers, &route);
+                let namespace = namespace.as_ref().map(Namespace::as_str);
+                let copied = copy::export(&place.pool, &place.table, namespace, &out).await;
+                if let Err(error) = copied {
+                    // Nobody listens any more, or is told why the stream ends.
+                    let _ = out.send(Err(place.read_error(error))).await;
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+}

@@ -1,0 +1,223 @@
+//! Reading entries: by id, listed, counted, exported, and the namespaces there are.
+
+mod cursor;
+mod export;
+
+use crate::error::RequestError;
+use crate::targets::{Place, Target, Views, worth_a_second_try};
+use crate::workers::read::{self, After, ListPage};
+use crate::workers::{ShardError, Workers};
+use atoll_core::filter;
+use atoll_proto::entry::{
+    CountEntries, Entry, EntryId, EntryPage, GetEntries, ListEntries, ListOrder, NamespaceInfo, NamespacePage,
+};
+use atoll_proto::{CollectionName, Namespace, ShardId, limits};
+pub use cursor::CursorKey;
+use futures::future::try_join_all;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Answers reads.
+#[derive(Clone)]
+pub struct Reader {
+    views: Views,
+    workers: Arc<Workers>,
+    cursors: CursorKey,
+}
+
+impl Reader {
+    /// Reads by the latest of `views`; signs cursors with a key that all coordinators share.
+    pub fn new(views: Views, workers: Arc<Workers>, cursors: CursorKey) -> Self {
+        Self { views, workers, cursors }
+    }
+
+    /// The entries of the ids that exist, in the order asked.
+    pub async fn get(
+        &self,
+        collection: &CollectionName,
+        request: &GetEntries,
+        deadline: Instant,
+    ) -> Result<Vec<Entry>, RequestError> {
+        let count = request.ids.len();
+        if count == 0 || count > limits::BATCH_ENTRIES {
+            let detail = format!("1 to {} ids, {count} given", limits::BATCH_ENTRIES);
+            return Err(RequestError::invalid("/ids", detail));
+        }
+        let target = Target::find(&self.views, collection)?;
+        let mut by_shard: BTreeMap<ShardId, (Place, Vec<EntryId>)> = BTreeMap::new();
+        for id in &request.ids {
+            let route = target.route(&id.namespace);
+            let part = by_shard.entry(route.shard).or_insert_with(|| (target.place(&self.workers, route), Vec::new()));
+            part.1.push(id.clone());
+        }
+        let target = &target;
+        let gets = by_shard.into_values().map(|(place, ids)| async move {
+            let ids = &ids;
+            self.read(target, &place, |place: Place| async move {
+                read::get(&place.pool, &place.table, ids, &request.include, deadline).await
+            })
+            .await
+        });
+        let entries = try_join_all(gets).await?.into_iter().flatten();
+        let mut found: HashMap<(String, String), Entry> =
+            entries.map(|entry| ((entry.namespace.clone(), entry.key.clone()), entry)).collect();
+        let asked = request.ids.iter().map(|id| (id.namespace.to_string(), id.key.to_string()));
+        Ok(asked.filter_map(|id| found.remove(&id)).collect())
+    }
+
+    /// A page of a namespace.
+    pub async fn list(
+        &self,
+        collection: &CollectionName,
+        request: &ListEntries,
+        deadline: Instant,
+    ) -> Result<EntryPage, RequestError> {
+        if !(1..=limits::LIST_PAGE).contains(&request.limit) {
+            let detail = format!("limit must be 1 to {}, {} given", limits::LIST_PAGE, request.limit);
+            return Err(RequestError::invalid("/limit", detail));
+        }
+        let target = Target::find(&self.views, collection)?;
+        let filter = check_filter(request.filter.as_ref())?;
+        // A cursor belongs to one list: collection, namespace, filter and order.
+        let list = serde_json::json!([collection, request.namespace, request.filter, request.order]).to_string();
+        let after: Option<After> = match &request.cursor {
+            Some(cursor) => Some(self.cursors.open(&list, cursor).ok_or(RequestError::BadCursor)?),
+            None => None,
+        };
+        let place = target.place(&self.workers, target.route(&request.namespace));
+        let page = &ListPage {
+            namespace: request.namespace.as_str(),
+            filter: filter.as_ref(),
+            order: request.order,
+            after: after.as_ref(),
+            // One more than asked tells whether there is a next page.
+            limit: request.limit + 1,
+            include: &request.include,
+        };
+        let mut entries =
+            self.read(&target, &place, |place: Place| async move {
+                read::list(&place.pool, &place.table, page, deadline).await
+            })
+            .await?;
+        let more = entries.len() > request.limit as usize;
+        entries.truncate(request.limit as usize);
+        let next_cursor = match entries.last() {
+            Some(last) if more => Some(self.cursors.seal(&list, &after_of(last, request.order))),
+            Some(_) | None => None,
+        };
+        Ok(EntryPage { entries, next_cursor })
+    }
+
+    /// How many entries of a namespace match.
+    pub async fn count(
+        &self,
+        collection: &CollectionName,
+        request: &CountEntries,
+        deadline: Instant,
+    ) -> Result<u64, RequestError> {
+        let target = Target::find(&self.views, collection)?;
+        let filter = check_filter(request.filter.as_ref())?;
+        let place = target.place(&self.workers, target.route(&request.namespace));
+        let filter = filter.as_ref();
+        self.read(&target, &place, |place: Place| async move {
+            read::count(&place.pool, &place.table, request.namespace.as_str(), filter, deadline).await
+        })
+        .await
+    }
+
+    /// A page of the namespaces that hold entries, of all shards, in byte order.
+    pub async fn namespaces(
+        &self,
+        collection: &CollectionName,
+        prefix: &str,
+        limit: u32,
+        cursor: Option<&str>,
+        deadline: Instant,
+    ) -> Result<NamespacePage, RequestError> {
+        if !(1..=limits::LIST_PAGE).contains(&limit) {
+            return Err(RequestError::invalid("/limit", format!("limit must be 1 to {}", limits::LIST_PAGE)));
+        }
+        if !prefix.is_empty() && Namespace::parse(prefix).is_err() {
+            return Err(RequestError::invalid("/prefix", "a prefix is up to 128 of A-Z a-z 0-9 _ . : -"));
+        }
+        let target = Target::find(&self.views, collection)?;
+        let list = serde_json::json!([collection, "namespaces", prefix]).to_string();
+        let after: Option<After> = match cursor {
+            Some(cursor) => Some(self.cursors.open(&list, cursor).ok_or(RequestError::BadCursor)?),
+            None => None,
+        };
+        let after = after.map(|after| after.key);
+        let (target, after) = (&target, after.as_deref());
+        let reads = target.routes().iter().map(|route| async move {
+            let place = target.place(&self.workers, route);
+            self.read(target, &place, |place: Place| async move {
+                read::namespaces(&place.pool, &place.table, prefix, after, limit + 1, deadline).await
+            })
+            .await
+        });
+        let mut namespaces: Vec<String> = try_join_all(reads).await?.into_iter().flatten().collect();
+        namespaces.sort_unstable();
+        let more = namespaces.len() > limit as usize;
+        namespaces.truncate(limit as usize);
+        let next_cursor = match namespaces.last() {
+            Some(last) if more => Some(self.cursors.seal(&list, &After { key: last.clone(), micros: 0 })),
+            Some(_) | None => None,
+        };
+        Ok(NamespacePage { namespaces, next_cursor })
+    }
+
+    /// Where a namespace lies and how many entries it holds.
+    pub async fn namespace(
+        &self,
+        collection: &CollectionName,
+        namespace: &Namespace,
+        deadline: Instant,
+    ) -> Result<NamespaceInfo, RequestError> {
+        let request = CountEntries { namespace: namespace.clone(), filter: None };
+        let count = self.count(collection, &request, deadline).await?;
+        let target = Target::find(&self.views, collection)?;
+        let route = target.route(namespace);
+        Ok(NamespaceInfo {
+            namespace: namespace.clone(),
+            shard: route.shard,
+            group: route.group_name.to_string(),
+            schema: route.schema.to_string(),
+            count,
+        })
+    }
+
+    /// Reads from one shard, once more by the latest view if that may help.
+    async fn read<T, F: Future<Output = Result<T, ShardError>>>(
+        &self,
+        target: &Target,
+        place: &Place,
+        read: impl Fn(Place) -> F,
+    ) -> Result<T, RequestError> {
+        let mut done = read(place.clone()).await;
+        if done.as_ref().is_err_and(worth_a_second_try) {
+            let latest = Target::find(&self.views, &target.name)?;
+            if let Some(route) = latest.view.shard(place.route.shard) {
+                done = read(latest.place(&self.workers, route)).await;
+            }
+        }
+        done.map_err(|error| place.read_error(error))
+    }
+}
+
+fn check_filter(filter: Option<&atoll_proto::filter::Filter>) -> Result<Option<filter::Expr>, RequestError> {
+    match filter {
+        Some(filter) => filter::check(filter, "/filter").map(Some).map_err(RequestError::Invalid),
+        None => Ok(None),
+    }
+}
+
+fn after_of(entry: &Entry, order: ListOrder) -> After {
+    let micros = |time: &str| time.parse::<jiff::Timestamp>().map_or(0, |time| time.as_microsecond());
+    let micros = match order {
+        ListOrder::KeyAsc | ListOrder::KeyDesc => 0,
+        ListOrder::CreatedAsc | ListOrder::CreatedDesc => micros(&entry.created_at),
+        ListOrder::UpdatedAsc | ListOrder::UpdatedDesc => micros(&entry.updated_at),
+    };
+    After { key: entry.key.clone(), micros }
+}

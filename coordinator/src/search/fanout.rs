@@ -1,0 +1,186 @@
+//! Asking shards side by side. Each answer is candidates or a typed failure; nothing here decides whether a failure matters.
+
+use super::request::CheckedSearch;
+use super::{RowCounts, ShardExplainPart, millis_since};
+use crate::targets::{Place, Target, Views, worth_a_second_try};
+use crate::workers::knn::{self, KnnQuery, KnnRow, Scope};
+use crate::workers::{ShardError, Workers};
+use atoll_core::routing::ShardRoute;
+use atoll_core::search::plan::{ShardPlan, ShardSize, Strategy, plan_shard};
+use atoll_proto::problem::ShardFailure;
+use atoll_proto::search::ShardExplain;
+use atoll_proto::{Namespace, ShardId, Vector};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::BTreeMap;
+use tokio::time::Instant;
+
+/// Up to this many candidates of a single shard bring their wide columns along.
+const WIDE_CANDIDATES_MAX: u32 = 64;
+
+/// What to ask of whom.
+pub(super) struct FanOut {
+    target: Target,
+    asks: Vec<Ask>,
+}
+
+struct Ask {
+    place: Place,
+    query: KnnQuery,
+    /// Hits that the answer needs of this shard, if it has them.
+    needed: usize,
+}
+
+/// What one shard gave.
+pub(super) struct ShardAnswer {
+    /// Position among the asks.
+    pub(super) place: usize,
+    pub(super) plan: ShardPlan,
+    pub(super) rows: Result<Vec<KnnRow>, ShardError>,
+    /// Whether the graph gave too few and every row was looked at after it.
+    pub(super) fell_back: bool,
+    pub(super) ms: f64,
+}
+
+impl FanOut {
+    /// Groups the targets by shard and plans each.
+    pub(super) fn plan(
+        target: &Target,
+        workers: &Workers,
+        counts: &dyn RowCounts,
+        search: &CheckedSearch,
+        vector: &Vector,
+    ) -> Self {
+        let wish = search.wish();
+        let mut asks: Vec<Ask> = scopes(target, &search.scope)
+            .into_iter()
+            .map(|(route, scope)| {
+                let size = size(counts, target, route.shard, &scope);
+                let query = KnnQuery {
+                    vector: vector.clone(),
+                    scope,
+                    exclude: search.exclude.clone(),
+                    filter: search.filter.clone(),
+                    per_namespace: search.per_namespace,
+                    wide: Vec::new(),
+                    plan: plan_shard(&wish, size),
+                };
+                Ask { place: target.place(workers, route), query, needed: wish.k as usize }
+            })
+            .collect();
+        // One shard's candidates bring their wide columns along: a second round trip would cost more.
+        if let [only] = asks.as_mut_slice()
+            && only.query.plan.candidates <= WIDE_CANDIDATES_MAX
+        {
+            only.query.wide = search.wide_columns();
+        }
+        Self { target: target.clone(), asks }
+    }
+
+    /// Asks every shard and waits for all, at most until the deadline.
+    pub(super) async fn run(&self, views: &Views, workers: &Workers, deadline: Instant) -> Vec<ShardAnswer> {
+        let mut answers = Vec::with_capacity(self.asks.len());
+        let mut under_way: FuturesUnordered<_> =
+            self.asks.iter().enumerate().map(|(i, ask)| self.ask(i, ask, views, workers, deadline)).collect();
+        while let Some(answer) = under_way.next().await {
+            answers.push(answer);
+        }
+        answers
+    }
+
+    async fn ask(&self, i: usize, ask: &Ask, views: &Views, workers: &Workers, deadline: Instant) -> ShardAnswer {
+        let started = Instant::now();
+        let mut rows = knn::nearest(&ask.place.pool, &ask.place.table, &ask.query, deadline).await;
+        if let Err(error) = &rows
+            && worth_a_second_try(error)
+        {
+            // The shard may have moved since the view was taken, or its server restarted: once more, by the latest view.
+            let place = self.latest_place(ask, views, workers);
+            rows = knn::nearest(&place.pool, &place.table, &ask.query, deadline).await;
+        }
+        let mut fell_back = false;
+        if let Ok(found) = &rows
+            && ask.query.plan.strategy != Strategy::Exact
+            && found.len() < ask.needed
+        {
+            // The graph may have missed rows that match: look at all of them, so that a short answer is a true one.
+            let plan = ShardPlan { strategy: Strategy::Exact, ..ask.query.plan };
+            let exact = KnnQuery { plan, ..ask.query.clone() };
+            rows = knn::nearest(&ask.place.pool, &ask.place.table, &exact, deadline).await;
+            fell_back = true;
+        }
+        ShardAnswer { place: i, plan: ask.query.plan, rows, fell_back, ms: millis_since(started) }
+    }
+
+    fn latest_place(&self, ask: &Ask, views: &Views, workers: &Workers) -> Place {
+        let latest = Target::find(views, &self.target.name);
+        match latest.as_ref().ok().and_then(|latest| Some((latest, latest.view.shard(ask.place.route.shard)?))) {
+            Some((latest, route)) => latest.place(workers, route),
+            None => ask.place.clone(),
+        }
+    }
+
+    /// Where a candidate came from.
+    pub(super) fn place(&self, i: usize) -> &Place {
+        &self.asks[i].place
+    }
+
+    /// The failure, as an answer names it.
+    pub(super) fn failure(&self, place: usize, error: &ShardError) -> ShardFailure {
+        self.asks[place].place.failure(error)
+    }
+
+    /// How each shard was searched.
+    pub(super) fn explain(&self, mut parts: Vec<(usize, ShardExplainPart)>) -> Vec<ShardExplain> {
+        parts.sort_by_key(|(i, _)| self.asks[*i].place.route.shard);
+        let one = |(i, part): (usize, ShardExplainPart)| {
+            let Ask { place, query, .. } = &self.asks[i];
+            let (strategy, why) = match (part.fell_back, query.plan.strategy) {
+                (true, _) => ("exact_fallback", "the graph gave fewer than k"),
+                (false, Strategy::Exact) => ("exact", query.plan.why),
+                (false, Strategy::Hnsw) => ("hnsw", query.plan.why),
+                (false, Strategy::HnswIterative) => ("hnsw_iterative", query.plan.why),
+            };
+            ShardExplain {
+                shard: place.route.shard,
+                group: place.route.group_name.to_string(),
+                worker: place.route.primary.name.clone(),
+                generation: place.route.generation,
+                strategy: strategy.to_owned(),
+                why: why.to_owned(),
+                ef: (query.plan.strategy != Strategy::Exact).then_some(query.plan.ef),
+                candidates_wanted: query.plan.candidates,
+                candidates: part.candidates,
+                ms: part.ms,
+            }
+        };
+        parts.into_iter().map(one).collect()
+    }
+}
+
+/// The part of the scope that each shard holds. Shards that hold none of it are not asked.
+fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)> {
+    match scope {
+        Scope::Prefix(_) | Scope::All => target.routes().iter().map(|route| (route, scope.clone())).collect(),
+        Scope::Namespaces(namespaces) => {
+            let mut by_shard: BTreeMap<ShardId, (&ShardRoute, Vec<Namespace>)> = BTreeMap::new();
+            for namespace in namespaces {
+                let route = target.route(namespace);
+                by_shard.entry(route.shard).or_insert((route, Vec::new())).1.push(namespace.clone());
+            }
+            by_shard.into_values().map(|(route, namespaces)| (route, Scope::Namespaces(namespaces))).collect()
+        }
+    }
+}
+
+fn size(counts: &dyn RowCounts, target: &Target, shard: ShardId, scope: &Scope) -> ShardSize {
+    let table_rows = counts.table_rows(shard, &target.name);
+    match scope {
+        Scope::Prefix(_) => ShardSize { rows: table_rows, whole_table: false },
+        Scope::All => ShardSize { rows: table_rows, whole_table: true },
+        Scope::Namespaces(namespaces) => {
+            let rows = namespaces.iter().map(|namespace| counts.namespace_rows(shard, &target.name, namespace));
+            ShardSize { rows: rows.sum(), whole_table: false }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The path of a search: check → one view → targets → plan → fan out → merge and re-rank → fetch the winners → answer.
+//!
+//! Candidates carry their vectors: distances are computed anew here, at the full precision of what is stored, so the order of an
+//! answer does not depend on which server, index or shard a candidate came from. Wide columns are fetched for winners only.
+
+mod fanout;
+mod like;
+mod request;
+mod winners;
+
+use crate::error::RequestError;
+use crate::targets::{Target, Views};
+use crate::workers::knn::KnnRow;
+use crate::workers::{ShardError, Workers};
+use atoll_core::search::distance::Query;
+use atoll_core::search::merge::{Ranked, merge};
+use atoll_core::search::plan::{ShardPlan, Strategy};
+use atoll_proto::problem::ShardFailure;
+use atoll_proto::search::{
+    CachePolicy, Coverage, PlanSummary, SearchAnswer, SearchRequest, ShardCoverage, ShortReason, Strategies, Timings,
+};
+use atoll_proto::{CollectionName, Namespace, ShardId};
+use fanout::{FanOut, ShardAnswer};
+use request::CheckedSearch;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Row counts that planning goes by.
+pub trait RowCounts: Send + Sync {
+    /// Rows of a collection's table in a shard; none if not known yet.
+    fn table_rows(&self, shard: ShardId, collection: &CollectionName) -> Option<u64>;
+    /// At least as many rows as the namespace has; none if not known yet.
+    fn namespace_rows(&self, shard: ShardId, collection: &CollectionName, namespace: &Namespace) -> Option<u64>;
+}
+
+/// Answers searches.
+#[derive(Clone)]
+pub struct Searcher {
+    views: Views,
+    workers: Arc<Workers>,
+    counts: Arc<dyn RowCounts>,
+}
+
+/// A candidate with its exact distance.
+struct Candidate {
+    row: KnnRow,
+    distance: f64,
+    /// Position of its shard among the targets.
+    place: usize,
+}
+
+impl Ranked for Candidate {
+    fn distance(&self) -> f64 {
+        self.distance
+    }
+    fn namespace(&self) -> &str {
+        &self.row.namespace
+    }
+    fn key(&self) -> &str {
+        &self.row.key
+    }
+}
+
+impl Searcher {
+    /// Searches by the latest of `views`.
+    pub fn new(views: Views, workers: Arc<Workers>, counts: Arc<dyn RowCounts>) -> Self {
+        Self { views, workers, counts }
+    }
+
+    /// Answers one search before the deadline.
+    pub async fn search(
+        &self,
+        collection: &CollectionName,
+        request: &SearchRequest,
+        deadline: Instant,
+    ) -> Result<SearchAnswer, RequestError> {
+        let started = Instant::now();
+        let target = Target::find(&self.views, collection)?;
+        let mut search = request::check(request, &target.collection.settings)?;
+        if let Some(id) = search.like.clone() {
+            search.vector = Some(like::vector_of(&self.workers, &target, &id, deadline).await?);
+        }
+        let vector = search.vector.clone().expect("check leaves a vector or like, and like was looked up");
+
+        let fan_out = FanOut::plan(&target, &self.workers, self.counts.as_ref(), &search, &vector);
+        let answers = fan_out.run(&self.views, &self.workers, deadline).await;
+        let fanout_ms = millis_since(started);
+        let merging = Instant::now();
+        let metric = target.collection.settings.metric;
+        let query = Query::new(metric, vector.as_slice());
+        let mut summary = Summary::default();
+        let mut candidates = Vec::new();
+        let mut failed = Vec::new();
+        for ShardAnswer { place, plan, rows, fell_back, ms } in answers {
+            match rows {
+                Err(error) => failed.push((place, error)),
+                Ok(rows) => {
+                    summary.add(place, plan, ShardExplainPart { fell_back, candidates: rows.len() as u32, ms });
+                    let exact = |row: KnnRow| Candidate { distance: query.distance(row.vector.as_slice()), row, place };
+                    candidates.extend(rows.into_iter().filter(|row| !search.is_like(row)).map(exact));
+                }
+            }
+        }
+        let failures = accept_missing_shards(&search, &fan_out, summary.shards, failed)?;
+        let merged = merge(candidates, search.merge_limits(metric));
+        let merge_ms = millis_since(merging);
+
+        let cut_by_distance = merged.cut_by_distance;
+        let hits = winners::fetch(&fan_out, &search, metric, merged, deadline).await?;
+        let short_reason = short_reason(hits.len(), search.k, !failures.is_empty(), cut_by_distance);
+        let ok = summary.shards;
+        let total = ok + failures.len() as u32;
+        Ok(SearchAnswer {
+            hits,
+            complete: failures.is_empty(),
+            short_reason,
+            coverage: Coverage { shards: ShardCoverage { total, ok, failed: failures.len() as u32 }, failures },
+            plan: PlanSummary {
+                profile: search.profile_used(),
+                ef: summary.ef,
+                overfetch: search.overfetch,
+                candidates: summary.candidates,
+                strategies: summary.strategies,
+            },
+            catalog_version: target.view.version,
+            cache: match search.cache {
+                CachePolicy::Use => "miss".to_owned(),
+                CachePolicy::Bypass => "bypass".to_owned(),
+            },
+            session: None,
+            timings: Timings {
+                total_ms: millis_since(started),
+                fanout_ms,
+                slowest_shard_ms: summary.slowest_ms,
+                merge_ms,
+            },
+            explain: search.explain.then(|| fan_out.explain(summary.explain)),
+        })
+    }
+}
+
+/// What the shards' answers add up to.
+#[derive(Default)]
+struct Summary {
+    shards: u32,
+    candidates: u32,
+    ef: Option<u32>,
+    strategies: Strategies,
+    slowest_ms: f64,
+    explain: Vec<(usize, ShardExplainPart)>,
+}
+
+/// What one shard did, for explain.
+struct ShardExplainPart {
+    fell_back: bool,
+    candidates: u32,
+    ms: f64,
+}
+
+impl Summary {
+    fn add(&mut self, place: usize, plan: ShardPlan, part: ShardExplainPart) {
+        self.shards += 1;
+        self.candidates += part.candidates;
+        self.slowest_ms = self.slowest_ms.max(part.ms);
+        match (plan.strategy, part.fell_back) {
+            (_, true) => self.strategies.exact_fallback += 1,
+            (Strategy::Exact, false) => self.strategies.exact += 1,
+            (Strategy::Hnsw, false) => self.strategies.hnsw += 1,
+            (Strategy::HnswIterative, false) => self.strategies.hnsw_iterative += 1,
+        }
+        if plan.strategy != Strategy::Exact {
+            self.ef = self.ef.max(Some(plan.ef));
+        }
+        self.explain.push((place, part));
+    }
+}
+
+/// Refuses an answer that lacks shards, unless the client accepts the share that is there.
+fn accept_missing_shards(
+    search: &CheckedSearch,
+    fan_out: &FanOut,
+    ok: u32,
+    failed: Vec<(usize, ShardError)>,
+) -> Result<Vec<ShardFailure>, RequestError> {
+    let failures: Vec<_> = failed.iter().map(|(place, error)| fan_out.failure(*place, error)).collect();
+    let total = ok as usize + failures.len();
+    let coverage = f64::from(ok) / total.max(1) as f64;
+    let accepted = search.partial.allow && ok > 0 && coverage >= search.partial.min_coverage;
+    match failed.into_iter().next() {
+        Some((_, cause)) if !accepted => Err(RequestError::Shards { failures, total, cause: Box::new(cause) }),
+        Some(_) | None => Ok(failures),
+    }
+}
+
+fn short_reason(hits: usize, k: usize, shards_missing: bool, cut_by_distance: bool) -> Option<ShortReason> {
+    if hits >= k {
+        return None;
+    }
+    if shards_missing {
+        return Some(ShortReason::Deadline);
+    }
+    if cut_by_distance {
+        return Some(ShortReason::MinScore);
+    }
+    Some(ShortReason::FewerMatches)
+}
+
+fn millis_since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1_000.0
+}

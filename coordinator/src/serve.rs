@@ -1,0 +1,178 @@
+//! One coordinator, from its configuration to its end: the only place that knows all parts.
+
+use crate::agents::{AgentBoard, AgentClient};
+use crate::cluster_secret::ClusterSecret;
+use crate::config::{Config, ConfigError};
+use crate::http::{self, App};
+use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
+use crate::read::{CursorKey, Reader};
+use crate::search::{RowCounts, Searcher};
+use crate::settle::Settler;
+use crate::telemetry::Metrics;
+use crate::workers::{Workers, WorkersSettings};
+use crate::write::Writer;
+use atoll_proto::agent::LARGE_NAMESPACE_ROWS;
+use atoll_proto::{CollectionName, Namespace, ShardId};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+
+/// Why a coordinator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Its configuration.
+    #[error("the configuration is not usable")]
+    Config(#[from] ConfigError),
+    /// An address is taken or not ours.
+    #[error("can't listen on {address}; is another process there?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The catalog.
+    #[error("the catalog could not be started")]
+    Catalog(#[from] StartError),
+    /// A listener failed.
+    #[error("serving failed")]
+    Serve(#[source] std::io::Error),
+    /// Raft met what it can't go on from.
+    #[error("the catalog stopped: {0}")]
+    Stopped(String),
+}
+
+/// How a coordinator is started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Stop when standard input ends: whoever started the coordinator holds the other end.
+    pub stop_on_stdin_eof: bool,
+}
+
+/// Runs a coordinator until it is told to stop: by SIGTERM, SIGINT, or the end of standard input if `options` say so.
+pub async fn run(file: &Path, options: Options) -> Result<(), ServeError> {
+    let config = Config::load(file)?;
+    crate::telemetry::start_logging();
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Serve)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Serve)?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+            () = stdin_ended(), if options.stop_on_stdin_eof => tracing::info!("standard input ended"),
+        }
+    };
+    serve(config, stop).await
+}
+
+async fn stdin_ended() {
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0_u8; 256];
+    while let Ok(1..) = stdin.read(&mut ignored).await {}
+}
+
+/// Serves until `stop` resolves, or the catalog can't go on.
+pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let secret = ClusterSecret::new(config.cluster_secret()?);
+    let public = listen(config.server.listen).await?;
+    let internal = listen(config.server.internal_listen).await?;
+    let node = CatalogNode::start(raft_settings(&config, &secret)).await?;
+    let drain = Duration::from_millis(config.server.drain_ms);
+    let (stopping, stopped) = watch::channel(false);
+    let until_stopped = || {
+        let mut stopped = stopped.clone();
+        // An error means that the sender is gone, and everything with it.
+        async move { drop(stopped.wait_for(|stopped| *stopped).await) }
+    };
+
+    let internal_router = http::internal::router(node.clone(), secret.clone());
+    let internal = tokio::spawn(http::serve(internal, internal_router, until_stopped(), Duration::from_secs(1)));
+    let board = AgentBoard::start(AgentClient::new(node.client().clone()), node.watch());
+    let settler = Settler::start(node.clone(), board.clone());
+    let app = app(&config, node.clone(), board)?;
+    let mut public = tokio::spawn(http::serve(public, http::router(app), until_stopped(), drain));
+    tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
+
+    let ended = tokio::select! {
+        () = stop => Ok(()),
+        reason = node.stopped() => Err(ServeError::Stopped(reason)),
+        served = &mut public => return Err(ServeError::Serve(flatten(served).err().unwrap_or_else(unexpected_end))),
+    };
+    tracing::info!("stopping: what is under way may finish");
+    stopping.send_replace(true);
+    flatten(public.await).map_err(ServeError::Serve)?;
+    drop(settler);
+    node.shutdown().await;
+    // The internal listener answers to the end, so that the others learn of the shutdown from Raft itself.
+    internal.abort();
+    ended
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+fn flatten(served: Result<std::io::Result<()>, tokio::task::JoinError>) -> std::io::Result<()> {
+    served.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+fn unexpected_end() -> std::io::Error {
+    std::io::Error::other("the listener ended by itself")
+}
+
+fn raft_settings(config: &Config, secret: &ClusterSecret) -> RaftSettings {
+    let first_start = match config.cluster.bootstrap {
+        true => {
+            FirstStart::Bootstrap { shard_count: config.cluster.shards, initial_groups: config.cluster.initial_groups }
+        }
+        false => FirstStart::Join(config.cluster.join.clone()),
+    };
+    RaftSettings {
+        data_dir: config.cluster.data_dir.clone(),
+        first_start,
+        secret: secret.clone(),
+        http: config.http_url(),
+        internal: config.internal_url(),
+    }
+}
+
+fn app(config: &Config, node: CatalogNode, board: AgentBoard) -> Result<App, ConfigError> {
+    let workers = Arc::new(Workers::new(WorkersSettings {
+        password: config.postgres_password()?,
+        pool_size: config.postgres.pool_size,
+        queue: config.postgres.queue,
+        statement_timeout: config.statement_timeout(),
+    }));
+    let views = node.watch();
+    let counts: Arc<dyn RowCounts> = Arc::new(board.clone());
+    Ok(App {
+        searcher: Searcher::new(views.clone(), workers.clone(), counts),
+        writer: Writer::new(views.clone(), workers.clone(), config.import_settings()),
+        reader: Reader::new(views, workers.clone(), CursorKey::new(&config.cluster_secret()?)),
+        node,
+        board,
+        workers,
+        metrics: Metrics::new(),
+        limits: Arc::new(config.limits.clone()),
+        requests: Arc::new(Semaphore::new(config.limits.concurrency)),
+        streams: Arc::new(Semaphore::new(config.limits.streams)),
+    })
+}
+
+impl RowCounts for AgentBoard {
+    fn table_rows(&self, shard: ShardId, collection: &CollectionName) -> Option<u64> {
+        self.rows(Some(shard), collection)
+    }
+
+    fn namespace_rows(&self, shard: ShardId, collection: &CollectionName, namespace: &Namespace) -> Option<u64> {
+        // Only where rows were counted, a namespace that is not named is known to be small.
+        self.rows(Some(shard), collection)?;
+        Some(AgentBoard::namespace_rows(self, shard, collection, namespace).unwrap_or(LARGE_NAMESPACE_ROWS))
+    }
+}

@@ -1,0 +1,118 @@
+//! From a view of the catalog to the tables that a request touches.
+
+use crate::error::RequestError;
+use crate::workers::{ShardError, ShardTable, WorkerPool, Workers};
+use atoll_core::catalog::Collection;
+use atoll_core::routing::{RoutingTable, ShardRoute};
+use atoll_proto::collection::CollectionState;
+use atoll_proto::problem::ShardFailure;
+use atoll_proto::{CollectionName, Distribution, Namespace};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The latest view of the catalog.
+pub type Views = watch::Receiver<Arc<RoutingTable>>;
+
+/// One view, and a collection of it that can be read and written.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The view that the whole request keeps to.
+    pub view: Arc<RoutingTable>,
+    /// The collection's name.
+    pub name: CollectionName,
+    /// The collection.
+    pub collection: Arc<Collection>,
+}
+
+/// A collection's table in one shard, and the connections to it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The shard's route.
+    pub route: ShardRoute,
+    /// The table.
+    pub table: ShardTable,
+    /// Connections to its worker.
+    pub pool: Arc<WorkerPool>,
+}
+
+impl Target {
+    /// Takes the latest view and looks the collection up in it.
+    pub fn find(views: &Views, name: &CollectionName) -> Result<Self, RequestError> {
+        let view = views.borrow().clone();
+        let Some(collection) = view.collection(name).cloned() else {
+            return Err(RequestError::CollectionNotFound(name.clone()));
+        };
+        if !view.is_placed() {
+            let wanted = view.catalog.cluster.as_ref().map_or(1, |cluster| cluster.initial_groups);
+            return Err(RequestError::NotPlaced { registered: view.catalog.groups.len(), wanted });
+        }
+        match collection.state {
+            CollectionState::Active => Ok(Self { view, name: name.clone(), collection }),
+            CollectionState::Creating | CollectionState::Dropping => {
+                Err(RequestError::CollectionNotReady(name.clone()))
+            }
+        }
+    }
+
+    /// Where a namespace's rows lie.
+    pub fn route(&self, namespace: &Namespace) -> &ShardRoute {
+        let route = match self.collection.settings.distribution {
+            Distribution::Hash => self.view.route(namespace),
+            Distribution::Reference => self.view.shards().first(),
+        };
+        route.expect("find refuses a view without placements")
+    }
+
+    /// Where rows of the collection lie: every shard, or the one copy that is read of a reference collection.
+    pub fn routes(&self) -> &[ShardRoute] {
+        match self.collection.settings.distribution {
+            Distribution::Hash => self.view.shards(),
+            Distribution::Reference => self.view.shards().get(..1).unwrap_or_default(),
+        }
+    }
+
+    /// The collection's table behind a route.
+    pub fn place(&self, workers: &Workers, route: &ShardRoute) -> Place {
+        Place {
+            route: route.clone(),
+            table: ShardTable::new(route, &self.name, &self.collection.settings),
+            pool: workers.pool(&route.primary),
+        }
+    }
+}
+
+impl Place {
+    /// The shard's failure, as an answer names it.
+    pub fn failure(&self, error: &ShardError) -> ShardFailure {
+        ShardFailure {
+            shard: self.route.shard,
+            group: self.route.group_name.to_string(),
+            reason: error.reason().to_owned(),
+        }
+    }
+
+    /// The failure of a request that needed just this shard to read.
+    pub fn read_error(&self, error: ShardError) -> RequestError {
+        RequestError::Shards { failures: vec![self.failure(&error)], total: 1, cause: Box::new(error) }
+    }
+
+    /// The failure of a request that needed just this shard to write.
+    pub fn write_error(&self, error: ShardError) -> RequestError {
+        match error.outcome_unknown() {
+            true => RequestError::OutcomeUnknown { cause: Box::new(error) },
+            false => self.read_error(error),
+        }
+    }
+}
+
+/// Whether a read that failed so may be tried again at once: nothing happened, or nothing that matters to a read.
+pub fn worth_a_second_try(error: &ShardError) -> bool {
+    match error {
+        ShardError::Broken { .. } | ShardError::Stale { .. } | ShardError::Conflict { .. } => true,
+        ShardError::Unreachable { .. }
+        | ShardError::Deadline { .. }
+        | ShardError::Overloaded { .. }
+        | ShardError::Refused { .. }
+        | ShardError::Malformed { .. } => false,
+    }
+}

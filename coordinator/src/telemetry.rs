@@ -1,0 +1,141 @@
+//! Logs and metrics. Names and label keys of every metric are constants here, and nowhere else.
+
+use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Names of metrics.
+pub mod names {
+    /// Time to answer a search.
+    pub const SEARCH_SECONDS: &str = "vector_search_duration_seconds";
+    /// Hits given.
+    pub const SEARCH_RESULTS: &str = "vector_search_results_total";
+    /// Time of one shard's part.
+    pub const SHARD_SECONDS: &str = "shard_query_latency_seconds";
+    /// Requests by route and status.
+    pub const HTTP_REQUESTS: &str = "atoll_http_requests_total";
+    /// Time to answer a request, by route.
+    pub const HTTP_SECONDS: &str = "atoll_http_request_duration_seconds";
+    /// Entries written, by outcome.
+    pub const ENTRIES_WRITTEN: &str = "atoll_entries_written_total";
+    /// Connections in use.
+    pub const CONNECTIONS_ACTIVE: &str = "db_connections_active";
+    /// Connections open and unused.
+    pub const CONNECTIONS_IDLE: &str = "db_connections_idle";
+    /// Most connections there may be.
+    pub const CONNECTIONS_MAX: &str = "db_connections_max";
+    /// Rows of a shard.
+    pub const SHARD_ROWS: &str = "shard_row_count";
+    /// Bytes of a shard.
+    pub const SHARD_BYTES: &str = "shard_size_bytes";
+    /// Whether a worker answers.
+    pub const WORKER_UP: &str = "atoll_worker_up";
+    /// Number of the catalog's last change.
+    pub const CATALOG_VERSION: &str = "atoll_catalog_version";
+    /// Whether this coordinator leads.
+    pub const LEADER: &str = "atoll_raft_leader";
+}
+
+/// Every metric of a coordinator.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// [`names::SEARCH_SECONDS`] by `scope`.
+    pub search_seconds: HistogramVec,
+    /// [`names::SEARCH_RESULTS`] by `scope`.
+    pub search_results: IntCounterVec,
+    /// [`names::SHARD_SECONDS`] by `shard_id` and `query_type`.
+    pub shard_seconds: HistogramVec,
+    /// [`names::HTTP_REQUESTS`] by `method`, `route` and `status`.
+    pub http_requests: IntCounterVec,
+    /// [`names::HTTP_SECONDS`] by `method` and `route`.
+    pub http_seconds: HistogramVec,
+    /// [`names::ENTRIES_WRITTEN`] by `outcome`.
+    pub entries_written: IntCounterVec,
+    /// [`names::CONNECTIONS_ACTIVE`] by `worker`.
+    pub connections_active: IntGaugeVec,
+    /// [`names::CONNECTIONS_IDLE`] by `worker`.
+    pub connections_idle: IntGaugeVec,
+    /// [`names::CONNECTIONS_MAX`] by `worker`.
+    pub connections_max: IntGaugeVec,
+    /// [`names::SHARD_ROWS`] by `shard_id`.
+    pub shard_rows: IntGaugeVec,
+    /// [`names::SHARD_BYTES`] by `shard_id`.
+    pub shard_bytes: IntGaugeVec,
+    /// [`names::WORKER_UP`] by `worker`.
+    pub worker_up: IntGaugeVec,
+    /// [`names::CATALOG_VERSION`], without labels.
+    pub catalog_version: IntGaugeVec,
+    /// [`names::LEADER`], without labels.
+    pub leader: IntGaugeVec,
+}
+
+const SECONDS: [f64; 15] =
+    [0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 10.0];
+
+impl Metrics {
+    /// Registers them.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let histogram = |name: &str, help: &str, labels: &[&str]| {
+            let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+            let metric = HistogramVec::new(opts, labels).expect("constant names and labels are valid");
+            registry.register(Box::new(metric.clone())).expect("every name is registered once");
+            metric
+        };
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let metric =
+                IntCounterVec::new(Opts::new(name, help), labels).expect("constant names and labels are valid");
+            registry.register(Box::new(metric.clone())).expect("every name is registered once");
+            metric
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect("constant names and labels are valid");
+            registry.register(Box::new(metric.clone())).expect("every name is registered once");
+            metric
+        };
+        Self {
+            search_seconds: histogram(names::SEARCH_SECONDS, "Time to answer a search.", &["scope"]),
+            search_results: counter(names::SEARCH_RESULTS, "Hits given.", &["scope"]),
+            shard_seconds: histogram(names::SHARD_SECONDS, "Time of one shard's part.", &["shard_id", "query_type"]),
+            http_requests: counter(names::HTTP_REQUESTS, "Requests answered.", &["method", "route", "status"]),
+            http_seconds: histogram(names::HTTP_SECONDS, "Time to answer a request.", &["method", "route"]),
+            entries_written: counter(names::ENTRIES_WRITTEN, "Entries written, by outcome.", &["outcome"]),
+            connections_active: gauge(names::CONNECTIONS_ACTIVE, "Connections in use.", &["worker"]),
+            connections_idle: gauge(names::CONNECTIONS_IDLE, "Connections open and unused.", &["worker"]),
+            connections_max: gauge(names::CONNECTIONS_MAX, "Most connections there may be.", &["worker"]),
+            shard_rows: gauge(names::SHARD_ROWS, "Rows of a shard.", &["shard_id"]),
+            shard_bytes: gauge(names::SHARD_BYTES, "Bytes of a shard.", &["shard_id"]),
+            worker_up: gauge(names::WORKER_UP, "Whether a worker answers.", &["worker"]),
+            catalog_version: gauge(names::CATALOG_VERSION, "Number of the catalog's last change.", &[]),
+            leader: gauge(names::LEADER, "Whether this coordinator leads.", &[]),
+            registry,
+        }
+    }
+
+    /// Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(error = &error as &dyn std::error::Error, "metrics could not be written");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Starts logging to stderr: for people on a terminal, JSON otherwise. `RUST_LOG` filters, `info` by default.
+pub fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process keeps the first one's logger.
+    let _ = match std::io::stderr().is_terminal() {
+        true => builder.try_init(),
+        false => builder.json().flatten_event(true).with_ansi(false).try_init(),
+    };
+}

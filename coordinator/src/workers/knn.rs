@@ -1,0 +1,231 @@
+//! One shard's nearest candidates.
+//!
+//! An exact scan orders by `distance + 0`, an expression that no vector index answers, so the server reads the rows that match
+//! by the primary key and sorts. A walk of the graph orders by the bare operator. Settings and statement travel together in one
+//! flight: `begin; set local …`, the prepared statement, `commit`; no setting outlives its statement.
+
+use super::filter_sql::push_condition;
+use super::row;
+use super::statement::{Embedding, Statement};
+use super::{ShardError, ShardTable, WorkerPool};
+use atoll_core::filter::Expr;
+use atoll_core::search::plan::{ShardPlan, Strategy};
+use atoll_proto::entry::Include;
+use atoll_proto::{Namespace, Vector};
+use futures::future::join;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::time::Instant;
+use tokio_postgres::Row;
+
+/// Which rows may be candidates.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// Those of these namespaces.
+    Namespaces(Vec<Namespace>),
+    /// Those of namespaces that begin so.
+    Prefix(String),
+    /// All.
+    All,
+}
+
+/// What one shard is asked.
+#[derive(Debug, Clone)]
+pub struct KnnQuery {
+    /// What to look for.
+    pub vector: Vector,
+    /// Which rows may be candidates.
+    pub scope: Scope,
+    /// Namespaces to leave out.
+    pub exclude: Arc<[Namespace]>,
+    /// Which of them match.
+    pub filter: Option<Arc<Expr>>,
+    /// Most candidates of one namespace.
+    pub per_namespace: Option<u32>,
+    /// Wide columns that candidates bring along.
+    pub wide: Vec<Include>,
+    /// Strategy, number of candidates, ef.
+    pub plan: ShardPlan,
+}
+
+/// A candidate as it is stored.
+#[derive(Debug, Clone)]
+pub struct KnnRow {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its key.
+    pub key: String,
+    /// Its version.
+    pub version: i64,
+    /// Its vector.
+    pub vector: Vector,
+    /// Its wide columns, if they were asked for.
+    pub wide: Option<Wide>,
+}
+
+/// Wide columns of a candidate; what was not asked for is none.
+#[derive(Debug, Clone, Default)]
+pub struct Wide {
+    /// Text.
+    pub value: Option<String>,
+    /// Metadata.
+    pub metadata: Option<Value>,
+    /// Tags.
+    pub tags: Option<Vec<String>>,
+}
+
+/// Asks a shard.
+pub async fn nearest(
+    pool: &WorkerPool,
+    table: &ShardTable,
+    query: &KnnQuery,
+    deadline: Instant,
+) -> Result<Vec<KnnRow>, ShardError> {
+    let settings = settings(&query.plan, deadline);
+    let statement = statement(table, query);
+    // A filter's shape varies without bound, and the cache of prepared statements has no eviction.
+    let cacheable = query.filter.is_none();
+    let rows = pool
+        .run(deadline, async |client| {
+            let prepared = match cacheable {
+                true => client.prepare_cached(&statement.text).await?,
+                false => client.prepare(&statement.text).await?,
+            };
+            let params = statement.params();
+            let begin = client.batch_execute(&settings);
+            let rows = client.query(&prepared, &params);
+            let commit = client.batch_execute("commit");
+            // Polled in this order for the first time, so sent in this order, in one flight.
+            let (begun, (rows, committed)) = join(begin, join(rows, commit)).await;
+            begun?;
+            let rows = rows?;
+            committed?;
+            Ok(rows)
+        })
+        .await?;
+    rows.iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
+}
+
+fn settings(plan: &ShardPlan, deadline: Instant) -> String {
+    let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
+    let mut settings = format!("begin read only; set local statement_timeout = {left_ms}");
+    match plan.strategy {
+        Strategy::Exact => {}
+        Strategy::Hnsw => settings.push_str(&format!("; set local hnsw.ef_search = {}", plan.ef)),
+        Strategy::HnswIterative => {
+            let ef = plan.ef;
+            settings.push_str(&format!(
+                "; set local hnsw.ef_search = {ef}; set local hnsw.iterative_scan = 'strict_order'; \
+                 set local hnsw.max_scan_tuples = 40000"
+            ));
+        }
+    }
+    settings
+}
+
+fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
+    let operator = table.operator();
+    let columns = columns(query);
+    let mut sql = Statement::new(format!("select {columns} from "));
+    if let Some(most) = query.per_namespace {
+        sql.push("(select ").push(&columns).push(", ");
+        push_distance(&mut sql, table, operator, query);
+        sql.push(" as distance, row_number() over (partition by namespace order by ");
+        // The same parameter again: one vector is bound once.
+        sql.push("embedding ").push(operator).push(" $1, key) as place from ");
+        sql.push(&table.quoted());
+        push_where(&mut sql, query);
+        sql.push(") as ranked where place <= ").bind(i64::from(most));
+        sql.push(" order by distance, namespace, key limit ").bind(i64::from(query.plan.candidates));
+        return sql;
+    }
+    sql.push(&table.quoted());
+    let mut distance = Statement::default();
+    push_distance(&mut distance, table, operator, query);
+    sql.values = distance.values;
+    push_where(&mut sql, query);
+    match query.plan.strategy {
+        Strategy::Exact => sql.push(" order by (").push(&distance.text).push(") + 0, namespace, key"),
+        Strategy::Hnsw | Strategy::HnswIterative => sql.push(" order by ").push(&distance.text),
+    };
+    sql.push(" limit ").bind(i64::from(query.plan.candidates));
+    sql
+}
+
+fn columns(query: &KnnQuery) -> String {
+    let mut columns = "namespace, key, version, embedding".to_owned();
+    for include in &query.wide {
+        columns.push_str(match include {
+            Include::Value => ", value",
+            Include::Metadata => ", metadata",
+            Include::Tags => ", tags",
+            Include::Vector => continue,
+        });
+    }
+    columns
+}
+
+/// `embedding <=> $1`; always the first value of its statement.
+fn push_distance(sql: &mut Statement, table: &ShardTable, operator: &str, query: &KnnQuery) {
+    sql.push("embedding ").push(operator).push(" ");
+    sql.bind(Embedding::new(query.vector.as_slice(), table.settings.vector_type));
+}
+
+fn push_where(sql: &mut Statement, query: &KnnQuery) {
+    sql.push(" where (expires_at is null or expires_at > now())");
+    match &query.scope {
+        Scope::Namespaces(namespaces) => match namespaces.as_slice() {
+            [namespace] => {
+                sql.push(" and namespace = ").bind(namespace.to_string());
+            }
+            _ => {
+                let names: Vec<String> = namespaces.iter().map(ToString::to_string).collect();
+                sql.push(" and namespace = any(").bind(names).push(")");
+            }
+        },
+        Scope::Prefix(prefix) => {
+            // Bytes of a namespace are below 0x7f, so this bounds every namespace that begins so, and the primary key answers it.
+            sql.push(" and namespace >= ").bind(prefix.clone());
+            sql.push(" and namespace < ").bind(format!("{prefix}\u{7f}"));
+        }
+        Scope::All => {}
+    }
+    if !query.exclude.is_empty() {
+        let names: Vec<String> = query.exclude.iter().map(ToString::to_string).collect();
+        sql.push(" and namespace <> all(").bind(names).push(")");
+    }
+    if let Some(filter) = &query.filter {
+        sql.push(" and ");
+        push_condition(sql, filter);
+    }
+}
+
+fn knn_row(worker: &str, table: &ShardTable, query: &KnnQuery, row: &Row) -> Result<KnnRow, ShardError> {
+    let failed = |error| ShardError::of(worker, error);
+    let Some(vector) = row::embedding(worker, table.settings.vector_type, row, 3)? else {
+        return Err(ShardError::Malformed { worker: worker.to_owned(), source: "an embedding is null".into() });
+    };
+    Ok(KnnRow {
+        namespace: row.try_get(0).map_err(failed)?,
+        key: row.try_get(1).map_err(failed)?,
+        version: row.try_get(2).map_err(failed)?,
+        vector,
+        wide: wide(query, row).map_err(failed)?,
+    })
+}
+
+fn wide(query: &KnnQuery, row: &Row) -> Result<Option<Wide>, tokio_postgres::Error> {
+    if query.wide.is_empty() {
+        return Ok(None);
+    }
+    let mut wide = Wide::default();
+    for include in &query.wide {
+        match include {
+            Include::Value => wide.value = row.try_get("value")?,
+            Include::Metadata => wide.metadata = row.try_get("metadata")?,
+            Include::Tags => wide.tags = row.try_get("tags")?,
+            Include::Vector => {}
+        }
+    }
+    Ok(Some(wide))
+}

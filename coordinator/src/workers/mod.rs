@@ -1,0 +1,21 @@
+//! SQL to workers, and nothing but SQL: the only place in the coordinator that knows tables, statements and tokio-postgres.
+//!
+//! A statement goes to one placement of one shard. What comes back is rows, or a [`ShardError`] that says what the caller can
+//! do; whether a shard's failure fails the request is decided further up.
+
+pub mod copy;
+pub mod delete;
+mod error;
+mod filter_sql;
+pub mod idempotency;
+pub mod knn;
+mod pool;
+pub mod read;
+mod row;
+pub mod shard_table;
+mod statement;
+pub mod write;
+
+pub use error::ShardError;
+pub use pool::{Connection, PoolGauge, WorkerPool, Workers, WorkersSettings};
+pub use shard_table::ShardTable;

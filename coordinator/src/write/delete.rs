@@ -1,0 +1,127 @@
+//! Deletes of many entries: by ids, by filter, and whole namespaces. Never on partial coverage: if a shard gives no answer, the
+//! request fails and says so; what other shards deleted stays deleted, and sending it again is safe.
+
+use super::{Writer, outcome, with_retries};
+use crate::error::RequestError;
+use crate::targets::{Place, Target};
+use crate::workers::delete;
+use crate::workers::idempotency::Ticket;
+use atoll_core::filter;
+use atoll_proto::entry::{DeleteEntries, EntryId};
+use atoll_proto::{CollectionName, Namespace, ShardId, limits};
+use futures::future::join_all;
+use std::collections::BTreeMap;
+use tokio::time::Instant;
+
+impl Writer {
+    /// Deletes by ids or by filter; says how many there were.
+    pub async fn delete_entries(
+        &self,
+        collection: &CollectionName,
+        request: DeleteEntries,
+        ticket: Option<&Ticket>,
+        deadline: Instant,
+    ) -> Result<u64, RequestError> {
+        let target = Target::find(&self.views, collection)?;
+        match request {
+            DeleteEntries { ids: Some(ids), namespace: None, filter: None, limit: None } => {
+                let count = ids.len();
+                if count == 0 || count > limits::BATCH_ENTRIES {
+                    let detail = format!("1 to {} ids, {count} given", limits::BATCH_ENTRIES);
+                    return Err(RequestError::invalid("/ids", detail));
+                }
+                self.claim(&target, ticket, deadline).await?;
+                self.delete_ids(&target, ids, ticket, deadline).await
+            }
+            DeleteEntries { ids: None, namespace: Some(namespace), filter, limit } => {
+                let limit = limit.unwrap_or(limits::DELETE_ENTRIES);
+                if !(1..=limits::DELETE_ENTRIES).contains(&limit) {
+                    let detail = format!("limit must be 1 to {}, {limit} given", limits::DELETE_ENTRIES);
+                    return Err(RequestError::invalid("/limit", detail));
+                }
+                let filter = match &filter {
+                    Some(filter) => Some(filter::check(filter, "/filter").map_err(RequestError::Invalid)?),
+                    None => None,
+                };
+                self.claim(&target, ticket, deadline).await?;
+                let place = target.place(&self.workers, target.route(&namespace));
+                let (name, filter) = (namespace.as_str(), filter.as_ref());
+                let write = |place: Place| async move {
+                    let Place { pool, table, .. } = &place;
+                    delete::by_filter(pool, table, name, filter, Some(limit), ticket, deadline).await
+                };
+                let done = with_retries(self, &target, &place, write).await;
+                outcome(done.map_err(|error| place.write_error(error))?)
+            }
+            DeleteEntries { .. } => {
+                Err(RequestError::invalid("", "give either ids, or a namespace with an optional filter and limit"))
+            }
+        }
+    }
+
+    /// Deletes every entry of a namespace; says how many there were.
+    pub async fn delete_namespace(
+        &self,
+        collection: &CollectionName,
+        namespace: &Namespace,
+        ticket: Option<&Ticket>,
+        deadline: Instant,
+    ) -> Result<u64, RequestError> {
+        let target = Target::find(&self.views, collection)?;
+        self.claim(&target, ticket, deadline).await?;
+        let place = target.place(&self.workers, target.route(namespace));
+        let write = |place: Place| async move {
+            let Place { pool, table, .. } = &place;
+            delete::by_filter(pool, table, namespace.as_str(), None, None, ticket, deadline).await
+        };
+        let done = with_retries(self, &target, &place, write).await;
+        outcome(done.map_err(|error| place.write_error(error))?)
+    }
+
+    async fn delete_ids(
+        &self,
+        target: &Target,
+        ids: Vec<EntryId>,
+        ticket: Option<&Ticket>,
+        deadline: Instant,
+    ) -> Result<u64, RequestError> {
+        let mut by_shard: BTreeMap<ShardId, (Place, Vec<EntryId>)> = BTreeMap::new();
+        for id in ids {
+            let route = target.route(&id.namespace);
+            let part = by_shard.entry(route.shard).or_insert_with(|| (target.place(&self.workers, route), Vec::new()));
+            part.1.push(id);
+        }
+        let total = by_shard.len();
+        let deletes = by_shard.into_values().map(|(place, ids)| async move {
+            let ids = &ids;
+            let write =
+                |place: Place| async move { delete::by_ids(&place.pool, &place.table, ids, ticket, deadline).await };
+            let done = with_retries(self, target, &place, write).await;
+            done.map_err(|error| place.write_error(error)).and_then(outcome)
+        });
+        let mut deleted = 0;
+        let mut failed: Option<RequestError> = None;
+        for done in join_all(deletes).await {
+            match done {
+                Ok(count) => deleted += count,
+                Err(error) => failed = Some(worse(failed, error, total)),
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(deleted),
+        }
+    }
+}
+
+/// Joins the failures of several shards: an unknown outcome outweighs the rest.
+fn worse(before: Option<RequestError>, error: RequestError, total: usize) -> RequestError {
+    match (before, error) {
+        (Some(unknown @ RequestError::OutcomeUnknown { .. }), _) => unknown,
+        (Some(RequestError::Shards { mut failures, cause, .. }), RequestError::Shards { failures: more, .. }) => {
+            failures.extend(more);
+            RequestError::Shards { failures, total, cause }
+        }
+        (_, error) => error,
+    }
+}

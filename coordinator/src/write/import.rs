@@ -1,0 +1,221 @@
+//! Streaming import: NDJSON in, progress out, bounded memory.
+//!
+//! Lines are checked one by one; a line that is not valid is counted and left out. Good rows gather for their shard until a batch
+//! is full, then go there by COPY while reading continues, a few batches at a time: when all hands are busy, reading waits, and
+//! with it the client. Only committed rows are counted as written, so an import that was cut off may be sent again as a whole.
+
+use super::batch::row;
+use super::check::{self, Parts};
+use super::{Writer, with_retries};
+use crate::error::RequestError;
+use crate::targets::{Place, Target};
+use crate::workers::write::WriteRow;
+use crate::workers::{ShardError, copy};
+use atoll_proto::entry::{ImportFailure, NewEntry};
+use atoll_proto::problem::{FieldError, Problem, ProblemCode};
+use atoll_proto::{CollectionName, ShardId};
+use bytes::{Bytes, BytesMut};
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt};
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Most failures that the last line of the answer names.
+const FAILURES_NAMED: usize = 20;
+/// Longest that one batch may take; a worker that restarts in the meantime is tried again.
+const BATCH_TIME: Duration = Duration::from_secs(60);
+/// Longest to wait for a worker that can't be reached.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How much an import may do at once.
+#[derive(Debug, Clone, Copy)]
+pub struct ImportSettings {
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Bytes of NDJSON of a batch.
+    pub batch_bytes: usize,
+    /// Batches under way at once.
+    pub parallel: usize,
+    /// Longest line, in bytes.
+    pub line_bytes: usize,
+}
+
+/// How far an import is.
+#[derive(Debug, Clone, Default)]
+pub struct ImportState {
+    /// Rows committed.
+    pub written: u64,
+    /// Lines refused.
+    pub failed: u64,
+    /// The first of them.
+    pub first_failures: Vec<ImportFailure>,
+}
+
+struct Batch {
+    place: Place,
+    rows: Vec<WriteRow>,
+    bytes: usize,
+}
+
+impl Writer {
+    /// Imports lines until the stream ends. Calls `progress` whenever a batch was committed. An error ends the import; the state
+    /// then says what had been committed before.
+    pub async fn import<E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        collection: &CollectionName,
+        body: impl Stream<Item = Result<Bytes, E>> + Send,
+        mut progress: impl FnMut(&ImportState) + Send,
+    ) -> (ImportState, Result<(), RequestError>) {
+        let mut state = ImportState::default();
+        let done = self.import_lines(collection, body, &mut state, &mut progress).await;
+        (state, done)
+    }
+
+    async fn import_lines<E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        collection: &CollectionName,
+        body: impl Stream<Item = Result<Bytes, E>> + Send,
+        state: &mut ImportState,
+        progress: &mut (impl FnMut(&ImportState) + Send),
+    ) -> Result<(), RequestError> {
+        let target = Target::find(&self.views, collection)?;
+        let mut body = pin!(body);
+        let mut buffer = BytesMut::new();
+        let mut line_number = 0;
+        let mut open: BTreeMap<ShardId, Batch> = BTreeMap::new();
+        let mut under_way = FuturesUnordered::new();
+        let mut ended = false;
+        while !ended {
+            match body.next().await {
+                Some(Ok(bytes)) => buffer.extend_from_slice(&bytes),
+                Some(Err(_)) => return Err(RequestError::invalid("", "the body broke off, or can't be decompressed")),
+                None => ended = true,
+            }
+            while let Some(line) = next_line(&mut buffer, ended) {
+                line_number += 1;
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                match self.parse(&target, &line) {
+                    Err(problem) => note(state, line_number, problem),
+                    Ok(entry) => {
+                        let shard = target.route(&entry.namespace).shard;
+                        let batch = open.entry(shard).or_insert_with(|| Batch {
+                            place: target.place(&self.workers, target.route(&entry.namespace)),
+                            rows: Vec::new(),
+                            bytes: 0,
+                        });
+                        batch.bytes += line.len();
+                        batch.rows.push(row(entry));
+                        if batch.rows.len() >= self.import.batch_rows || batch.bytes >= self.import.batch_bytes {
+                            let full = open.remove(&shard);
+                            under_way.extend(full.map(|batch| self.commit(&target, batch)));
+                        }
+                    }
+                }
+                while under_way.len() >= self.import.parallel {
+                    let Some(committed) = under_way.next().await else { break };
+                    state.written += committed?;
+                    progress(state);
+                }
+            }
+            if buffer.len() > self.import.line_bytes {
+                let detail = format!("line {} is longer than {} bytes", line_number + 1, self.import.line_bytes);
+                return Err(RequestError::invalid("", detail));
+            }
+        }
+        for batch in open.into_values() {
+            under_way.push(self.commit(&target, batch));
+            while under_way.len() >= self.import.parallel {
+                let Some(committed) = under_way.next().await else { break };
+                state.written += committed?;
+                progress(state);
+            }
+        }
+        while let Some(committed) = under_way.next().await {
+            state.written += committed?;
+            progress(state);
+        }
+        Ok(())
+    }
+
+    /// Writes a batch, again while its worker can't be reached: rows are written by id, so once more changes nothing.
+    async fn commit(&self, target: &Target, batch: Batch) -> Result<u64, RequestError> {
+        let Batch { place, rows, .. } = batch;
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let rows = &rows;
+            let write = |place: Place| async move {
+                copy::import(&place.pool, &place.table, rows, Instant::now() + BATCH_TIME).await
+            };
+            match with_retries(self, target, &place, write).await {
+                Ok(()) => return Ok(rows.len() as u64),
+                Err(ShardError::Unreachable { .. } | ShardError::Broken { .. } | ShardError::Overloaded { .. })
+                    if Instant::now() < patience =>
+                {
+                    tokio::time::sleep(Duration::from_millis(250)).await
+                }
+                Err(error) => return Err(place.write_error(error)),
+            }
+        }
+    }
+
+    fn parse(&self, target: &Target, line: &[u8]) -> Result<NewEntry, Problem> {
+        let entry: NewEntry = serde_json::from_slice(line).map_err(|error| match error.is_data() {
+            true => Problem::invalid("", error.to_string()),
+            false => Problem::new(ProblemCode::MalformedJson, error.to_string()),
+        })?;
+        let mut errors: Vec<FieldError> = Vec::new();
+        let parts = Parts {
+            value: entry.value.as_deref(),
+            metadata: Some(&entry.metadata),
+            tags: Some(&entry.tags),
+            vector: entry.vector.as_ref(),
+        };
+        check::entry(&parts, &target.collection.settings, "", &mut errors);
+        if target.collection.settings.dimensions.is_some() && entry.vector.is_none() {
+            let detail = "an imported entry needs its vector".to_owned();
+            errors.push(FieldError { pointer: "/vector".to_owned(), detail });
+        }
+        match errors.into_iter().next() {
+            Some(FieldError { pointer, detail }) => Err(Problem::invalid(pointer, detail)),
+            None => Ok(entry),
+        }
+    }
+}
+
+/// Takes the next whole line out of the buffer; at the end of the input also one without a line break.
+fn next_line(buffer: &mut BytesMut, ended: bool) -> Option<BytesMut> {
+    match buffer.iter().position(|byte| *byte == b'\n') {
+        Some(end) => {
+            let mut line = buffer.split_to(end + 1);
+            line.truncate(end);
+            Some(line)
+        }
+        None if ended && !buffer.is_empty() => Some(buffer.split()),
+        None => None,
+    }
+}
+
+fn note(state: &mut ImportState, line: u64, problem: Problem) {
+    state.failed += 1;
+    if state.first_failures.len() < FAILURES_NAMED {
+        state.first_failures.push(ImportFailure { line, problem });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_whole_and_the_last_needs_no_break() {
+        let mut buffer = BytesMut::from(&b"ab\nc"[..]);
+        assert_eq!(next_line(&mut buffer, false).as_deref(), Some(&b"ab"[..]));
+        assert_eq!(next_line(&mut buffer, false), None);
+        assert_eq!(next_line(&mut buffer, true).as_deref(), Some(&b"c"[..]));
+        assert_eq!(next_line(&mut buffer, true), None);
+    }
+}

@@ -1,0 +1,261 @@
+//! One entry at a time: put, patch and delete, each under a condition if the client names one.
+
+use super::check::{self, Parts};
+use super::{Writer, outcome, with_retries};
+use crate::error::RequestError;
+use crate::targets::{Place, Target};
+use crate::workers::delete::{self, DeleteOutcome};
+use crate::workers::idempotency::Ticket;
+use crate::workers::read;
+use crate::workers::write::{self, RowOutcome, WriteRow, WriteRule};
+use atoll_proto::CollectionName;
+use atoll_proto::entry::{Entry, EntryBody, EntryId, EntryPatch, Include, Metadata, WriteStatus};
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// When a write may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// Always.
+    None,
+    /// `If-Match: "7"`: only at this version.
+    AtVersion(i64),
+    /// `If-Match: *`: only if it exists.
+    Exists,
+    /// `If-None-Match: *`: only if it does not.
+    Absent,
+}
+
+/// Rounds of a patch that lost against concurrent writers.
+const PATCH_ROUNDS: usize = 16;
+
+impl Writer {
+    /// Writes one entry; says what became of it and its version.
+    pub async fn put(
+        &self,
+        collection: &CollectionName,
+        id: &EntryId,
+        body: EntryBody,
+        precondition: Precondition,
+        ticket: Option<&Ticket>,
+        deadline: Instant,
+    ) -> Result<(WriteStatus, i64), RequestError> {
+        let target = Target::find(&self.views, collection)?;
+        let EntryBody { value, vector, metadata, tags } = body;
+        let mut errors = Vec::new();
+        let parts =
+            Parts { value: value.as_deref(), metadata: Some(&metadata), tags: Some(&tags), vector: vector.as_ref() };
+        check::entry(&parts, &target.collection.settings, "", &mut errors);
+        if !errors.is_empty() {
+            return Err(RequestError::Invalid(errors));
+        }
+        self.claim(&target, ticket, deadline).await?;
+        let row =
+            WriteRow { namespace: id.namespace.to_string(), key: id.key.to_string(), value, metadata, tags, vector };
+        let rule = match precondition {
+            Precondition::None => WriteRule::Upsert,
+            Precondition::AtVersion(version) => WriteRule::AtVersion(version),
+            Precondition::Exists => WriteRule::UpdateOnly,
+            Precondition::Absent => WriteRule::InsertOnly,
+        };
+        match self.write_one(&target, row, rule, ticket, deadline).await? {
+            RowOutcome::Created(version) => Ok((WriteStatus::Created, version)),
+            RowOutcome::Updated(version) => Ok((WriteStatus::Updated, version)),
+            RowOutcome::Unchanged(version) => Ok((WriteStatus::Unchanged, version)),
+            RowOutcome::Exists(version) => Err(RequestError::VersionMismatch { current: Some(version) }),
+            RowOutcome::Missing => match precondition {
+                Precondition::None | Precondition::Absent => {
+                    Err(RequestError::invalid("/vector", "a new entry of this collection needs its vector"))
+                }
+                Precondition::AtVersion(_) | Precondition::Exists => {
+                    Err(RequestError::VersionMismatch { current: None })
+                }
+            },
+        }
+    }
+
+    /// Changes parts of one entry; says its version.
+    ///
+    /// Read, merge, write at the version that was read; again if another writer was faster. Under a ticket the write happens
+    /// once, because a repeated request finds its outcome instead of writing.
+    pub async fn patch(
+        &self,
+        collection: &CollectionName,
+        id: &EntryId,
+        patch: EntryPatch,
+        precondition: Precondition,
+        ticket: Option<&Ticket>,
+        deadline: Instant,
+    ) -> Result<(WriteStatus, i64), RequestError> {
+        let target = Target::find(&self.views, collection)?;
+        let mut errors = Vec::new();
+        let value = patch.value.as_ref().and_then(|value| value.as_deref());
+        let parts = Parts { value, metadata: None, tags: patch.tags.as_deref(), vector: patch.vector.as_ref() };
+        check::entry(&parts, &target.collection.settings, "", &mut errors);
+        if !errors.is_empty() {
+            return Err(RequestError::Invalid(errors));
+        }
+        self.claim(&target, ticket, deadline).await?;
+        for _ in 0..PATCH_ROUNDS {
+            let Some(stored) = self.stored(&target, id, deadline).await? else {
+                return match precondition {
+                    Precondition::AtVersion(_) | Precondition::Exists => {
+                        Err(RequestError::VersionMismatch { current: None })
+                    }
+                    Precondition::None | Precondition::Absent => Err(RequestError::EntryNotFound),
+                };
+            };
+            let version = stored.version;
+            let row = patched(stored, &patch);
+            let parts = Parts { value: None, metadata: Some(&row.metadata), tags: None, vector: None };
+            check::entry(&parts, &target.collection.settings, "", &mut errors);
+            if !errors.is_empty() {
+                return Err(RequestError::Invalid(errors));
+            }
+            // Under a ticket the write decides first: a repeated request must find its outcome, whatever the version is by now.
+            let unmet = match precondition {
+                Precondition::AtVersion(wanted) if wanted != version => Some(wanted),
+                Precondition::Absent => return Err(RequestError::VersionMismatch { current: Some(version) }),
+                Precondition::None | Precondition::Exists | Precondition::AtVersion(_) => None,
+            };
+            let at = unmet.unwrap_or(version);
+            match self.write_one(&target, row, WriteRule::AtVersion(at), ticket, deadline).await? {
+                RowOutcome::Created(version) | RowOutcome::Updated(version) | RowOutcome::Unchanged(version) => {
+                    return Ok((WriteStatus::Updated, version));
+                }
+                RowOutcome::Exists(current) if unmet.is_some() || ticket.is_some() => {
+                    return Err(RequestError::VersionMismatch { current: Some(current) });
+                }
+                RowOutcome::Exists(_) | RowOutcome::Missing => {}
+            }
+        }
+        Err(RequestError::Overloaded)
+    }
+
+    /// Removes one entry.
+    pub async fn delete(
+        &self,
+        collection: &CollectionName,
+        id: &EntryId,
+        precondition: Precondition,
+        ticket: Option<&Ticket>,
+        deadline: Instant,
+    ) -> Result<(), RequestError> {
+        let target = Target::find(&self.views, collection)?;
+        self.claim(&target, ticket, deadline).await?;
+        let at_version = match precondition {
+            Precondition::AtVersion(version) => Some(version),
+            Precondition::None | Precondition::Exists => None,
+            Precondition::Absent => return Err(RequestError::invalid("", "If-None-Match makes no sense for a delete")),
+        };
+        let place = target.place(&self.workers, target.route(&id.namespace));
+        let write = |place: Place| async move {
+            delete::one(&place.pool, &place.table, id, at_version, ticket, deadline).await
+        };
+        let replay = with_retries(self, &target, &place, write).await.map_err(|error| place.write_error(error))?;
+        match outcome(replay)? {
+            DeleteOutcome::Gone => Ok(()),
+            DeleteOutcome::Missing if at_version.is_some() => Err(RequestError::VersionMismatch { current: None }),
+            DeleteOutcome::Missing => Err(RequestError::EntryNotFound),
+            DeleteOutcome::OtherVersion(version) => Err(RequestError::VersionMismatch { current: Some(version) }),
+        }
+    }
+
+    async fn write_one(
+        &self,
+        target: &Target,
+        row: WriteRow,
+        rule: WriteRule,
+        ticket: Option<&Ticket>,
+        deadline: Instant,
+    ) -> Result<RowOutcome, RequestError> {
+        let namespace = atoll_proto::Namespace::parse(&row.namespace).expect("the caller's id was parsed");
+        let place = target.place(&self.workers, target.route(&namespace));
+        let rows = &[row];
+        let write =
+            |place: Place| async move { write::write(&place.pool, &place.table, rows, rule, ticket, deadline).await };
+        let replay = with_retries(self, target, &place, write).await.map_err(|error| place.write_error(error))?;
+        let outcomes = outcome(replay)?;
+        Ok(outcomes.first().copied().unwrap_or(RowOutcome::Missing))
+    }
+
+    async fn stored(&self, target: &Target, id: &EntryId, deadline: Instant) -> Result<Option<Entry>, RequestError> {
+        let place = target.place(&self.workers, target.route(&id.namespace));
+        let ids = std::slice::from_ref(id);
+        let include = &Include::usual();
+        let found = with_retries(self, target, &place, |place: Place| async move {
+            read::get(&place.pool, &place.table, ids, include, deadline).await
+        });
+        Ok(found.await.map_err(|error| place.read_error(error))?.into_iter().next())
+    }
+}
+
+fn patched(stored: Entry, patch: &EntryPatch) -> WriteRow {
+    let mut metadata = match stored.metadata {
+        Some(Value::Object(metadata)) => metadata,
+        Some(_) | None => Metadata::new(),
+    };
+    if let Some(changes) = &patch.metadata {
+        merge(&mut metadata, changes);
+    }
+    WriteRow {
+        namespace: stored.namespace,
+        key: stored.key,
+        value: patch.value.clone().unwrap_or(stored.value),
+        metadata,
+        tags: patch.tags.clone().or(stored.tags).unwrap_or_default(),
+        vector: patch.vector.clone(),
+    }
+}
+
+/// RFC 7396: null removes a member, an object is merged, anything else replaces.
+fn merge(target: &mut Metadata, changes: &Metadata) {
+    for (name, change) in changes {
+        match change {
+            Value::Null => {
+                target.remove(name);
+            }
+            Value::Object(changes) => {
+                let member = target.entry(name.clone()).or_insert(Value::Null);
+                if !member.is_object() {
+                    *member = Value::Object(Metadata::new());
+                }
+                if let Value::Object(member) = member {
+                    merge(member, changes);
+                }
+            }
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                target.insert(name.clone(), change.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    /// The examples of RFC 7396, appendix A, whose target and patch are objects.
+    #[test]
+    fn merges_as_the_rfc_says() {
+        let cases = [
+            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
+            (json!({"a":"b"}), json!({"a":null}), json!({})),
+            (json!({"a":"b","b":"c"}), json!({"a":null}), json!({"b":"c"})),
+            (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"c"}), json!({"a":["b"]}), json!({"a":["b"]})),
+            (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
+            (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
+            (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
+            (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
+        ];
+        for (target, patch, result) in cases {
+            let mut merged = target.as_object().unwrap().clone();
+            merge(&mut merged, patch.as_object().unwrap());
+            assert_eq!(Value::Object(merged), result, "{target} {patch}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The agent as a whole: prepares its server, starts its parts, and stops them in order.
+
+use crate::config::{Config, ConfigError};
+use crate::desired::apply::Applier;
+use crate::desired::upkeep;
+use crate::identity::IdentityError;
+use crate::pg::account::{Account, AccountError};
+use crate::pg::conf::{Machine, ServerSettings};
+use crate::pg::connect::Target;
+use crate::pg::find::{FindError, Wanted};
+use crate::pg::health;
+use crate::pg::init::{InitError, OWNER_ROLE, claim, prepare};
+use crate::pg::layout::Layout;
+use crate::pg::supervise::Supervised;
+use crate::pg::version::PgvectorVersion;
+use crate::secret::{Secret, SecretError};
+use crate::worker::Worker;
+use crate::{http, register, status, stop};
+use atoll_proto::agent::WorkerMode;
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Requests and rounds in progress may take this long to end.
+const PARTS_STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The configuration lacks something.
+    #[error("the configuration is refused")]
+    Config(#[from] ConfigError),
+    /// A secret cannot be read.
+    #[error("a secret is missing")]
+    Secret(#[from] SecretError),
+    /// Somebody else listens there.
+    #[error("the agent cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no PostgreSQL to start.
+    #[error("no PostgreSQL can be used")]
+    Find(#[from] FindError),
+    /// Nobody to run PostgreSQL as.
+    #[error("no user can run PostgreSQL")]
+    Account(#[from] AccountError),
+    /// The data directory cannot be used or made.
+    #[error("the data directory is not ready")]
+    Init(#[from] InitError),
+    /// The identity cannot be read or kept.
+    #[error("the worker has no identity")]
+    Identity(#[from] IdentityError),
+    /// A task of ours ended early.
+    #[error("preparing the server was cut off")]
+    CutOff,
+}
+
+struct Prepared {
+    target: Target,
+    identity_file: PathBuf,
+    supervised: Option<Supervised>,
+    /// Held as long as the agent lives.
+    claim: Option<File>,
+}
+
+/// Runs the agent until `stopped`; a managed server is stopped at the end.
+pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<(), AgentError> {
+    let cluster_secret = Secret::read(&config.cluster_secret_file)?;
+    // Early, so that two agents of one address do not both touch a data directory.
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| AgentError::Listen { address: config.listen, source })?;
+    tokio::pin!(stopped);
+    let preparing = tokio::task::spawn_blocking({
+        let config = config.clone();
+        move || prepare_server(&config)
+    });
+    let prepared = tokio::select! {
+        prepared = preparing => prepared.map_err(|_| AgentError::CutOff)??,
+        () = &mut stopped => {
+            tracing::info!("agent stops before its server is prepared");
+            return Ok(());
+        }
+    };
+    let Prepared { target, identity_file, supervised, claim } = prepared;
+    let worker = Arc::new(Worker::new(config, cluster_secret, target, identity_file)?);
+    let applier = Arc::new(Applier::new(Arc::clone(&worker)));
+
+    let (stop_parts, stop) = stop::pair();
+    let (stop_server, server_stop) = stop::pair();
+    let server = supervised.map(|supervised| {
+        let (pid, pid_seen) = watch::channel(None);
+        tokio::spawn(report_process(Arc::clone(&worker), pid_seen));
+        tokio::spawn(supervised.run(pid, server_stop))
+    });
+    let mut parts = JoinSet::new();
+    parts.spawn(health::watch(Arc::clone(&worker), stop.clone()));
+    parts.spawn(register::register_always(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
+    parts.spawn(status::count_always(Arc::clone(&worker), applier.current(), stop.clone()));
+    parts.spawn(upkeep::rebuild_indexes(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
+    parts.spawn(upkeep::sweep_expired(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
+    parts.spawn({
+        let (worker, mut stop) = (Arc::clone(&worker), stop);
+        let until_stop = async move { stop.told().await };
+        async move {
+            if let Err(error) = http::serve(listener, worker, applier, until_stop).await {
+                tracing::error!(%error, "the agent's HTTP ended");
+            }
+        }
+    });
+    tracing::info!(name = %worker.config.name, listen = %worker.config.listen, "agent runs");
+
+    stopped.await;
+    tracing::info!("agent stops");
+    stop_parts.stop();
+    let all_ended = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(PARTS_STOP_LIMIT, all_ended).await.is_err() {
+        tracing::warn!("some work did not end in time and is cut off");
+        parts.abort_all();
+    }
+    stop_server.stop();
+    if let Some(server) = server
+        && let Err(error) = server.await
+    {
+        tracing::error!(%error, "the supervisor ended early");
+    }
+    drop(claim);
+    Ok(())
+}
+
+/// Finds and prepares a managed server, or says how to reach an external one. Blocks.
+fn prepare_server(config: &Config) -> Result<Prepared, AgentError> {
+    match config.mode {
+        WorkerMode::Managed => prepare_managed(config),
+        WorkerMode::External => prepare_external(config),
+    }
+}
+
+fn prepare_managed(config: &Config) -> Result<Prepared, AgentError> {
+    let data_dir = config.data_dir().ok_or_else(|| missing("postgres.data_dir"))?;
+    let host = config.postgres.host.parse().map_err(|_| missing("postgres.host"))?;
+    let layout = Layout::new(data_dir);
+    let claim = claim(&layout)?;
+    let account = Account::for_server()?;
+    let oldest = if config.allow_old_pgvector { PgvectorVersion::ANY } else { PgvectorVersion::OLDEST_SAFE };
+    let wanted = Wanted {
+        bin: config.postgres.bin.clone(),
+        pgvector_min: oldest,
+        major: layout.data_major(),
+        ..Wanted::safe(account.clone())
+    };
+    let install = wanted.find()?;
+    tracing::info!(bin = %install.bin.display(), major = install.major, pgvector = %install.pgvector, "PostgreSQL found");
+    let (port, fsync) = (config.postgres.port, config.postgres.fsync);
+    let settings = ServerSettings::for_machine(host, port, config.postgres.shared_buffers_mb, fsync, Machine::this());
+    let password = prepare(&layout, &install, account.as_ref(), &settings)?;
+    let target = Target {
+        host: settings.reachable_host().to_string(),
+        port,
+        user: OWNER_ROLE.to_owned(),
+        password: Some(password),
+        database: config.postgres.database.clone(),
+        first_database: Some("postgres".to_owned()),
+    };
+    let identity_file = config.identity_file.clone().unwrap_or_else(|| layout.identity());
+    Ok(Prepared {
+        target,
+        identity_file,
+        supervised: Some(Supervised { layout, install, account, port }),
+        claim: Some(claim),
+    })
+}
+
+fn prepare_external(config: &Config) -> Result<Prepared, AgentError> {
+    let password = config.postgres.password_file.as_deref().map(Secret::read).transpose()?;
+    let target = Target {
+        host: config.postgres.host.clone(),
+        port: config.postgres.port,
+        user: config.postgres.user.clone().ok_or_else(|| missing("postgres.user"))?,
+        password,
+        database: config.postgres.database.clone(),
+        first_database: None,
+    };
+    let identity_file = config.identity_file.clone().ok_or_else(|| missing("identity_file"))?;
+    Ok(Prepared { target, identity_file, supervised: None, claim: None })
+}
+
+async fn report_process(worker: Arc<Worker>, mut pid: watch::Receiver<Option<u32>>) {
+    loop {
+        let now = *pid.borrow_and_update();
+        worker.status.process(now);
+        if pid.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn missing(key: &'static str) -> AgentError {
+    ConfigError::Setting { key, detail: "is missing or not usable".to_owned() }.into()
+}

@@ -1,0 +1,338 @@
+//! Configuration: a TOML file, then environment variables `ATOLL_AGENT__SECTION__KEY`, then flags. Unknown keys are
+//! errors, because a misspelt setting that is silently ignored is found too late.
+
+use atoll_proto::agent::WorkerMode;
+use atoll_proto::{GroupName, WorkerName};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// All settings of an agent. Passwords are in files that it names, so it can be printed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The worker's name.
+    pub name: WorkerName,
+    /// Its group; without one, a group of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+    /// Who looks after the PostgreSQL server.
+    pub mode: WorkerMode,
+    /// Where the agent's own HTTP listens.
+    pub listen: SocketAddr,
+    /// Base URL under which coordinators reach the agent; by default made from `listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
+    /// Internal listeners of the coordinators, tried in turn.
+    pub coordinators: Vec<String>,
+    /// File with the bearer token of internal requests.
+    pub cluster_secret_file: PathBuf,
+    /// File with the password that the coordinators' role gets.
+    pub postgres_password_file: PathBuf,
+    /// Relative capacity for placement.
+    #[serde(default = "default_capacity")]
+    pub capacity: u32,
+    /// Accept a pgvector older than the oldest safe one.
+    #[serde(default)]
+    pub allow_old_pgvector: bool,
+    /// Stop when standard input ends: whoever started the agent holds the other end.
+    #[serde(default)]
+    pub stop_on_stdin_eof: bool,
+    /// Allow addresses other than loopback, although nothing is encrypted.
+    #[serde(default)]
+    pub insecure: bool,
+    /// Where the worker's identity is kept; by default beside the data directory (managed) or the configuration file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_file: Option<PathBuf>,
+    /// The PostgreSQL server.
+    pub postgres: PostgresSection,
+    /// Counting of rows and bytes.
+    #[serde(default)]
+    pub stats: StatsSection,
+}
+
+/// `[postgres]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSection {
+    /// Data directory; managed only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// TCP port.
+    pub port: u16,
+    /// Address to listen on (managed), or host to connect to (external).
+    #[serde(default = "default_host")]
+    pub host: String,
+    /// Host under which coordinators reach the server; by default `host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise_host: Option<String>,
+    /// Folder of the server's programs; managed only. Without it one is looked for, or fetched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bin: Option<PathBuf>,
+    /// Shared buffers in MiB; 0 for a quarter of the machine's memory. Managed only.
+    #[serde(default)]
+    pub shared_buffers_mb: u32,
+    /// False only for tests: such a server is refused as a worker. Managed only.
+    #[serde(default = "default_true")]
+    pub fsync: bool,
+    /// Database.
+    #[serde(default = "default_database")]
+    pub database: String,
+    /// User to connect as; external only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// File with that user's password; external only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// `[stats]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatsSection {
+    /// Seconds between two counts.
+    #[serde(default = "default_interval")]
+    pub interval_seconds: u64,
+}
+
+impl Default for StatsSection {
+    fn default() -> Self {
+        Self { interval_seconds: default_interval() }
+    }
+}
+
+/// What the command line says over file and environment.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--pg-bin`.
+    pub bin: Option<PathBuf>,
+    /// `--stop-on-stdin-eof`.
+    pub stop_on_stdin_eof: bool,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// File or environment do not make a configuration.
+    #[error("the configuration {} is not usable", path.display())]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<config::ConfigError>,
+    },
+    /// A setting that the types alone cannot check.
+    #[error("{key}: {detail}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it and what to do.
+        detail: String,
+    },
+}
+
+impl Config {
+    /// Reads `path`, then the environment, then lays `overrides` over them and checks the whole.
+    pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let environment = config::Environment::with_prefix("ATOLL_AGENT")
+            .prefix_separator("__")
+            .separator("__")
+            .try_parsing(true)
+            .list_separator(",")
+            .with_list_parse_key("coordinators");
+        let mut config: Self = config::Config::builder()
+            .add_source(config::File::from(path).format(config::FileFormat::Toml))
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(|source| ConfigError::Load { path: path.to_owned(), source: Box::new(source) })?;
+        if let Some(bin) = &overrides.bin {
+            config.postgres.bin = Some(bin.clone());
+        }
+        config.stop_on_stdin_eof |= overrides.stop_on_stdin_eof;
+        if config.mode == WorkerMode::External && config.identity_file.is_none() {
+            config.identity_file = Some(path.with_extension("identity"));
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks what the types alone cannot.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |key, detail: &str| Err(ConfigError::Setting { key, detail: detail.to_owned() });
+        if !self.listen.ip().is_loopback() && !self.insecure {
+            return refuse("listen", "only a loopback address without `insecure = true`, because nothing is encrypted");
+        }
+        if self.coordinators.is_empty() {
+            return refuse("coordinators", "name at least one coordinator's internal listener");
+        }
+        for url in &self.coordinators {
+            if url.parse::<http::Uri>().ok().and_then(|uri| uri.scheme_str().map(|s| s == "http")) != Some(true) {
+                return refuse("coordinators", &format!("{url:?} is no URL like http://127.0.0.1:7750"));
+            }
+        }
+        if self.capacity == 0 {
+            return refuse("capacity", "must be at least 1");
+        }
+        if self.postgres.port == 0 {
+            return refuse("postgres.port", "must be a fixed port, because coordinators keep it");
+        }
+        if self.stats.interval_seconds == 0 {
+            return refuse("stats.interval_seconds", "must be at least 1");
+        }
+        match self.mode {
+            WorkerMode::Managed => self.validate_managed(),
+            WorkerMode::External => self.validate_external(),
+        }
+    }
+
+    /// Base URL that coordinators are told.
+    pub fn agent_url(&self) -> String {
+        self.advertise.clone().unwrap_or_else(|| format!("http://{}", self.listen)).trim_end_matches('/').to_owned()
+    }
+
+    /// Host of the server that coordinators are told.
+    pub fn postgres_host(&self) -> &str {
+        self.postgres.advertise_host.as_deref().unwrap_or(&self.postgres.host)
+    }
+
+    /// The data directory of a managed server.
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.postgres.data_dir.as_deref()
+    }
+
+    /// Time between two counts of rows and bytes.
+    pub fn stats_interval(&self) -> Duration {
+        Duration::from_secs(self.stats.interval_seconds)
+    }
+
+    fn validate_managed(&self) -> Result<(), ConfigError> {
+        let refuse = |key, detail: &str| Err(ConfigError::Setting { key, detail: detail.to_owned() });
+        match &self.postgres.data_dir {
+            None => return refuse("postgres.data_dir", "a managed server needs one"),
+            Some(path) if !path.is_absolute() => return refuse("postgres.data_dir", "must be an absolute path"),
+            Some(path) if path.file_name().is_none() => return refuse("postgres.data_dir", "must name a folder"),
+            Some(_) => {}
+        }
+        if self.postgres.user.is_some() || self.postgres.password_file.is_some() {
+            return refuse("postgres.user", "a managed server has its own owner; leave user and password_file out");
+        }
+        let Ok(address) = self.postgres.host.parse::<IpAddr>() else {
+            return refuse("postgres.host", "a managed server listens on an IP address");
+        };
+        if !address.is_loopback() && !self.insecure {
+            return refuse("postgres.host", "only a loopback address without `insecure = true`");
+        }
+        if address.is_unspecified() && self.postgres.advertise_host.is_none() {
+            return refuse("postgres.advertise_host", "needed when the server listens on every address");
+        }
+        Ok(())
+    }
+
+    fn validate_external(&self) -> Result<(), ConfigError> {
+        let refuse = |key, detail: &str| Err(ConfigError::Setting { key, detail: detail.to_owned() });
+        if self.postgres.user.is_none() {
+            return refuse("postgres.user", "an external server needs a user to connect as");
+        }
+        if self.postgres.data_dir.is_some() || self.postgres.bin.is_some() {
+            return refuse(
+                "postgres.data_dir",
+                "an external server is looked after elsewhere; leave data_dir and bin out",
+            );
+        }
+        Ok(())
+    }
+}
+
+fn default_capacity() -> u32 {
+    100
+}
+
+fn default_host() -> String {
+    "127.0.0.1".to_owned()
+}
+
+fn default_true() -> bool {
+    true
+}
+
+fn default_database() -> String {
+    "atoll".to_owned()
+}
+
+fn default_interval() -> u64 {
+    10
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const GOOD: &str = r#"
+name = "w1"
+mode = "managed"
+listen = "127.0.0.1:7801"
+coordinators = ["http://127.0.0.1:7750"]
+cluster_secret_file = "/x/cluster.secret"
+postgres_password_file = "/x/postgres.password"
+[postgres]
+data_dir = "/x/w1"
+port = 7900
+"#;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path, &Overrides::default())
+    }
+
+    #[test]
+    fn defaults_fill_a_short_file() {
+        let config = load(GOOD).unwrap();
+        assert_eq!(config.capacity, 100);
+        assert_eq!(config.agent_url(), "http://127.0.0.1:7801");
+        assert_eq!(config.postgres.database, "atoll");
+        assert!(config.postgres.fsync);
+        assert_eq!(config.stats.interval_seconds, 10);
+        let printed = toml::to_string(&config).unwrap();
+        assert_eq!(load(&printed).unwrap().name, config.name);
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        assert!(load(&format!("{GOOD}colour = 1\n")).is_err());
+        assert!(load(&format!("colour = 1\n{GOOD}")).is_err());
+    }
+
+    #[test]
+    fn open_addresses_need_insecure() {
+        let open = GOOD.replace("127.0.0.1:7801", "0.0.0.0:7801");
+        assert!(load(&open).is_err());
+        assert!(load(&format!("insecure = true\n{open}")).is_ok());
+        assert!(load(&format!("{GOOD}host = \"10.0.0.1\"\n")).is_err());
+    }
+
+    #[test]
+    fn each_mode_needs_its_own_settings() {
+        assert!(load(&GOOD.replace("data_dir = \"/x/w1\"", "")).is_err());
+        let external = GOOD.replace("managed", "external");
+        assert!(load(&external).is_err());
+        let external = external.replace("data_dir = \"/x/w1\"", "user = \"app\"");
+        let config = load(&external).unwrap();
+        assert!(config.identity_file.unwrap().ends_with("agent.identity"));
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, GOOD).unwrap();
+        let overrides = Overrides { bin: Some("/opt/pg/bin".into()), stop_on_stdin_eof: true };
+        let config = Config::load(&path, &overrides).unwrap();
+        assert_eq!(config.postgres.bin.as_deref(), Some(Path::new("/opt/pg/bin")));
+        assert!(config.stop_on_stdin_eof);
+    }
+}

@@ -1,0 +1,85 @@
+//! Work on the server that goes on beside requests: vector indexes built anew after their profile changed, expired rows
+//! deleted. It takes as long as it takes, so it is no part of applying a desired state, and is looked at again and again.
+
+use crate::desired::apply::Applier;
+use crate::desired::plan::rebuilds;
+use crate::pg::connect::{PgError, chain};
+use crate::pg::existing::Existing;
+use crate::pg::{index, sweep};
+use crate::stop::Stop;
+use crate::worker::Worker;
+use atoll_proto::agent::{DesiredState, REFERENCE_SCHEMA, shard_schema};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const ROUND_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// The schemas that a desired state speaks of. Others, such as those of shards that moved away, are left alone.
+pub fn schemas_of(desired: &DesiredState) -> Vec<String> {
+    let shards = desired.shards.iter().map(|shard| shard_schema(shard.shard, shard.generation));
+    shards.chain([REFERENCE_SCHEMA.to_owned()]).collect()
+}
+
+/// Rebuilds vector indexes, each minute and after each applied state, until `stop`.
+pub async fn rebuild_indexes(worker: Arc<Worker>, applier: Arc<Applier>, mut stop: Stop) {
+    let mut current = applier.current();
+    loop {
+        let desired = current.borrow_and_update().clone();
+        if let Some(desired) = desired
+            && worker.server.ready().is_ok()
+        {
+            let round = tokio::select! {
+                round = rebuild_round(&worker, &desired) => round,
+                () = stop.told() => return,
+            };
+            if let Err(error) = round {
+                tracing::warn!(error = chain(&error), "vector indexes not rebuilt, trying again later");
+            }
+        }
+        tokio::select! {
+            _ = tokio::time::sleep(ROUND_EVERY) => {}
+            changed = current.changed() => if changed.is_err() { return },
+            () = stop.told() => return,
+        }
+    }
+}
+
+/// Deletes expired rows each minute, until `stop`.
+pub async fn sweep_expired(worker: Arc<Worker>, applier: Arc<Applier>, mut stop: Stop) {
+    let current = applier.current();
+    loop {
+        tokio::select! {
+            _ = tokio::time::sleep(ROUND_EVERY) => {}
+            () = stop.told() => return,
+        }
+        let desired = current.borrow().clone();
+        let Some(desired) = desired else {
+            continue;
+        };
+        if worker.server.ready().is_err() {
+            continue;
+        }
+        match sweep_round(&worker, &desired).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::debug!(rows, "expired rows deleted"),
+            Err(error) => tracing::warn!(error = chain(&error), "expired rows not deleted, trying again later"),
+        }
+    }
+}
+
+async fn rebuild_round(worker: &Worker, desired: &DesiredState) -> Result<(), PgError> {
+    let mut client = worker.target.connect(Duration::ZERO).await?;
+    for rebuild in rebuilds(desired, &Existing::read(&client).await?) {
+        let begun = Instant::now();
+        index::rebuild(&mut client, &rebuild).await?;
+        let took_ms = begun.elapsed().as_millis();
+        tracing::info!(schema = rebuild.schema, collection = %rebuild.collection.name, took_ms, "vector index rebuilt");
+    }
+    Ok(())
+}
+
+async fn sweep_round(worker: &Worker, desired: &DesiredState) -> Result<u64, PgError> {
+    let client = worker.target.connect(SWEEP_STATEMENT_LIMIT).await?;
+    sweep::sweep(&client, &schemas_of(desired)).await
+}

@@ -1,0 +1,133 @@
+//! The agent's own HTTP: what it knows, and what its server should be. The only place that knows axum.
+
+use crate::desired::apply::{Applier, ApplyError};
+use crate::pg::connect::{PgError, chain};
+use crate::worker::Worker;
+use atoll_proto::agent::{AgentStatus, Applied, DESIRED_PATH, DesiredState, STATUS_PATH};
+use atoll_proto::problem::{Problem, ProblemCode};
+use axum::Json;
+use axum::Router;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+#[derive(Clone)]
+struct Parts {
+    worker: Arc<Worker>,
+    applier: Arc<Applier>,
+}
+
+/// Serves until `stopped`.
+pub async fn serve(
+    listener: TcpListener,
+    worker: Arc<Worker>,
+    applier: Arc<Applier>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let parts = Parts { worker, applier };
+    let routes = Router::new()
+        .route(STATUS_PATH, get(status))
+        .route(DESIRED_PATH, put(desired))
+        .layer(from_fn_with_state(parts.clone(), bearer))
+        .route("/healthz", get(alive))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(parts);
+    axum::serve(listener, routes).with_graceful_shutdown(stopped).await
+}
+
+async fn status(State(parts): State<Parts>) -> Json<AgentStatus> {
+    Json(parts.worker.status.report(&parts.worker.config))
+}
+
+async fn desired(
+    State(parts): State<Parts>,
+    body: Result<Json<DesiredState>, JsonRejection>,
+) -> Result<Json<Applied>, Refused> {
+    let Json(desired) = body?;
+    let given = desired.catalog_version;
+    match parts.applier.apply(desired).await {
+        Ok(applied) => Ok(Json(applied)),
+        Err(error) => {
+            tracing::warn!(catalog_version = given.0, error = chain(&error), "desired state not applied");
+            Err(Refused(problem(&error)))
+        }
+    }
+}
+
+async fn alive(State(parts): State<Parts>) -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "status": "ok", "postgres_up": parts.worker.status.postgres_up() }))
+}
+
+async fn no_route(uri: Uri) -> Refused {
+    Refused(Problem::new(ProblemCode::RouteNotFound, format!("there is no {}", uri.path())))
+}
+
+async fn no_method() -> Refused {
+    Refused(Problem::new(ProblemCode::MethodNotAllowed, "this path does not take this method"))
+}
+
+/// Lets in who knows the cluster's secret.
+async fn bearer(State(parts): State<Parts>, headers: HeaderMap, request: Request, next: Next) -> Response {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if given.is_some_and(|given| parts.worker.cluster_secret.matches(given)) {
+        return next.run(request).await;
+    }
+    let problem = Problem::new(ProblemCode::Unauthenticated, "the cluster's secret is needed as a bearer token");
+    Refused(problem).into_response()
+}
+
+fn problem(error: &ApplyError) -> Problem {
+    let code = match error {
+        ApplyError::Stale { .. } => ProblemCode::StalePlan,
+        ApplyError::NotOurs { .. } => ProblemCode::Forbidden,
+        ApplyError::NotReady { .. } => ProblemCode::ShardUnavailable,
+        ApplyError::Conflict { .. } => ProblemCode::AlreadyExists,
+        ApplyError::Postgres { source } => match source {
+            PgError::Unreachable { .. } | PgError::Slow { .. } => ProblemCode::ShardUnavailable,
+            PgError::Rights { .. } | PgError::Refused { .. } => ProblemCode::Internal,
+        },
+    };
+    let detail = match error {
+        ApplyError::Conflict { source } => source.to_string(),
+        ApplyError::Stale { .. }
+        | ApplyError::NotOurs { .. }
+        | ApplyError::NotReady { .. }
+        | ApplyError::Postgres { .. } => error.to_string(),
+    };
+    Problem::new(code, detail)
+}
+
+/// A problem document as an answer.
+struct Refused(Problem);
+
+impl From<JsonRejection> for Refused {
+    fn from(rejection: JsonRejection) -> Self {
+        let code = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ProblemCode::BodyTooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => ProblemCode::UnsupportedMediaType,
+            StatusCode::UNPROCESSABLE_ENTITY => ProblemCode::ValidationFailed,
+            _ => ProblemCode::MalformedJson,
+        };
+        Self(Problem::new(code, rejection.body_text()))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.0)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}

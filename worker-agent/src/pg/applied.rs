@@ -1,0 +1,51 @@
+//! The catalog version that shaped the server, kept in the server itself: so it is true of the data, whatever happened to
+//! the agent, and an older desired state is refused after a restart too.
+
+use crate::pg::connect::PgError;
+use atoll_proto::CatalogVersion;
+use tokio_postgres::Client;
+
+/// The single row of `atoll.applied`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedRow {
+    /// The cluster that the server belongs to.
+    pub cluster_id: String,
+    /// The newest version that was begun; nothing older is taken.
+    pub begun: CatalogVersion,
+    /// The newest version that was finished.
+    pub applied: Option<CatalogVersion>,
+}
+
+/// Reads the row; none before the first desired state.
+pub async fn read(client: &Client) -> Result<Option<AppliedRow>, PgError> {
+    let statement = "select cluster_id, begun, applied from atoll.applied";
+    let row = client.query_opt(statement, &[]).await.map_err(PgError::of("read the applied version"))?;
+    Ok(row.map(|row| AppliedRow {
+        cluster_id: row.get(0),
+        begun: version(row.get(1)),
+        applied: row.get::<_, Option<i64>>(2).map(version),
+    }))
+}
+
+/// Notes that `begun` is being made so, before anything is touched.
+pub async fn begin(client: &Client, cluster_id: &str, begun: CatalogVersion) -> Result<(), PgError> {
+    let statement = "insert into atoll.applied (cluster_id, begun) values ($1, $2)
+                     on conflict (only_row) do update set begun = greatest(atoll.applied.begun, excluded.begun)";
+    client.execute(statement, &[&cluster_id, &number(begun)]).await.map_err(PgError::of("note the version begun"))?;
+    Ok(())
+}
+
+/// Notes that `applied` has been made so.
+pub async fn finish(client: &Client, applied: CatalogVersion) -> Result<(), PgError> {
+    let statement = "update atoll.applied set applied = $1, changed_at = now()";
+    client.execute(statement, &[&number(applied)]).await.map_err(PgError::of("note the version applied"))?;
+    Ok(())
+}
+
+fn number(version: CatalogVersion) -> i64 {
+    i64::try_from(version.0).unwrap_or(i64::MAX)
+}
+
+fn version(number: i64) -> CatalogVersion {
+    CatalogVersion(u64::try_from(number).unwrap_or(0))
+}

@@ -1,0 +1,9 @@
+create schema if not exists atoll;
+create table if not exists atoll.applied (
+    only_row boolean primary key default true check (only_row),
+    cluster_id text not null,
+    begun bigint not null,
+    applied bigint,
+    changed_at timestamptz not null default now()
+);
+comment on table atoll.applied is 'catalog version that this server was shaped by; kept by atoll-agent';

@@ -1,0 +1,179 @@
+//! The managed server's settings, written anew at each start: what the agent decides is what the server runs with.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+/// What the settings depend on.
+#[derive(Debug, Clone)]
+pub struct ServerSettings {
+    /// Address to listen on.
+    pub host: IpAddr,
+    /// TCP port.
+    pub port: u16,
+    /// Shared buffers in MiB.
+    pub shared_buffers_mb: u64,
+    /// Memory for building an index, in MiB.
+    pub maintenance_work_mem_mb: u64,
+    /// Whether commits reach the disk.
+    pub fsync: bool,
+    /// Processes that help to build an index.
+    pub parallel_builders: u32,
+}
+
+/// What the machine has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Machine {
+    /// Bytes of memory, where the system tells.
+    pub memory_bytes: Option<u64>,
+    /// Bytes that processes may share through `/dev/shm`, where the system tells.
+    pub shared_memory_bytes: Option<u64>,
+}
+
+const MEBIBYTE: u64 = 1024 * 1024;
+
+impl ServerSettings {
+    /// Settings for this machine; `shared_buffers_mb` 0 takes a quarter of its memory, 128 MiB to 8 GiB.
+    pub fn for_machine(host: IpAddr, port: u16, shared_buffers_mb: u32, fsync: bool, machine: Machine) -> Self {
+        let memory_mb = machine.memory_bytes.map_or(512, |bytes| bytes / MEBIBYTE);
+        let shared_buffers_mb = match shared_buffers_mb {
+            0 => (memory_mb / 4).clamp(128, 8 * 1024),
+            given => u64::from(given),
+        };
+        let maintenance_work_mem_mb = (memory_mb / 16).clamp(64, 1024);
+        // A parallel build shares its graph through /dev/shm and fails where that is too small, as it is in containers
+        // by default. Three workers may build at a time.
+        let needed_bytes = 3 * maintenance_work_mem_mb * MEBIBYTE;
+        let parallel_builders = match machine.shared_memory_bytes {
+            Some(bytes) if bytes < needed_bytes => 0,
+            Some(_) | None => 2,
+        };
+        Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders }
+    }
+
+    /// The text of `atoll.conf`.
+    pub fn text(&self, logs: &Path) -> String {
+        let Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders } = self;
+        let fsync = if *fsync { "on" } else { "off" };
+        let logs = quoted(&logs.to_string_lossy());
+        format!(
+            "# Written by atoll-agent at each start; changes here are lost.\n\
+             listen_addresses = '{host}'\n\
+             port = {port}\n\
+             unix_socket_directories = ''\n\
+             max_connections = 100\n\
+             password_encryption = scram-sha-256\n\
+             tcp_keepalives_idle = 30\n\
+             tcp_keepalives_interval = 10\n\
+             tcp_keepalives_count = 3\n\
+             shared_buffers = {shared_buffers_mb}MB\n\
+             maintenance_work_mem = {maintenance_work_mem_mb}MB\n\
+             max_parallel_maintenance_workers = {parallel_builders}\n\
+             random_page_cost = 1.1\n\
+             jit = off\n\
+             fsync = {fsync}\n\
+             full_page_writes = on\n\
+             wal_level = logical\n\
+             max_wal_size = 2GB\n\
+             max_wal_senders = 10\n\
+             max_replication_slots = 20\n\
+             max_slot_wal_keep_size = 4GB\n\
+             hot_standby = on\n\
+             autovacuum = on\n\
+             autovacuum_naptime = 30s\n\
+             statement_timeout = 0\n\
+             idle_in_transaction_session_timeout = 10s\n\
+             timezone = 'UTC'\n\
+             log_timezone = 'UTC'\n\
+             logging_collector = on\n\
+             log_directory = {logs}\n\
+             log_filename = 'postgresql-%a.log'\n\
+             log_rotation_age = 1d\n\
+             log_rotation_size = 0\n\
+             log_truncate_on_rotation = on\n\
+             log_checkpoints = off\n\
+             log_line_prefix = '%m [%p] %q%a '\n"
+        )
+    }
+
+    /// The text of `pg_hba.conf`: TCP only, with a password only; from elsewhere only if the server listens there.
+    pub fn access(&self) -> String {
+        let mut text = "# Written by atoll-agent at each start; changes here are lost.\n\
+                        host all all 127.0.0.1/32 scram-sha-256\n\
+                        host all all ::1/128 scram-sha-256\n"
+            .to_owned();
+        if !self.host.is_loopback() {
+            text.push_str("host all all all scram-sha-256\n");
+        }
+        text
+    }
+
+    /// The address to connect to from this machine.
+    pub fn reachable_host(&self) -> IpAddr {
+        match self.host {
+            IpAddr::V4(address) if address.is_unspecified() => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            IpAddr::V6(address) if address.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            IpAddr::V4(_) | IpAddr::V6(_) => self.host,
+        }
+    }
+}
+
+impl Machine {
+    /// This one.
+    pub fn this() -> Self {
+        let shared = rustix::fs::statvfs("/dev/shm").ok().map(|found| found.f_blocks.saturating_mul(found.f_frsize));
+        Self { memory_bytes: memory_bytes(), shared_memory_bytes: shared }
+    }
+}
+
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn settings(host: &str, shared_buffers_mb: u32) -> ServerSettings {
+        let machine = Machine { memory_bytes: Some(16 << 30), shared_memory_bytes: Some(8 << 30) };
+        ServerSettings::for_machine(host.parse().unwrap(), 7900, shared_buffers_mb, true, machine)
+    }
+
+    #[test]
+    fn memory_follows_the_machine_unless_given() {
+        assert_eq!(settings("127.0.0.1", 0).shared_buffers_mb, 4096);
+        assert_eq!(settings("127.0.0.1", 32).shared_buffers_mb, 32);
+        let small = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, Machine::default());
+        assert_eq!(small.shared_buffers_mb, 128);
+    }
+
+    #[test]
+    fn little_shared_memory_means_no_parallel_builds() {
+        let container = Machine { memory_bytes: Some(16 << 30), shared_memory_bytes: Some(64 << 20) };
+        let settings = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, container);
+        assert!(settings.text(Path::new("/x")).contains("max_parallel_maintenance_workers = 0\n"));
+    }
+
+    #[test]
+    fn text_holds_what_was_decided() {
+        let text = settings("127.0.0.1", 32).text(Path::new("/x/it's.logs"));
+        for line in ["port = 7900\n", "shared_buffers = 32MB\n", "fsync = on\n", "log_directory = '/x/it''s.logs'\n"] {
+            assert!(text.contains(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn strangers_are_let_in_only_where_the_server_listens() {
+        assert!(!settings("127.0.0.1", 0).access().contains("all all all"));
+        assert!(settings("10.0.0.5", 0).access().contains("host all all all scram-sha-256"));
+        assert!(!settings("0.0.0.0", 0).access().contains("trust"));
+        assert_eq!(settings("0.0.0.0", 0).reachable_host().to_string(), "127.0.0.1");
+    }
+}

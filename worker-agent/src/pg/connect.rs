@@ -1,0 +1,130 @@
+//! Connections to the server.
+
+use crate::secret::Secret;
+use std::time::Duration;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A statement of ours that waits longer for a lock gives up: whatever holds it matters more, and we come again.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where and as whom to connect.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Host.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// User.
+    pub user: String,
+    /// Its password, if it needs one.
+    pub password: Option<Secret>,
+    /// The worker's database.
+    pub database: String,
+    /// A database that exists before the worker's own is made; none where we must not make it.
+    pub first_database: Option<String>,
+}
+
+/// Why the server did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PgError {
+    /// No connection, or it broke: may work later.
+    #[error("PostgreSQL cannot be reached")]
+    Unreachable {
+        /// What the client library said.
+        source: tokio_postgres::Error,
+    },
+    /// The answer did not come in time.
+    #[error("PostgreSQL did not answer within {} s", limit.as_secs())]
+    Slow {
+        /// The time allowed.
+        limit: Duration,
+    },
+    /// The user lacks a right; somebody has to give it.
+    #[error("PostgreSQL user lacks the right to {what}")]
+    Rights {
+        /// What was tried.
+        what: String,
+        /// What the server said.
+        source: tokio_postgres::Error,
+    },
+    /// The server refused a statement.
+    #[error("PostgreSQL could not {what}")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// What the server said.
+        source: tokio_postgres::Error,
+    },
+}
+
+impl PgError {
+    /// Sorts an error by what can be done about it; `what` completes "PostgreSQL could not …".
+    pub fn of(what: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |source| {
+            let code = source.code().cloned();
+            if source.is_closed() || code.is_none() {
+                return Self::Unreachable { source };
+            }
+            let what = what.into();
+            if code == Some(SqlState::INSUFFICIENT_PRIVILEGE) {
+                return Self::Rights { what, source };
+            }
+            Self::Refused { what, source }
+        }
+    }
+
+    /// Whether the server said that a right is missing.
+    pub fn is_rights(&self) -> bool {
+        matches!(self, Self::Rights { .. })
+    }
+}
+
+impl Target {
+    /// Connects to the worker's database; statements may take `statement_limit` (zero: any time).
+    pub async fn connect(&self, statement_limit: Duration) -> Result<Client, PgError> {
+        self.connect_to(&self.database, statement_limit).await
+    }
+
+    /// Connects to `database`.
+    pub async fn connect_to(&self, database: &str, statement_limit: Duration) -> Result<Client, PgError> {
+        let mut config = tokio_postgres::Config::new();
+        config.host(&self.host).port(self.port).user(&self.user).dbname(database);
+        config.application_name("atoll-agent").connect_timeout(CONNECT_LIMIT);
+        config.options(format!(
+            "-c statement_timeout={} -c lock_timeout={} -c client_min_messages=warning",
+            statement_limit.as_millis(),
+            LOCK_LIMIT.as_millis()
+        ));
+        if let Some(password) = &self.password {
+            config.password(password.expose());
+        }
+        let connecting = tokio::time::timeout(CONNECT_LIMIT, config.connect(NoTls)).await;
+        let (client, connection) = connecting
+            .map_err(|_| PgError::Slow { limit: CONNECT_LIMIT })?
+            .map_err(PgError::of(format!("let `{}` into database `{database}`", self.user)))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+        Ok(client)
+    }
+}
+
+/// An error and all that caused it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        // The client library repeats its source's text.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,284 @@
+//! The statements that shape a server, composed from typed names. Nothing here talks to a server.
+
+use atoll_proto::agent::{COORDINATOR_ROLE, DesiredCollection, IDEMPOTENCY_TABLE};
+use atoll_proto::{CollectionId, CollectionName, CollectionSettings, Durability, IndexProfile, Metric, VectorType};
+
+/// An embedding up to this many bytes stays in the row: a toasted one makes an exact scan 2.7 times slower.
+const INLINE_EMBEDDING_BYTES_MAX: u64 = 6_000;
+const COMMENT_PREFIX: &str = "atoll collection ";
+
+/// An identifier in quotes.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A table or index in its schema, in quotes.
+pub fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", quote(schema), quote(name))
+}
+
+/// Name of a collection's vector index.
+pub fn vector_index(collection: &CollectionName) -> String {
+    format!("{collection}_hnsw")
+}
+
+/// Name of a collection's next vector index, while it is built beside the one in use.
+pub fn next_vector_index(collection: &CollectionName) -> String {
+    format!("{collection}_hnsw_new")
+}
+
+/// The comment that ties a table to its collection's id: a name may be used again after a drop.
+pub fn comment(id: CollectionId) -> String {
+    format!("{COMMENT_PREFIX}{id}")
+}
+
+/// The id in a table's comment.
+pub fn collection_of_comment(comment: &str) -> Option<CollectionId> {
+    comment.strip_prefix(COMMENT_PREFIX)?.parse().ok().map(CollectionId)
+}
+
+/// `m` and `ef_construction` of a profile.
+pub fn graph(profile: IndexProfile) -> (u32, u32) {
+    match profile {
+        IndexProfile::Accuracy => (32, 128),
+        IndexProfile::Balanced => (16, 64),
+        IndexProfile::Speed => (12, 40),
+    }
+}
+
+/// A schema with its table of remembered outcomes.
+pub fn create_schema(schema: &str) -> String {
+    let role = quote(COORDINATOR_ROLE);
+    let outcomes = qualified(schema, IDEMPOTENCY_TABLE);
+    let schema = quote(schema);
+    format!(
+        "create schema if not exists {schema};\n\
+         grant usage on schema {schema} to {role};\n\
+         create table if not exists {outcomes} (\n\
+         \x20 key text collate \"C\" primary key,\n\
+         \x20 request_hash bytea not null,\n\
+         \x20 outcome jsonb,\n\
+         \x20 created_at timestamptz not null default now()\n\
+         );\n\
+         create index if not exists \"{IDEMPOTENCY_TABLE}_created\" on {outcomes} (created_at);\n\
+         grant select, insert, update, delete on {outcomes} to {role};\n"
+    )
+}
+
+/// A collection's table with its indexes.
+pub fn create_table(schema: &str, collection: &DesiredCollection) -> String {
+    let DesiredCollection { id, name, settings } = collection;
+    let table = qualified(schema, name.as_str());
+    let unlogged = if is_logged(settings.durability) { "" } else { "unlogged " };
+    let embedding = match settings.dimensions {
+        Some(dimensions) => format!("\x20 embedding {}({dimensions}) not null,\n", type_name(settings.vector_type)),
+        None => String::new(),
+    };
+    let mut text = format!(
+        "create {unlogged}table if not exists {table} (\n\
+         \x20 namespace text collate \"C\" not null,\n\
+         \x20 key text collate \"C\" not null,\n\
+         \x20 value text,\n\
+         \x20 metadata jsonb not null default '{{}}',\n\
+         \x20 tags text[] not null default '{{}}',\n\
+         {embedding}\
+         \x20 version bigint not null,\n\
+         \x20 created_at timestamptz not null,\n\
+         \x20 updated_at timestamptz not null,\n\
+         \x20 expires_at timestamptz,\n\
+         \x20 primary key (namespace, key)\n\
+         ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);\n\
+         comment on table {table} is '{}';\n\
+         alter table {table} alter column namespace set statistics 1000;\n",
+        comment(*id)
+    );
+    if let Some(dimensions) = settings.dimensions {
+        let storage = storage(dimensions, settings.vector_type);
+        text.push_str(&format!("alter table {table} alter column embedding set storage {storage};\n"));
+    }
+    for (suffix, definition) in [
+        ("created", "(namespace, created_at, key)"),
+        ("updated", "(namespace, updated_at, key)"),
+        ("tags", "using gin (tags)"),
+        ("meta", "using gin (metadata jsonb_path_ops)"),
+        ("expires", "(expires_at) where expires_at is not null"),
+    ] {
+        text.push_str(&format!("create index if not exists \"{name}_{suffix}\" on {table} {definition};\n"));
+    }
+    if let Some(definition) = vector_index_definition(settings) {
+        text.push_str(&format!("create index if not exists {} on {table} {definition};\n", quote(&vector_index(name))));
+    }
+    text.push_str(&format!("grant select, insert, update, delete on {table} to {};\n", quote(COORDINATOR_ROLE)));
+    text
+}
+
+/// Makes a table survive a crash, or not.
+pub fn set_durability(schema: &str, collection: &CollectionName, logged: bool) -> String {
+    let word = if logged { "logged" } else { "unlogged" };
+    format!("alter table {} set {word};\n", qualified(schema, collection.as_str()))
+}
+
+/// Drops a collection's table.
+pub fn drop_table(schema: &str, collection: &CollectionName) -> String {
+    format!("drop table if exists {};\n", qualified(schema, collection.as_str()))
+}
+
+/// Builds a collection's next vector index while reads and writes go on; none for a collection without vectors.
+pub fn build_next_vector_index(schema: &str, collection: &DesiredCollection) -> Option<String> {
+    let definition = vector_index_definition(&collection.settings)?;
+    let name = quote(&next_vector_index(&collection.name));
+    Some(format!("create index concurrently {name} on {} {definition}", qualified(schema, collection.name.as_str())))
+}
+
+/// Drops what a build that did not finish left behind.
+pub fn drop_next_vector_index(schema: &str, collection: &CollectionName) -> String {
+    format!("drop index concurrently if exists {}", qualified(schema, &next_vector_index(collection)))
+}
+
+/// Puts the next vector index in the place of the one in use.
+pub fn swap_vector_index(schema: &str, collection: &CollectionName) -> String {
+    let (used, next) = (vector_index(collection), next_vector_index(collection));
+    format!(
+        "drop index if exists {};\nalter index {} rename to {};\n",
+        qualified(schema, &used),
+        qualified(schema, &next),
+        quote(&used)
+    )
+}
+
+/// Whether tables of this durability survive a crash.
+pub fn is_logged(durability: Durability) -> bool {
+    match durability {
+        Durability::Quorum | Durability::Local => true,
+        Durability::Ephemeral => false,
+    }
+}
+
+fn vector_index_definition(settings: &CollectionSettings) -> Option<String> {
+    settings.dimensions?;
+    let (m, ef_construction) = graph(settings.index.profile);
+    let distance = match settings.metric {
+        Metric::Cosine => "cosine",
+        Metric::L2 => "l2",
+        Metric::Dot => "ip",
+    };
+    let type_name = type_name(settings.vector_type);
+    Some(format!(
+        "using hnsw (embedding {type_name}_{distance}_ops) with (m = {m}, ef_construction = {ef_construction})"
+    ))
+}
+
+fn type_name(vector_type: VectorType) -> &'static str {
+    match vector_type {
+        VectorType::Float32 => "vector",
+        VectorType::Float16 => "halfvec",
+    }
+}
+
+fn storage(dimensions: u32, vector_type: VectorType) -> &'static str {
+    let number_bytes = match vector_type {
+        VectorType::Float32 => 4,
+        VectorType::Float16 => 2,
+    };
+    if u64::from(dimensions) * number_bytes <= INLINE_EMBEDDING_BYTES_MAX { "plain" } else { "external" }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn memories() -> DesiredCollection {
+        DesiredCollection {
+            id: CollectionId(7),
+            name: CollectionName::parse("memories").unwrap(),
+            settings: CollectionSettings::memory_entries(),
+        }
+    }
+
+    #[test]
+    fn a_table_is_written_out_in_full() {
+        let expected = r#"create table if not exists "s0003_g2"."memories" (
+  namespace text collate "C" not null,
+  key text collate "C" not null,
+  value text,
+  metadata jsonb not null default '{}',
+  tags text[] not null default '{}',
+  embedding vector(384) not null,
+  version bigint not null,
+  created_at timestamptz not null,
+  updated_at timestamptz not null,
+  expires_at timestamptz,
+  primary key (namespace, key)
+) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);
+comment on table "s0003_g2"."memories" is 'atoll collection 7';
+alter table "s0003_g2"."memories" alter column namespace set statistics 1000;
+alter table "s0003_g2"."memories" alter column embedding set storage plain;
+create index if not exists "memories_created" on "s0003_g2"."memories" (namespace, created_at, key);
+create index if not exists "memories_updated" on "s0003_g2"."memories" (namespace, updated_at, key);
+create index if not exists "memories_tags" on "s0003_g2"."memories" using gin (tags);
+create index if not exists "memories_meta" on "s0003_g2"."memories" using gin (metadata jsonb_path_ops);
+create index if not exists "memories_expires" on "s0003_g2"."memories" (expires_at) where expires_at is not null;
+create index if not exists "memories_hnsw" on "s0003_g2"."memories" using hnsw (embedding vector_cosine_ops) with (m = 16, ef_construction = 64);
+grant select, insert, update, delete on "s0003_g2"."memories" to "atoll_rw";
+"#;
+        assert_eq!(create_table("s0003_g2", &memories()), expected);
+    }
+
+    #[test]
+    fn settings_change_the_table() {
+        let mut collection = memories();
+        collection.settings.durability = Durability::Ephemeral;
+        collection.settings.vector_type = VectorType::Float16;
+        collection.settings.metric = Metric::Dot;
+        collection.settings.index.profile = IndexProfile::Accuracy;
+        collection.settings.dimensions = Some(3_001);
+        let text = create_table("s0000_g1", &collection);
+        assert!(text.starts_with("create unlogged table"));
+        assert!(text.contains("embedding halfvec(3001) not null"));
+        assert!(text.contains("set storage external"));
+        assert!(text.contains("(embedding halfvec_ip_ops) with (m = 32, ef_construction = 128)"));
+        collection.settings.dimensions = None;
+        let text = create_table("s0000_g1", &collection);
+        assert!(!text.contains("embedding") && !text.contains("hnsw"));
+    }
+
+    #[test]
+    fn embeddings_stay_in_the_row_up_to_the_limit() {
+        assert_eq!(storage(1_500, VectorType::Float32), "plain");
+        assert_eq!(storage(1_501, VectorType::Float32), "external");
+        assert_eq!(storage(3_000, VectorType::Float16), "plain");
+        assert_eq!(storage(3_001, VectorType::Float16), "external");
+    }
+
+    #[test]
+    fn names_fit_and_quotes_hold() {
+        let longest = CollectionName::parse(&"c".repeat(48)).unwrap();
+        assert!(next_vector_index(&longest).len() <= 63);
+        assert_eq!(quote("a\"b"), "\"a\"\"b\"");
+        assert_eq!(collection_of_comment(&comment(CollectionId(9))), Some(CollectionId(9)));
+        assert_eq!(collection_of_comment("my own table"), None);
+    }
+
+    #[test]
+    fn a_new_index_is_built_beside_the_old_one_and_swapped_in() {
+        let collection = memories();
+        assert_eq!(
+            build_next_vector_index("s0003_g2", &collection).unwrap(),
+            "create index concurrently \"memories_hnsw_new\" on \"s0003_g2\".\"memories\" using hnsw \
+             (embedding vector_cosine_ops) with (m = 16, ef_construction = 64)"
+        );
+        assert_eq!(
+            swap_vector_index("s0003_g2", &collection.name),
+            "drop index if exists \"s0003_g2\".\"memories_hnsw\";\n\
+             alter index \"s0003_g2\".\"memories_hnsw_new\" rename to \"memories_hnsw\";\n"
+        );
+    }
+
+    #[test]
+    fn a_schema_remembers_outcomes() {
+        let text = create_schema("s0003_g2");
+        assert!(text.contains("create table if not exists \"s0003_g2\".\"_idempotency\" ("));
+        assert!(text.contains("grant usage on schema \"s0003_g2\" to \"atoll_rw\";"));
+    }
+}

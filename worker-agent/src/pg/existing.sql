@@ -1,0 +1,12 @@
+select n.nspname::text as schema,
+       c.relname::text as table_name,
+       c.relpersistence <> 'u' as logged,
+       obj_description(c.oid, 'pg_class') as comment,
+       (select json_agg(json_build_object('name', i.relname, 'valid', x.indisvalid, 'options', i.reloptions))::text
+          from pg_index x
+          join pg_class i on i.oid = x.indexrelid
+          join pg_am a on a.oid = i.relam
+         where x.indrelid = c.oid and a.amname = 'hnsw') as vector_indexes
+  from pg_namespace n
+  left join pg_class c on c.relnamespace = n.oid and c.relkind = 'r'
+ where n.nspname ~ '^s[0-9]{4,}_g[0-9]+$' or n.nspname = 'atoll_reference'

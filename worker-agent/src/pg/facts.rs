@@ -1,0 +1,67 @@
+//! What a server says of itself.
+
+use crate::pg::connect::PgError;
+use atoll_proto::agent::PostgresFacts;
+use tokio_postgres::Client;
+
+/// A server's own words, read in one statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Such as `18.4`.
+    pub version: String,
+    /// Such as 180004.
+    pub version_num: u32,
+    /// `max_connections`.
+    pub max_connections: u32,
+    /// Whether commits reach the disk.
+    pub fsync: bool,
+    /// Whether torn pages can be repaired.
+    pub full_page_writes: bool,
+    /// Whether it is a standby.
+    pub in_recovery: bool,
+    /// When it started, in microseconds since 1970: tells one run of the server from the next.
+    pub started_at_us: i64,
+    /// Identity of the data directory.
+    pub system_identifier: String,
+    /// Version of `vector` in this database.
+    pub pgvector_installed: Option<String>,
+    /// Version of `vector` that could be installed.
+    pub pgvector_available: Option<String>,
+}
+
+impl ServerFacts {
+    /// Asks the server.
+    pub async fn read(client: &Client) -> Result<Self, PgError> {
+        let row = client.query_one(include_str!("facts.sql"), &[]).await.map_err(PgError::of("describe itself"))?;
+        let number = |name: &str| u32::try_from(row.get::<_, i32>(name)).unwrap_or(0);
+        Ok(Self {
+            version: row.get("version"),
+            version_num: number("version_num"),
+            max_connections: number("max_connections"),
+            fsync: row.get("fsync"),
+            full_page_writes: row.get("full_page_writes"),
+            in_recovery: row.get("in_recovery"),
+            started_at_us: row.get("started_at_us"),
+            system_identifier: row.get("system_identifier"),
+            pgvector_installed: row.get("pgvector_installed"),
+            pgvector_available: row.get("pgvector_available"),
+        })
+    }
+
+    /// The version that counts: the installed one, else the one that would be.
+    pub fn pgvector(&self) -> Option<&str> {
+        self.pgvector_installed.as_deref().or(self.pgvector_available.as_deref())
+    }
+
+    /// As coordinators are told.
+    pub fn for_coordinators(&self) -> PostgresFacts {
+        PostgresFacts {
+            version: self.version.split_whitespace().next().unwrap_or_default().to_owned(),
+            version_num: self.version_num,
+            pgvector: self.pgvector().unwrap_or_default().to_owned(),
+            system_identifier: self.system_identifier.clone(),
+            max_connections: self.max_connections,
+            cores: std::thread::available_parallelism().ok().and_then(|cores| cores.get().try_into().ok()).unwrap_or(1),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Watches the server: connects, judges it, makes it ready, then asks once a second whether it still answers.
+
+use crate::pg::admission::{Refusal, admit};
+use crate::pg::connect::{PgError, chain};
+use crate::pg::facts::ServerFacts;
+use crate::pg::{applied, bootstrap};
+use crate::secret::{Secret, SecretError};
+use crate::stop::Stop;
+use crate::worker::{ServerState, Worker};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_postgres::Client;
+
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// A server that is starting is asked often, so that it serves soon.
+const DOWN_ASK_EVERY: Duration = Duration::from_millis(200);
+const REFUSED_ASK_EVERY: Duration = Duration::from_secs(5);
+/// The server's settings are judged again after this many answers: they can be changed while it runs.
+const JUDGE_AFTER_ANSWERS: u32 = 10;
+
+#[derive(Debug, thiserror::Error)]
+enum NotReady {
+    #[error("the server may not be a worker")]
+    Refused(#[from] Refusal),
+    #[error("the server does not serve")]
+    Postgres(#[from] PgError),
+    #[error("the coordinators' password is missing")]
+    Password(#[from] SecretError),
+}
+
+/// Watches until `stop`.
+pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
+    let mut told = String::new();
+    loop {
+        let outcome = tokio::select! {
+            outcome = serve_as_long_as_it_can(&worker, &mut told) => outcome,
+            () = stop.told() => return,
+        };
+        let text = chain(&outcome);
+        let wait = match &outcome {
+            NotReady::Refused(refusal) => {
+                log_once(&mut told, &text, || tracing::error!(reason = %refusal, "this server is refused as a worker"));
+                worker.server.set(ServerState::Refused { reason: refusal.to_string() });
+                REFUSED_ASK_EVERY
+            }
+            NotReady::Postgres(error) => {
+                if let PgError::Unreachable { .. } | PgError::Slow { .. } = error {
+                    worker.status.answered(false);
+                }
+                log_once(&mut told, &text, || tracing::warn!(error = text, "PostgreSQL does not serve"));
+                worker.server.set(ServerState::Down { reason: text.clone() });
+                DOWN_ASK_EVERY
+            }
+            NotReady::Password(_) => {
+                log_once(&mut told, &text, || tracing::error!(error = text, "PostgreSQL cannot be made ready"));
+                worker.server.set(ServerState::Down { reason: text.clone() });
+                REFUSED_ASK_EVERY
+            }
+        };
+        tokio::select! {
+            _ = tokio::time::sleep(wait) => {}
+            () = stop.told() => return,
+        }
+    }
+}
+
+/// Returns only with the reason why the server serves no longer.
+async fn serve_as_long_as_it_can(worker: &Worker, told: &mut String) -> NotReady {
+    match make_ready(worker).await {
+        Ok((client, facts)) => {
+            tracing::info!(
+                version = facts.version,
+                pgvector = facts.pgvector().unwrap_or_default(),
+                port = worker.target.port,
+                "PostgreSQL serves"
+            );
+            told.clear();
+            worker.server.set(ServerState::Ready(Box::new(facts)));
+            match ask_always(worker, &client).await {
+                Ok(never) => match never {},
+                Err(reason) => reason,
+            }
+        }
+        Err(reason) => reason,
+    }
+}
+
+async fn make_ready(worker: &Worker) -> Result<(Client, ServerFacts), NotReady> {
+    let target = &worker.target;
+    let first = target.first_database.as_deref().unwrap_or(&target.database);
+    judge(worker, &target.connect_to(first, ANSWER_LIMIT).await?).await?;
+    bootstrap::make_database(target).await?;
+    bootstrap::make_ready(target, &Secret::read(&worker.config.postgres_password_file)?).await?;
+    let client = target.connect(ANSWER_LIMIT).await?;
+    // Again, because now it is known which pgvector is installed.
+    let facts = judge(worker, &client).await?;
+    worker.status.found_applied(applied::read(&client).await?.and_then(|row| row.applied));
+    Ok((client, facts))
+}
+
+async fn judge(worker: &Worker, client: &Client) -> Result<ServerFacts, NotReady> {
+    let facts = within_limit(ServerFacts::read(client)).await?;
+    worker.status.answered(true);
+    let judgement = admit(&facts, worker.config.allow_old_pgvector);
+    worker.status.described(facts.for_coordinators(), judgement.as_ref().err().map(ToString::to_string));
+    judgement?;
+    Ok(facts)
+}
+
+async fn ask_always(worker: &Worker, client: &Client) -> Result<std::convert::Infallible, NotReady> {
+    loop {
+        for _ in 0..JUDGE_AFTER_ANSWERS {
+            let asked_at = Instant::now();
+            // A server that dies closes the connection, which is seen without asking.
+            while !client.is_closed() && asked_at.elapsed() < ASK_EVERY {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            within_limit(async { client.batch_execute("select 1").await.map_err(PgError::of("answer")) }).await?;
+            worker.status.answered(true);
+        }
+        judge(worker, client).await?;
+    }
+}
+
+async fn within_limit<T>(asking: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
+    let answer = tokio::time::timeout(ANSWER_LIMIT, asking).await;
+    answer.unwrap_or(Err(PgError::Slow { limit: ANSWER_LIMIT }))
+}
+
+/// Logs what is new; the same text again is not worth a line.
+fn log_once(told: &mut String, text: &str, log: impl FnOnce()) {
+    if told != text {
+        text.clone_into(told);
+        log();
+    }
+}

@@ -1,0 +1,120 @@
+//! Keeps a managed server running: starts it, starts it again when it dies, stops it at the end.
+
+use crate::pg::account::Account;
+use crate::pg::find::Install;
+use crate::pg::layout::Layout;
+use crate::pg::process::Postmaster;
+use crate::stop::Stop;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A server that lived this long was well: the next death starts with the shortest wait again.
+const WELL_AFTER: Duration = Duration::from_secs(30);
+
+const LAST_WORDS_BYTES: usize = 4_096;
+
+/// What is supervised.
+#[derive(Debug, Clone)]
+pub struct Supervised {
+    /// Its files.
+    pub layout: Layout,
+    /// Its programs.
+    pub install: Install,
+    /// Who runs it, if not we.
+    pub account: Option<Account>,
+    /// The port it must listen on.
+    pub port: u16,
+}
+
+impl Supervised {
+    /// Keeps the server running until `stop` is told, then stops it. The postmaster's process id goes to `pid`.
+    pub async fn run(self, pid: watch::Sender<Option<u32>>, mut stop: Stop) {
+        let mut backoff = BACKOFF_MIN;
+        let mut running = self.adopt().await;
+        loop {
+            if stop.is_told() {
+                if let Some(postmaster) = running {
+                    stop_one(postmaster).await;
+                }
+                return;
+            }
+            let started_at = Instant::now();
+            let mut postmaster = match running.take() {
+                Some(adopted) => adopted,
+                None => match Postmaster::start(&self.layout, &self.install, self.account.as_ref()) {
+                    Ok(started) => {
+                        tracing::info!(pid = started.pid(), port = self.port, "PostgreSQL started");
+                        started
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, bin = %self.install.bin.display(), "PostgreSQL cannot be started");
+                        wait(backoff, &mut stop).await;
+                        backoff = (backoff * 2).min(BACKOFF_MAX);
+                        continue;
+                    }
+                },
+            };
+            pid.send_replace(Some(postmaster.pid()));
+            let how = tokio::select! {
+                how = postmaster.ended() => how,
+                () = stop.told() => {
+                    stop_one(postmaster).await;
+                    pid.send_replace(None);
+                    return;
+                }
+            };
+            pid.send_replace(None);
+            if started_at.elapsed() >= WELL_AFTER {
+                backoff = BACKOFF_MIN;
+            }
+            tracing::error!(
+                pid = postmaster.pid(),
+                how,
+                lived_ms = started_at.elapsed().as_millis(),
+                again_in_ms = backoff.as_millis(),
+                said = self.last_words(),
+                "PostgreSQL died, starting it again"
+            );
+            wait(backoff, &mut stop).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// A server that an agent before us left running. One on another port is stopped: its settings are not ours.
+    async fn adopt(&self) -> Option<Postmaster> {
+        let (postmaster, port) = Postmaster::find_running(&self.layout)?;
+        if port != self.port {
+            tracing::warn!(pid = postmaster.pid(), port, wanted = self.port, "stopping a server of another port");
+            postmaster.stop().await;
+            return None;
+        }
+        tracing::info!(pid = postmaster.pid(), port, "adopting the server that runs on the data directory");
+        postmaster.reload();
+        Some(postmaster)
+    }
+
+    /// The end of what the server logged last.
+    fn last_words(&self) -> String {
+        let own_logs = std::fs::read_dir(self.layout.logs()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let newest = own_logs
+            .chain([self.layout.start_log()])
+            .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
+        let text = newest.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LAST_WORDS_BYTES)..]).into_owned();
+        let lines: Vec<&str> = text.lines().rev().take(3).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
+}
+
+async fn stop_one(postmaster: Postmaster) {
+    let (pid, begun) = (postmaster.pid(), Instant::now());
+    postmaster.stop().await;
+    tracing::info!(pid, took_ms = begun.elapsed().as_millis(), "PostgreSQL stopped");
+}
+
+async fn wait(how_long: Duration, stop: &mut Stop) {
+    // Either way the loop looks at `stop` next.
+    let _ = tokio::time::timeout(how_long, stop.told()).await;
+}

@@ -1,0 +1,167 @@
+//! Registers the worker again and again: the registration is its sign of life, and the answer carries the desired state, so
+//! a push that got lost is repaired here.
+
+use crate::coordinators::{CallError, Coordinators};
+use crate::desired::apply::{Applier, ApplyError};
+use crate::identity::Membership;
+use crate::pg::connect::chain;
+use crate::stop::Stop;
+use crate::worker::{ServerState, Worker};
+use atoll_proto::agent::{PostgresAddress, REGISTER_PATH, RegisterWorker, Registered};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Between registrations.
+const EVERY: Duration = Duration::from_secs(5);
+/// Until the first success, and after each coordinator failed once.
+const FIRST_EVERY: Duration = Duration::from_secs(1);
+/// Before the next coordinator is tried.
+const NEXT_COORDINATOR_AFTER: Duration = Duration::from_millis(100);
+
+/// Registers until `stop`.
+pub async fn register_always(worker: Arc<Worker>, applier: Arc<Applier>, mut stop: Stop) {
+    let coordinators = Coordinators::new(worker.cluster_secret.expose());
+    let mut registration =
+        Registration { worker, applier, coordinators, next: 0, failures: 0, is_member: false, told: String::new() };
+    let mut server = registration.worker.server.watch();
+    loop {
+        let wait = tokio::select! {
+            wait = registration.round(&mut server) => wait,
+            () = stop.told() => return,
+        };
+        tokio::select! {
+            _ = tokio::time::sleep(wait) => {}
+            () = stop.told() => return,
+        }
+    }
+}
+
+struct Registration {
+    worker: Arc<Worker>,
+    applier: Arc<Applier>,
+    coordinators: Coordinators,
+    /// The coordinator to ask next.
+    next: usize,
+    /// Coordinators that failed in a row.
+    failures: usize,
+    /// Whether this process registered already.
+    is_member: bool,
+    /// What was logged last.
+    told: String,
+}
+
+impl Registration {
+    /// Waits until the server is ready, asks one coordinator, and tells how long to wait before the next round.
+    async fn round(&mut self, server: &mut watch::Receiver<ServerState>) -> Duration {
+        let state = server.wait_for(|state| matches!(state, ServerState::Ready(_))).await;
+        let Some(request) = state.ok().and_then(|state| self.request(&state)) else {
+            return FIRST_EVERY;
+        };
+        let urls = &self.worker.config.coordinators;
+        let url = urls[self.next % urls.len()].trim_end_matches('/').to_owned();
+        match self.coordinators.post::<_, Registered>(&format!("{url}{REGISTER_PATH}"), &request).await {
+            Ok(registered) => {
+                self.failures = 0;
+                self.registered(&url, registered);
+                EVERY
+            }
+            Err(error) => {
+                self.next = (self.next + 1) % urls.len();
+                self.failures += 1;
+                self.failed(&url, &error)
+            }
+        }
+    }
+
+    fn request(&self, state: &ServerState) -> Option<RegisterWorker> {
+        let ServerState::Ready(facts) = state else {
+            return None;
+        };
+        let config = &self.worker.config;
+        Some(RegisterWorker {
+            uid: self.worker.uid(),
+            name: config.name.clone(),
+            group: config.group.clone(),
+            mode: config.mode,
+            agent_url: config.agent_url(),
+            postgres: PostgresAddress {
+                host: config.postgres_host().to_owned(),
+                port: config.postgres.port,
+                database: config.postgres.database.clone(),
+            },
+            facts: facts.for_coordinators(),
+            capacity: config.capacity,
+        })
+    }
+
+    fn registered(&mut self, url: &str, registered: Registered) {
+        let Registered { cluster_id, worker, group, desired } = registered;
+        if let Some(ours) = self.worker.membership()
+            && ours.cluster_id != cluster_id
+        {
+            let text = format!(
+                "coordinator {url} speaks for cluster {cluster_id}, this worker belongs to {}",
+                ours.cluster_id
+            );
+            if self.told != text {
+                tracing::error!(
+                    coordinator = url,
+                    cluster_id,
+                    ours = ours.cluster_id,
+                    "another cluster's coordinator answered"
+                );
+                self.told = text;
+            }
+            return;
+        }
+        if let Err(error) = self.worker.keep_membership(Membership { cluster_id: cluster_id.clone(), worker, group }) {
+            tracing::error!(error = chain(&error), "membership cannot be kept");
+            return;
+        }
+        if !self.is_member || !self.told.is_empty() {
+            tracing::info!(coordinator = url, cluster_id, worker = worker.0, group = group.0, "registered");
+        }
+        self.is_member = true;
+        self.told.clear();
+        // The next registration is due whether or not this state is long in the making; it brings the state again.
+        if !self.applier.is_busy() {
+            let applier = Arc::clone(&self.applier);
+            tokio::spawn(async move {
+                match applier.apply(desired).await {
+                    Ok(_) => {}
+                    // This coordinator was behind the one that pushed the newer state.
+                    Err(ApplyError::Stale { given, begun }) => {
+                        tracing::debug!(given = given.0, begun = begun.0, "older desired state ignored");
+                    }
+                    Err(error) => tracing::error!(error = chain(&error), "desired state not applied"),
+                }
+            });
+        }
+    }
+
+    fn failed(&mut self, url: &str, error: &CallError) -> Duration {
+        let is_round_over = self.failures.is_multiple_of(self.worker.config.coordinators.len());
+        let text = error.to_string();
+        // A coordinator that is started or elected just now is no news, unless all of them are.
+        if self.told != text {
+            match error {
+                CallError::Refused(problem) if problem.retryable => {
+                    tracing::info!(coordinator = url, reason = problem.detail, "not registered yet");
+                }
+                CallError::Refused(problem) => {
+                    tracing::error!(coordinator = url, code = %problem.code, reason = problem.detail, "registration refused");
+                }
+                CallError::Unreachable { .. } | CallError::Garbled { .. } => {
+                    tracing::warn!(coordinator = url, %error, "not registered");
+                }
+            }
+            self.told = text;
+        }
+        match error {
+            CallError::Refused(problem) if !problem.retryable && is_round_over => EVERY,
+            _ if is_round_over => FIRST_EVERY,
+            CallError::Refused(_) | CallError::Unreachable { .. } | CallError::Garbled { .. } => NEXT_COORDINATOR_AFTER,
+        }
+    }
+}

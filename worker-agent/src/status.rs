@@ -1,0 +1,156 @@
+//! What is told to who asks about the worker. Answered from memory, so that asking costs the server nothing and works
+//! while the server is down.
+
+use crate::config::Config;
+use crate::desired::upkeep::schemas_of;
+use crate::pg::connect::{PgError, chain};
+use crate::pg::stats::{Counter, TableSize};
+use crate::stop::Stop;
+use crate::worker::Worker;
+use atoll_proto::agent::{AgentStatus, DesiredState, PostgresFacts, REFERENCE_SCHEMA, TableStats, shard_schema};
+use atoll_proto::{CatalogVersion, CollectionName, ShardId, WorkerId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+const COUNT_STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// The worker's state as it was last seen.
+#[derive(Debug, Default)]
+pub struct Status(RwLock<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    worker: Option<WorkerId>,
+    postgres_up: bool,
+    facts: Option<PostgresFacts>,
+    postgres_pid: Option<u32>,
+    refusal: Option<String>,
+    applied: Option<CatalogVersion>,
+    apply_error: Option<String>,
+    bytes: u64,
+    tables: Vec<TableStats>,
+    counted_at: Option<Instant>,
+}
+
+impl Status {
+    /// The whole, as coordinators ask for it.
+    pub fn report(&self, config: &Config) -> AgentStatus {
+        self.read(|seen| AgentStatus {
+            name: config.name.clone(),
+            worker: seen.worker,
+            postgres_up: seen.postgres_up,
+            facts: seen.facts.clone(),
+            postgres_pid: seen.postgres_pid,
+            data_dir: config.data_dir().map(|path| path.display().to_string()),
+            applied: seen.applied,
+            apply_error: seen.refusal.clone().or_else(|| seen.apply_error.clone()),
+            bytes: seen.bytes,
+            tables: seen.tables.clone(),
+            stats_age_seconds: seen.counted_at.map(|at| at.elapsed().as_secs()),
+        })
+    }
+
+    /// Whether PostgreSQL answered last.
+    pub fn postgres_up(&self) -> bool {
+        self.read(|seen| seen.postgres_up)
+    }
+
+    /// The worker's id.
+    pub fn member(&self, worker: Option<WorkerId>) {
+        self.write(|seen| seen.worker = worker);
+    }
+
+    /// The managed server's process. Another one has not answered yet.
+    pub fn process(&self, pid: Option<u32>) {
+        self.write(|seen| {
+            if seen.postgres_pid != pid {
+                (seen.postgres_pid, seen.postgres_up) = (pid, false);
+            }
+        });
+    }
+
+    /// PostgreSQL answered or did not.
+    pub fn answered(&self, up: bool) {
+        self.write(|seen| seen.postgres_up = up);
+    }
+
+    /// What the server is, and why it may not be a worker.
+    pub fn described(&self, facts: PostgresFacts, refusal: Option<String>) {
+        self.write(|seen| (seen.facts, seen.refusal) = (Some(facts), refusal));
+    }
+
+    /// The version that the server matches, as it was found there.
+    pub fn found_applied(&self, version: Option<CatalogVersion>) {
+        self.write(|seen| seen.applied = version);
+    }
+
+    /// A desired state was applied.
+    pub fn applied(&self, version: CatalogVersion) {
+        self.write(|seen| (seen.applied, seen.apply_error) = (Some(version), None));
+    }
+
+    /// A desired state could not be applied.
+    pub fn apply_failed(&self, why: String) {
+        self.write(|seen| seen.apply_error = Some(why));
+    }
+
+    fn counted(&self, bytes: u64, tables: Vec<TableStats>) {
+        self.write(|seen| (seen.bytes, seen.tables, seen.counted_at) = (bytes, tables, Some(Instant::now())));
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
+        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Counts rows and bytes at each interval, and soon after a new desired state, until `stop`.
+pub async fn count_always(
+    worker: Arc<Worker>,
+    mut current: watch::Receiver<Option<Arc<DesiredState>>>,
+    mut stop: Stop,
+) {
+    let mut counter = Counter::default();
+    loop {
+        let desired = current.borrow_and_update().clone();
+        if let Some(desired) = desired
+            && worker.server.ready().is_ok()
+            && let Err(error) = count_once(&worker, &desired, &mut counter).await
+        {
+            tracing::warn!(error = chain(&error), "rows and bytes not counted, trying again later");
+        }
+        tokio::select! {
+            _ = tokio::time::sleep(worker.config.stats_interval()) => {}
+            changed = current.changed() => if changed.is_err() { return },
+            () = stop.told() => return,
+        }
+    }
+}
+
+async fn count_once(worker: &Worker, desired: &DesiredState, counter: &mut Counter) -> Result<(), PgError> {
+    let client = worker.target.connect(COUNT_STATEMENT_LIMIT).await?;
+    let bytes = Counter::database_bytes(&client).await?;
+    let sizes = counter.count(&client, &schemas_of(desired)).await?;
+    worker.status.counted(bytes, by_shard(desired, sizes));
+    Ok(())
+}
+
+fn by_shard(desired: &DesiredState, sizes: Vec<TableSize>) -> Vec<TableStats> {
+    let mut shards: BTreeMap<String, Option<ShardId>> =
+        desired.shards.iter().map(|s| (shard_schema(s.shard, s.generation), Some(s.shard))).collect();
+    shards.insert(REFERENCE_SCHEMA.to_owned(), None);
+    let mut tables = Vec::with_capacity(sizes.len());
+    for size in sizes {
+        let TableSize { schema, name, rows, bytes, vector_index_bytes, large_namespaces } = size;
+        // A table that somebody made by hand may have a name that no collection can have.
+        if let (Some(shard), Ok(collection)) = (shards.get(&schema), CollectionName::parse(&name)) {
+            tables.push(TableStats { shard: *shard, collection, rows, bytes, vector_index_bytes, large_namespaces });
+        }
+    }
+    tables
+}

@@ -1,0 +1,129 @@
+//! What all parts of the agent share about its worker.
+
+use crate::config::Config;
+use crate::identity::{Identity, IdentityError, Membership};
+use crate::pg::connect::Target;
+use crate::pg::facts::ServerFacts;
+use crate::secret::Secret;
+use crate::status::Status;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::watch;
+
+/// The worker: its settings, its server, its identity and what is known of it.
+#[derive(Debug)]
+pub struct Worker {
+    /// Settings.
+    pub config: Config,
+    /// Bearer token of internal requests.
+    pub cluster_secret: Secret,
+    /// How to connect to the server.
+    pub target: Target,
+    /// Whether the server can be worked with.
+    pub server: Server,
+    /// What is told to who asks.
+    pub status: Status,
+    identity: Mutex<Identity>,
+    identity_file: PathBuf,
+}
+
+/// Whether the server can be worked with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerState {
+    /// It does not answer.
+    Down {
+        /// Why.
+        reason: String,
+    },
+    /// It answers but may not be a worker.
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// It can.
+    Ready(Box<ServerFacts>),
+}
+
+/// The server's state, to read and to wait on.
+#[derive(Debug)]
+pub struct Server(watch::Sender<ServerState>);
+
+impl Server {
+    /// Nothing is known yet.
+    pub fn unknown() -> Self {
+        Self(watch::Sender::new(ServerState::Down { reason: "it has not answered yet".to_owned() }))
+    }
+
+    /// Notes a state.
+    pub fn set(&self, state: ServerState) {
+        self.0.send_if_modified(|now| {
+            let changed = *now != state;
+            *now = state;
+            changed
+        });
+    }
+
+    /// Watches the state.
+    pub fn watch(&self) -> watch::Receiver<ServerState> {
+        self.0.subscribe()
+    }
+
+    /// When the ready server started; else why it is not ready.
+    pub fn ready(&self) -> Result<i64, String> {
+        match &*self.0.borrow() {
+            ServerState::Ready(facts) => Ok(facts.started_at_us),
+            ServerState::Down { reason } | ServerState::Refused { reason } => Err(reason.clone()),
+        }
+    }
+}
+
+impl Worker {
+    /// Brings the parts together; reads the identity or makes one.
+    pub fn new(
+        config: Config,
+        cluster_secret: Secret,
+        target: Target,
+        identity_file: PathBuf,
+    ) -> Result<Self, IdentityError> {
+        let identity = Identity::load_or_make(&identity_file)?;
+        let status = Status::default();
+        status.member(identity.membership.as_ref().map(|membership| membership.worker));
+        Ok(Self {
+            config,
+            cluster_secret,
+            target,
+            server: Server::unknown(),
+            status,
+            identity: Mutex::new(identity),
+            identity_file,
+        })
+    }
+
+    /// Its random uid.
+    pub fn uid(&self) -> String {
+        self.locked().uid.clone()
+    }
+
+    /// Its place in its cluster, once it registered.
+    pub fn membership(&self) -> Option<Membership> {
+        self.locked().membership.clone()
+    }
+
+    /// Keeps a membership, on disk first.
+    pub fn keep_membership(&self, membership: Membership) -> Result<(), IdentityError> {
+        let mut identity = self.locked();
+        if identity.membership.as_ref() == Some(&membership) {
+            return Ok(());
+        }
+        let changed = Identity { membership: Some(membership.clone()), ..identity.clone() };
+        changed.keep(&self.identity_file)?;
+        *identity = changed;
+        self.status.member(Some(membership.worker));
+        Ok(())
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Identity> {
+        // A panic cannot leave the identity half changed: it is replaced whole.
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
