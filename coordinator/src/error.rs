@@ -54,6 +54,17 @@ pub enum RequestError {
         #[source]
         cause: Box<ShardError>,
     },
+    /// A write to a reference collection did not reach every copy.
+    #[error("{} of {total} further copies did not take the write", failures.len())]
+    CopiesBehind {
+        /// Which, and why.
+        failures: Vec<ShardFailure>,
+        /// How many further copies there are.
+        total: usize,
+        /// The first failure's cause, for the log.
+        #[source]
+        cause: Box<ShardError>,
+    },
     /// A write may or may not have happened.
     #[error("the outcome of the write is unknown")]
     OutcomeUnknown {
@@ -117,6 +128,13 @@ impl RequestError {
                 "this Idempotency-Key was used for another request in the last 24 hours; use a new key",
             ),
             RequestError::Shards { failures, total, cause } => shards_problem(failures, *total, cause),
+            RequestError::CopiesBehind { failures, total, .. } => {
+                let behind = failures.len();
+                let detail = format!("written, but {behind} of {total} further copies did not take it; send it again");
+                let mut problem = Problem::new(ProblemCode::ShardUnavailable, detail);
+                problem.failures = failures.clone();
+                problem
+            }
             RequestError::OutcomeUnknown { .. } => Problem::new(
                 ProblemCode::WriteOutcomeUnknown,
                 "the worker gave no answer: the write may or may not have happened; send it again under the same Idempotency-Key",

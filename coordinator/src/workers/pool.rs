@@ -121,7 +121,7 @@ impl WorkerPool {
         // A few connections are left to agents, replication and people.
         let free = (route.max_connections as usize).saturating_sub(20).max(1);
         let pool = Pool::builder(manager)
-            .max_size(size.clamp(1, free))
+            .max_size(size.clamp(2, free.max(2)))
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
             .expect("only timeouts without a runtime make a pool fail to build");

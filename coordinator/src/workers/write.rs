@@ -6,7 +6,8 @@
 use super::idempotency::{Bound, Replay, Ticket, in_transaction};
 use super::statement::Embedding;
 use super::{ShardError, ShardTable, WorkerPool};
-use atoll_proto::entry::Metadata;
+use atoll_proto::entry::{EntryId, Metadata};
+use atoll_proto::{EntryKey, Namespace};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_postgres::Row;
@@ -40,6 +41,13 @@ pub struct WriteRow {
     pub tags: Vec<String>,
     /// Vector; none keeps the stored one, so such a row can only be an update.
     pub vector: Option<atoll_proto::Vector>,
+}
+
+impl WriteRow {
+    /// Its id; none if it is no valid one.
+    pub fn id(&self) -> Option<EntryId> {
+        Some(EntryId { namespace: Namespace::parse(&self.namespace).ok()?, key: EntryKey::parse(&self.key).ok()? })
+    }
 }
 
 /// What became of a row.

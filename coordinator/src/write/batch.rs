@@ -6,7 +6,7 @@ use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::idempotency::Ticket;
 use crate::workers::write::{self, RowOutcome, WriteRow, WriteRule};
-use atoll_proto::entry::{NewEntry, WriteAnswer, WriteBatch, WriteMode, WriteResult, WriteStatus};
+use atoll_proto::entry::{EntryId, NewEntry, WriteAnswer, WriteBatch, WriteMode, WriteResult, WriteStatus};
 use atoll_proto::problem::{FieldError, Problem, ProblemCode};
 use atoll_proto::{CollectionName, EntryKey, Namespace, ShardId, limits};
 use futures::future::join_all;
@@ -40,6 +40,7 @@ impl Writer {
         };
         let ids: Vec<(Namespace, EntryKey)> =
             batch.entries.iter().map(|entry| (entry.namespace.clone(), entry.key.clone())).collect();
+        let copies = self.copies(&target, deadline).await?;
         let parts = self.write_parts(&target, batch.entries, rule, ticket, deadline).await;
         let mut results: Vec<Option<WriteResult>> = vec![None; ids.len()];
         let mut first_failure = None;
@@ -63,6 +64,11 @@ impl Writer {
         }
         if let (false, Some(error)) = (any_part_answered, first_failure) {
             return Err(error);
+        }
+        if let Some(copies) = copies {
+            let ids: Vec<EntryId> =
+                ids.iter().map(|(namespace, key)| EntryId { namespace: namespace.clone(), key: key.clone() }).collect();
+            copies.spread(&ids, deadline).await?;
         }
         let results: Vec<WriteResult> = results.into_iter().flatten().collect();
         let failed = results.iter().filter(|result| result.status == WriteStatus::Failed).count() as u64;

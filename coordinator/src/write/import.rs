@@ -11,7 +11,7 @@ use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::write::WriteRow;
 use crate::workers::{ShardError, copy};
-use atoll_proto::entry::{ImportFailure, NewEntry};
+use atoll_proto::entry::{EntryId, ImportFailure, NewEntry};
 use atoll_proto::problem::{FieldError, Problem, ProblemCode};
 use atoll_proto::{CollectionName, ShardId};
 use bytes::{Bytes, BytesMut};
@@ -145,13 +145,14 @@ impl Writer {
     async fn commit(&self, target: &Target, batch: Batch) -> Result<u64, RequestError> {
         let Batch { place, rows, .. } = batch;
         let patience = Instant::now() + PATIENCE;
+        let copies = self.copies(target, Instant::now() + BATCH_TIME).await?;
         loop {
             let rows = &rows;
             let write = |place: Place| async move {
                 copy::import(&place.pool, &place.table, rows, Instant::now() + BATCH_TIME).await
             };
             match with_retries(self, target, &place, write).await {
-                Ok(()) => return Ok(rows.len() as u64),
+                Ok(()) => break,
                 Err(ShardError::Unreachable { .. } | ShardError::Broken { .. } | ShardError::Overloaded { .. })
                     if Instant::now() < patience =>
                 {
@@ -160,6 +161,11 @@ impl Writer {
                 Err(error) => return Err(place.write_error(error)),
             }
         }
+        if let Some(copies) = copies {
+            let ids: Vec<EntryId> = rows.iter().filter_map(WriteRow::id).collect();
+            copies.spread(&ids, Instant::now() + BATCH_TIME).await?;
+        }
+        Ok(rows.len() as u64)
     }
 
     fn parse(&self, target: &Target, line: &[u8]) -> Result<NewEntry, Box<Problem>> {
