@@ -9,7 +9,9 @@ use std::hint::black_box;
 
 fn namespace_to_shard(c: &mut Criterion) {
     let namespaces: Vec<Namespace> = (0..1_000)
-        .map(|i| Namespace::parse(&format!("team-{}:agent-{i}", i % 7)).expect("letters, digits and : make a namespace"))
+        .map(|i| {
+            Namespace::parse(&format!("team-{}:agent-{i}", i % 7)).expect("letters, digits and : make a namespace")
+        })
         .collect();
     let mut group = c.benchmark_group("namespace to shard");
     for shards in [12, 128] {

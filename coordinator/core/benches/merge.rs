@@ -46,7 +46,11 @@ fn merge_candidates(c: &mut Criterion) {
     for (name, per_namespace) in [("k 10", None), ("k 10, 2 of a namespace", Some(2))] {
         let limits = MergeLimits { k: 10, max_distance: None, per_namespace };
         group.bench_function(name, |b| {
-            b.iter_batched(|| candidates.clone(), |candidates| black_box(merge(candidates, limits)), BatchSize::SmallInput);
+            b.iter_batched(
+                || candidates.clone(),
+                |candidates| black_box(merge(candidates, limits)),
+                BatchSize::SmallInput,
+            );
         });
     }
     group.finish();

@@ -22,7 +22,8 @@ use tokio_postgres::{Client, NoTls, Statement};
 /// Candidates that the coordinator asks for: k times its default over-fetch.
 const OVERFETCH: i64 = 2;
 /// What the coordinator connects with.
-const OPTIONS: &str = "-c statement_timeout=60000 -c lock_timeout=10000 -c plan_cache_mode=force_custom_plan -c jit=off";
+const OPTIONS: &str =
+    "-c statement_timeout=60000 -c lock_timeout=10000 -c plan_cache_mode=force_custom_plan -c jit=off";
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -187,7 +188,8 @@ impl Straight {
         let namespace = arguments.namespace.clone();
         let (place, _) = over_http.ask(Method::GET, &format!("/namespaces/{namespace}"), Bytes::new()).await?;
         let place: Value = serde_json::from_slice(&place)?;
-        let (schema, group) = (place["schema"].as_str().ok_or("no schema")?, place["group"].as_str().ok_or("no group")?);
+        let (schema, group) =
+            (place["schema"].as_str().ok_or("no schema")?, place["group"].as_str().ok_or("no group")?);
         let cluster: Value = serde_json::from_slice(&std::fs::read(&arguments.cluster)?)?;
         let workers = cluster["workers"].as_array().ok_or("cluster.json names no workers")?;
         let worker = workers.iter().find(|worker| worker["group"] == group).ok_or("the group has no worker")?;

@@ -40,10 +40,8 @@ fn collection(name: &str) -> CollectionName {
 }
 
 fn refused(outcome: Outcome) -> Refusal {
-    match outcome {
-        Outcome::Refused(refusal) => refusal,
-        other => panic!("not refused: {other:?}"),
-    }
+    let Outcome::Refused(refusal) = outcome else { panic!("not refused: {outcome:?}") };
+    refusal
 }
 
 #[test]
@@ -145,7 +143,7 @@ fn a_newcomer_that_asks_twice_gets_one_id() {
 }
 
 fn any_command() -> impl Strategy<Value = Command> {
-    let name = prop::sample::select(vec!["a", "b", "memory_entries"]).prop_map(|name| collection(name));
+    let name = prop::sample::select(vec!["a", "b", "memory_entries"]).prop_map(collection);
     let settings = (1_u32..3, prop::option::of(1_u32..3)).prop_map(|(dimensions, ttl_seconds)| CollectionSettings {
         dimensions: Some(dimensions),
         ttl_seconds,
