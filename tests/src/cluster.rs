@@ -217,7 +217,8 @@ impl Cluster {
     /// Kills every process at once, `atoll dev` too.
     pub async fn kill_everything(&mut self) {
         let layout = self.layout();
-        let mut pids: Vec<u32> = layout.workers.iter().flat_map(|worker| processes::tree(worker.postgres_pid)).collect();
+        let mut pids: Vec<u32> =
+            layout.workers.iter().flat_map(|worker| processes::tree(worker.postgres_pid)).collect();
         pids.extend(layout.workers.iter().map(|worker| worker.agent_pid));
         pids.extend(layout.coordinators.iter().map(|coordinator| coordinator.pid));
         pids.extend(self.extras.iter().map(|extra| extra.child.id()));

@@ -11,6 +11,7 @@ pub mod oracle;
 pub mod poll;
 pub mod ports;
 pub mod processes;
+pub mod seeded;
 pub mod traffic;
 pub mod wordnet;
 

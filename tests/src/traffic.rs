@@ -84,10 +84,7 @@ impl Traffic {
     pub async fn end(self) -> Vec<Asked> {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("traffic does not panic");
-        Arc::into_inner(self.asked)
-            .expect("the task is gone")
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
+        Arc::into_inner(self.asked).expect("the task is gone").into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

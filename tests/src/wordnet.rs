@@ -60,9 +60,7 @@ pub fn ndjson(entries: &[Sample]) -> String {
 
 fn read(entries: &Path, vectors: &Path) -> Vec<Sample> {
     let vectors = std::fs::read(vectors).unwrap_or_else(|error| panic!("{}: {error}", vectors.display()));
-    let number = |at: usize| {
-        u32::from_le_bytes(vectors[at..at + 4].try_into().expect("four bytes")) as usize
-    };
+    let number = |at: usize| u32::from_le_bytes(vectors[at..at + 4].try_into().expect("four bytes")) as usize;
     let (count, dimensions) = (number(0), number(4));
     let mut rows = vectors[8..].chunks_exact(dimensions * 2).map(|row| {
         row.chunks_exact(2).map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()).collect::<Vec<f32>>()
