@@ -74,11 +74,11 @@ async fn finds_what_it_stored() {
 
 /// Until the coordinators know how many rows there are, everything is looked at exactly.
 async fn wait_for_graphs(client: &Client, entry: &Sample) {
-    poll::until("all shards to be searched by their graph", Duration::from_secs(60), async || {
+    poll::until("large shards to be searched by their graph", Duration::from_secs(60), async || {
         let body = json!({"vector": entry.vector, "all": true, "profile": "speed"});
         let answer = client.post(SEARCH, &body).await.expect(200).json();
         let strategies = &answer["plan"]["strategies"];
-        if strategies["hnsw"] == 3 { Ok(()) } else { Err(strategies.to_string()) }
+        if strategies["hnsw"].as_u64() >= Some(2) { Ok(()) } else { Err(strategies.to_string()) }
     })
     .await;
 }
@@ -299,13 +299,13 @@ async fn forms_of_an_answer(client: &Client, entries: &[Sample]) {
     let shards = explained["explain"].as_array().unwrap();
     assert_eq!(shards.len(), 3);
     for (i, shard) in shards.iter().enumerate() {
-        assert_eq!(
-            (&shard["shard"], &shard["strategy"], &shard["ef"]),
-            (&json!(i), &json!("hnsw"), &json!(40)),
-            "{shard}"
-        );
+        let ef = if shard["strategy"] == "hnsw" { json!(40) } else { Value::Null };
+        assert_eq!((&shard["shard"], &shard["ef"]), (&json!(i), &ef), "{shard}");
         assert!(shard["generation"].as_u64() >= Some(1) && shard["ms"].is_f64(), "{shard}");
     }
+    let walked = shards.iter().filter(|shard| shard["strategy"] == "hnsw").count();
+    assert_eq!(explained["plan"]["strategies"]["hnsw"], json!(walked));
+    assert!(walked >= 2, "{explained}");
     assert_eq!(all["explain"], Value::Null);
     assert_eq!(explained["plan"]["profile"], "speed");
     let body = json!({"vector": entry.vector, "all": true, "profile": "speed", "target_recall": 0.99, "ef": 77});
@@ -375,7 +375,6 @@ async fn other_metrics(client: &Client) {
             let query = chance.vector(16);
             let body = json!({"vector": query, "all": true, "k": 20});
             let answer = client.post(&format!("/v1/collections/{name}/search"), &body).await.expect(200).json();
-            // A query is rounded like what is stored, or not: neighbours are the same to within a half float.
             let truth = oracle::nearest(metric, &query, &entries, 20, |_| true);
             assert_same(&answer, &truth);
             for hit in hits(&answer) {
