@@ -1,9 +1,9 @@
-//! Why a request did not do what it asked, by what the client can do about it. `http::problem` is the one place that turns these
-//! into status codes.
+//! Why a request did not do what it asked, by what the client can do about it, and the one place that makes a problem document
+//! of it. A document of a 5xx never shows SQL, PostgreSQL's text or host names: causes go to the log alone.
 
 use crate::workers::ShardError;
 use atoll_proto::CollectionName;
-use atoll_proto::problem::{FieldError, ShardFailure};
+use atoll_proto::problem::{FieldError, Problem, ProblemCode, ShardFailure};
 
 /// Why a request did not do what it asked.
 #[derive(Debug, thiserror::Error)]
@@ -14,8 +14,8 @@ pub enum RequestError {
     /// There is no such collection.
     #[error("there is no collection {0}")]
     CollectionNotFound(CollectionName),
-    /// The collection's tables are not all there yet, or not any more.
-    #[error("collection {0} is being made or dropped")]
+    /// The collection's tables are not all there yet.
+    #[error("collection {0} is being made")]
     CollectionNotReady(CollectionName),
     /// Shards have no owners yet.
     #[error("{registered} of {wanted} groups have registered")]
@@ -54,6 +54,17 @@ pub enum RequestError {
         #[source]
         cause: Box<ShardError>,
     },
+    /// A write to a reference collection did not reach every copy.
+    #[error("{} of {total} further copies did not take the write", failures.len())]
+    CopiesBehind {
+        /// Which, and why.
+        failures: Vec<ShardFailure>,
+        /// How many further copies there are.
+        total: usize,
+        /// The first failure's cause, for the log.
+        #[source]
+        cause: Box<ShardError>,
+    },
     /// A write may or may not have happened.
     #[error("the outcome of the write is unknown")]
     OutcomeUnknown {
@@ -74,4 +85,88 @@ impl RequestError {
     pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
     }
+
+    /// The document of it, without path and request id.
+    pub fn problem(&self) -> Problem {
+        match self {
+            RequestError::Invalid(errors) => {
+                let detail = match errors.as_slice() {
+                    [one] => one.detail.clone(),
+                    many => format!("{} fields are wrong, see errors", many.len()),
+                };
+                let mut problem = Problem::new(ProblemCode::ValidationFailed, detail);
+                problem.errors = errors.clone();
+                problem
+            }
+            RequestError::CollectionNotFound(name) => Problem::new(
+                ProblemCode::CollectionNotFound,
+                format!("there is no collection {name}; GET /v1/collections lists them"),
+            ),
+            RequestError::CollectionNotReady(name) => Problem::new(
+                ProblemCode::ShardUnavailable,
+                format!("collection {name} is being made on some shards; try again in a moment"),
+            ),
+            RequestError::NotPlaced { registered, wanted } => Problem::new(
+                ProblemCode::ShardUnavailable,
+                format!("the cluster waits for its workers: {registered} of {wanted} groups have registered"),
+            ),
+            RequestError::EntryNotFound => Problem::new(ProblemCode::EntryNotFound, "there is no such entry"),
+            RequestError::AlreadyExists => Problem::new(ProblemCode::AlreadyExists, "the entry exists already"),
+            RequestError::VersionMismatch { current } => {
+                let detail = match current {
+                    Some(version) => format!("the entry is at version {version}; read it again and decide anew"),
+                    None => "there is no such entry".to_owned(),
+                };
+                Problem::new(ProblemCode::VersionMismatch, detail)
+            }
+            RequestError::BadCursor => Problem::new(
+                ProblemCode::BadCursor,
+                "the cursor is not one of this list: same collection, namespace, filter and order are needed; or begin anew",
+            ),
+            RequestError::KeyReused => Problem::new(
+                ProblemCode::IdempotencyKeyReused,
+                "this Idempotency-Key was used for another request in the last 24 hours; use a new key",
+            ),
+            RequestError::Shards { failures, total, cause } => shards_problem(failures, *total, cause),
+            RequestError::CopiesBehind { failures, total, .. } => {
+                let behind = failures.len();
+                let detail = format!("written, but {behind} of {total} further copies did not take it; send it again");
+                let mut problem = Problem::new(ProblemCode::ShardUnavailable, detail);
+                problem.failures = failures.clone();
+                problem
+            }
+            RequestError::OutcomeUnknown { .. } => Problem::new(
+                ProblemCode::WriteOutcomeUnknown,
+                "the worker gave no answer: the write may or may not have happened; send it again under the same Idempotency-Key",
+            ),
+            RequestError::Deadline => {
+                Problem::new(ProblemCode::DeadlineExceeded, "the deadline passed; X-Timeout-Ms sets it")
+            }
+            RequestError::Overloaded => {
+                Problem::new(ProblemCode::Overloaded, "too many requests are under way; try again in a moment")
+            }
+        }
+    }
+}
+
+fn shards_problem(failures: &[ShardFailure], total: usize, cause: &ShardError) -> Problem {
+    let all = |reason: &str| !failures.is_empty() && failures.iter().all(|failure| failure.reason == reason);
+    let gave_none = format!("{} of {total} shards gave no answer", failures.len());
+    let mut problem = if matches!(cause, ShardError::Refused { .. } | ShardError::Malformed { .. }) {
+        Problem::new(
+            ProblemCode::Internal,
+            "a shard could not do what it was asked; the log has the reason under the request id",
+        )
+    } else if all("overloaded") {
+        Problem::new(ProblemCode::Overloaded, format!("{gave_none}: too many requests wait for their workers"))
+    } else if all("deadline") && failures.len() == total {
+        Problem::new(ProblemCode::DeadlineExceeded, format!("{gave_none} before the deadline; X-Timeout-Ms sets it"))
+    } else {
+        Problem::new(
+            ProblemCode::ShardUnavailable,
+            format!("{gave_none}; see failures, and GET /v1/admin/workers for the state of workers"),
+        )
+    };
+    problem.failures = failures.to_vec();
+    problem
 }

@@ -149,16 +149,17 @@ fn app(config: &Config, node: CatalogNode, board: AgentBoard) -> Result<App, Con
         queue: config.postgres.queue,
         statement_timeout: config.statement_timeout(),
     }));
+    let metrics = Metrics::new();
     let views = node.watch();
     let counts: Arc<dyn RowCounts> = Arc::new(board.clone());
     Ok(App {
-        searcher: Searcher::new(views.clone(), workers.clone(), counts),
+        searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone()),
         writer: Writer::new(views.clone(), workers.clone(), config.import_settings()),
         reader: Reader::new(views, workers.clone(), CursorKey::new(&config.cluster_secret()?)),
         node,
         board,
         workers,
-        metrics: Metrics::new(),
+        metrics,
         limits: Arc::new(config.limits.clone()),
         requests: Arc::new(Semaphore::new(config.limits.concurrency)),
         streams: Arc::new(Semaphore::new(config.limits.streams)),

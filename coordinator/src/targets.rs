@@ -48,9 +48,8 @@ impl Target {
         }
         match collection.state {
             CollectionState::Active => Ok(Self { view, name: name.clone(), collection }),
-            CollectionState::Creating | CollectionState::Dropping => {
-                Err(RequestError::CollectionNotReady(name.clone()))
-            }
+            CollectionState::Creating => Err(RequestError::CollectionNotReady(name.clone())),
+            CollectionState::Dropping => Err(RequestError::CollectionNotFound(name.clone())),
         }
     }
 

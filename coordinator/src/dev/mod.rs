@@ -23,7 +23,7 @@ use std::time::Duration;
 use supervisor::{Died, Supervisor};
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use topology::{COORDINATORS_MAX, PORT_MAX, Topology, WORKERS_MAX, Wanted};
+use topology::{COORDINATORS_MAX, DEFAULT_PORT, PORT_MAX, Topology, WORKERS_MAX, Wanted};
 
 /// How often process ids are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -202,12 +202,14 @@ async fn live(
     );
     let mut file = ready::bring_up(cluster, supervisor).await?;
     let url = topology.client_url(1);
+    // The address that commands take by themselves need not be said.
+    let atoll = if topology.port == DEFAULT_PORT { "atoll".to_owned() } else { format!("atoll --url {url}") };
     let client = Client::new(&url, None)?;
     if args.sample {
         sample::load(&client).await?;
-        sample::show_example(&client).await?;
+        sample::show_example(&client, &atoll).await?;
     }
-    eprintln!("{}", next_steps(cluster, &url, args.sample));
+    eprintln!("{}", next_steps(cluster, &url, &atoll, args.sample));
     refresh(cluster, supervisor, &mut file)?;
     output.line(format_args!("ready: {url}"))?;
     let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -238,9 +240,7 @@ fn tell(died: &Died) {
     }
 }
 
-fn next_steps(cluster: &Cluster, url: &str, sample: bool) -> String {
-    // The address that commands take by themselves need not be said.
-    let atoll = if cluster.topology.port == 7700 { "atoll".to_owned() } else { format!("atoll --url {url}") };
+fn next_steps(cluster: &Cluster, url: &str, atoll: &str, sample: bool) -> String {
     let folder = cluster.folder.root().display();
     let mut lines = vec!["\ntry next, in another terminal:".to_owned()];
     if sample {

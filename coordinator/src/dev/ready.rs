@@ -40,7 +40,7 @@ pub(super) async fn bring_up(cluster: &Cluster, supervisor: &mut Supervisor) -> 
         // The others join the first one, so it must be there; an earlier start would only fill their logs.
         wait.until(async || match ask(first.get_any("/healthz")).await {
             Some(answer) if answer.status.is_success() => Ok(()),
-            Some(_) | None => Err("coordinator-1 does not answer yet".to_owned()),
+            Some(_) | None => Err("coordinator-1: no answer yet".to_owned()),
         })
         .await?;
         for number in cluster.topology.coordinators().skip(1) {
@@ -48,13 +48,13 @@ pub(super) async fn bring_up(cluster: &Cluster, supervisor: &mut Supervisor) -> 
         }
     }
     wait.until(async || {
-        let mut reasons = Vec::new();
+        let mut waiting: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (number, client) in (1..).zip(&clients) {
             if let Some(reason) = unready(client).await {
-                reasons.push(format!("{}: {reason}", coordinator_name(number)));
+                waiting.entry(reason).or_default().push(coordinator_name(number));
             }
         }
-        if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
+        if waiting.is_empty() { Ok(()) } else { Err(in_words(&waiting, clients.len())) }
     })
     .await?;
     let coordinators = wait.until(async || coordinator_ids(&clients).await).await?;
@@ -133,6 +133,14 @@ impl Wait<'_> {
     }
 }
 
+/// Reasons with those who give them; a reason that all give stands alone.
+fn in_words(waiting: &BTreeMap<String, Vec<String>>, coordinators: usize) -> String {
+    let parts = waiting.iter().map(|(reason, names)| {
+        if names.len() == coordinators { reason.clone() } else { format!("{}: {reason}", names.join(", ")) }
+    });
+    parts.collect::<Vec<_>>().join("; ")
+}
+
 /// An answer in time, or none.
 async fn ask<T>(question: impl Future<Output = Result<T, CommandError>>) -> Option<T> {
     tokio::time::timeout(ANSWER_PATIENCE, question).await.ok()?.ok()
@@ -141,7 +149,7 @@ async fn ask<T>(question: impl Future<Output = Result<T, CommandError>>) -> Opti
 /// What a coordinator still lacks; none if it is ready.
 async fn unready(client: &Client) -> Option<String> {
     let Some(answer) = ask(client.get_any("/readyz")).await else {
-        return Some("does not answer yet".to_owned());
+        return Some("no answer yet".to_owned());
     };
     if answer.status.is_success() {
         return None;
@@ -173,4 +181,17 @@ async fn worker_ids(cluster: &Cluster) -> Result<Vec<WorkerId>, String> {
         ids.push(id.ok_or_else(|| format!("the id of {}", worker_name(number)))?);
     }
     Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_wait_for_is_said_once() {
+        let mut waiting = BTreeMap::from([("no leader".to_owned(), vec!["a".to_owned(), "b".to_owned()])]);
+        assert_eq!(in_words(&waiting, 2), "no leader");
+        waiting.insert("no answer yet".to_owned(), vec!["c".to_owned()]);
+        assert_eq!(in_words(&waiting, 3), "c: no answer yet; a, b: no leader");
+    }
 }

@@ -55,13 +55,13 @@ pub(super) async fn load(client: &Client) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Searches for the example's neighbours and shows them.
-pub(super) async fn show_example(client: &Client) -> Result<(), CommandError> {
+/// Searches for the example's neighbours and shows them, under the command that would do it; `atoll` is how it begins.
+pub(super) async fn show_example(client: &Client, atoll: &str) -> Result<(), CommandError> {
     let query = json!({
         "like": {"namespace": EXAMPLE.0, "key": EXAMPLE.1}, "k": EXAMPLE_HITS, "all": true, "include": ["value"],
     });
     let answer: SearchAnswer = client.post(&format!("/v1/collections/{COLLECTION}/search"), &query).await?.parse()?;
-    eprintln!("\n$ atoll {}\n{}\n{}", example_command(), hits_table(&answer, Some(100)), summary(&answer));
+    eprintln!("\n$ {atoll} {}\n{}\n{}", example_command(), hits_table(&answer, Some(100)), summary(&answer));
     Ok(())
 }
 

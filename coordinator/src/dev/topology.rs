@@ -9,6 +9,8 @@ const FORMAT: u32 = 1;
 const INTERNAL_OFFSET: u16 = 50;
 const AGENT_OFFSET: u16 = 100;
 const POSTGRES_OFFSET: u16 = 200;
+/// Port of the first coordinator, also where commands look for one.
+pub(super) const DEFAULT_PORT: u16 = 7700;
 /// Most coordinators and workers, so that the ranges above do not overlap.
 pub(super) const COORDINATORS_MAX: u16 = INTERNAL_OFFSET;
 pub(super) const WORKERS_MAX: u16 = POSTGRES_OFFSET - AGENT_OFFSET;
@@ -52,7 +54,7 @@ impl Topology {
             workers: wanted.workers.unwrap_or(3),
             coordinators: wanted.coordinators.unwrap_or(1),
             shards: wanted.shards.unwrap_or(12),
-            port: wanted.port.unwrap_or(7700),
+            port: wanted.port.unwrap_or(DEFAULT_PORT),
             pg_bin,
         }
     }

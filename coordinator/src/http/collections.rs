@@ -121,5 +121,5 @@ fn info(collection: &Collection) -> CollectionInfo {
 }
 
 fn not_found(name: &CollectionName) -> Problem {
-    super::problem_of(&crate::error::RequestError::CollectionNotFound(name.clone()))
+    crate::error::RequestError::CollectionNotFound(name.clone()).problem()
 }

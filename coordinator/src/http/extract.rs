@@ -1,6 +1,6 @@
 //! Taking requests apart: bodies, paths, queries and headers, each with its problem when it is not as it should be.
 
-use super::problem::ApiError;
+use super::problem::{Answer, ApiError};
 use super::state::App;
 use crate::workers::idempotency::Ticket;
 use crate::write::Precondition;
@@ -53,13 +53,14 @@ fn body_problem(rejection: &BytesRejection, app: &App) -> Problem {
 }
 
 /// Parses JSON; the path to a fault is looked for only when there is one.
-fn parse<T: DeserializeOwned>(raw: &[u8]) -> Result<T, Problem> {
-    let Err(error) = serde_json::from_slice::<T>(raw) else {
-        return serde_json::from_slice(raw).map_err(|_| Problem::new(ProblemCode::MalformedJson, "not parsed"));
+fn parse<T: DeserializeOwned>(raw: &[u8]) -> Answer<T> {
+    let error = match serde_json::from_slice::<T>(raw) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
     };
     let out_of_range = error.to_string().starts_with("number out of range");
     if !error.is_data() && !out_of_range {
-        return Err(Problem::new(ProblemCode::MalformedJson, format!("the body is no JSON: {error}")));
+        return Err(Problem::new(ProblemCode::MalformedJson, format!("the body is no JSON: {error}")).into());
     }
     let mut deserializer = serde_json::Deserializer::from_slice(raw);
     let pointer = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
@@ -70,7 +71,7 @@ fn parse<T: DeserializeOwned>(raw: &[u8]) -> Result<T, Problem> {
         true => "a number does not fit a finite 32-bit float".to_owned(),
         false => error.to_string(),
     };
-    Err(Problem::invalid(pointer, detail))
+    Err(Problem::invalid(pointer, detail).into())
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {
@@ -163,46 +164,46 @@ impl Terms {
     }
 }
 
-fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Answer<Option<&'a str>> {
     match headers.get(name) {
         None => Ok(None),
         Some(value) => match value.to_str() {
             Ok(text) => Ok(Some(text.trim())),
-            Err(_) => Err(Problem::invalid("", format!("header {name} is not plain text"))),
+            Err(_) => Err(Problem::invalid("", format!("header {name} is not plain text")).into()),
         },
     }
 }
 
-fn timeout(headers: &HeaderMap, app: &App) -> Result<Option<Duration>, Problem> {
+fn timeout(headers: &HeaderMap, app: &App) -> Answer<Option<Duration>> {
     let Some(text) = header_text(headers, "x-timeout-ms")? else { return Ok(None) };
     let max = app.limits.deadline_ms_max;
     match text.parse::<u64>() {
         Ok(ms) if (1..=max).contains(&ms) => Ok(Some(Duration::from_millis(ms))),
-        Ok(_) | Err(_) => Err(Problem::invalid("", format!("X-Timeout-Ms must be 1 to {max}"))),
+        Ok(_) | Err(_) => Err(Problem::invalid("", format!("X-Timeout-Ms must be 1 to {max}")).into()),
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
     let Some(key) = header_text(headers, "idempotency-key")? else { return Ok(None) };
     if key.is_empty() || key.len() > limits::IDEMPOTENCY_KEY_BYTES {
         let detail = format!("Idempotency-Key must have 1 to {} bytes", limits::IDEMPOTENCY_KEY_BYTES);
-        return Err(Problem::invalid("", detail));
+        return Err(Problem::invalid("", detail).into());
     }
     Ok(Some(key.to_owned()))
 }
 
-fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
+fn precondition(headers: &HeaderMap) -> Answer<Precondition> {
     match (header_text(headers, "if-match")?, header_text(headers, "if-none-match")?) {
         (None, None) => Ok(Precondition::None),
         (Some("*"), None) => Ok(Precondition::Exists),
         (Some(etag), None) => {
             let version = etag.strip_prefix('"').and_then(|etag| etag.strip_suffix('"')).and_then(|v| v.parse().ok());
             let detail = "If-Match must be \"<version>\", as in an entry's ETag, or *";
-            version.map(Precondition::AtVersion).ok_or_else(|| Problem::invalid("", detail))
+            version.map(Precondition::AtVersion).ok_or_else(|| Problem::invalid("", detail).into())
         }
         (None, Some("*")) => Ok(Precondition::Absent),
-        (None, Some(_)) => Err(Problem::invalid("", "If-None-Match must be *")),
-        (Some(_), Some(_)) => Err(Problem::invalid("", "give If-Match or If-None-Match, not both")),
+        (None, Some(_)) => Err(Problem::invalid("", "If-None-Match must be *").into()),
+        (Some(_), Some(_)) => Err(Problem::invalid("", "give If-Match or If-None-Match, not both").into()),
     }
 }
 
@@ -228,7 +229,7 @@ mod tests {
     use atoll_proto::entry::WriteBatch;
 
     fn fault(body: &str) -> (ProblemCode, String) {
-        let problem = parse::<WriteBatch>(body.as_bytes()).unwrap_err();
+        let problem = parse::<WriteBatch>(body.as_bytes()).unwrap_err().problem;
         (problem.code, problem.errors.first().map_or_else(String::new, |error| error.pointer.clone()))
     }
 

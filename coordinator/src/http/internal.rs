@@ -49,7 +49,7 @@ pub fn router(node: CatalogNode, secret: ClusterSecret) -> Router {
 }
 
 /// A problem as an answer.
-struct InternalProblem(Problem);
+struct InternalProblem(Box<Problem>);
 
 impl IntoResponse for InternalProblem {
     fn into_response(self) -> Response {
@@ -59,7 +59,7 @@ impl IntoResponse for InternalProblem {
 
 impl<E: Into<ApiError>> From<E> for InternalProblem {
     fn from(error: E) -> Self {
-        Self(*error.into().problem)
+        Self(error.into().problem)
     }
 }
 

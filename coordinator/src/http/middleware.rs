@@ -50,12 +50,12 @@ fn admit<'a>(
     method: &Method,
     route: &str,
     request: &Request,
-) -> Result<Option<tokio::sync::SemaphorePermit<'a>>, Problem> {
+) -> Result<Option<tokio::sync::SemaphorePermit<'a>>, Box<Problem>> {
     if !route.starts_with("/v1/") {
         return Ok(None);
     }
     if !accepts_json(request) {
-        return Err(Problem::new(ProblemCode::NotAcceptable, "answers are application/json"));
+        return Err(Box::new(Problem::new(ProblemCode::NotAcceptable, "answers are application/json")));
     }
     let streamed = matches!(
         (method, route),
@@ -64,7 +64,7 @@ fn admit<'a>(
     let places = if streamed { &app.streams } else { &app.requests };
     match places.try_acquire() {
         Ok(place) => Ok(Some(place)),
-        Err(_) => Err(Problem::new(ProblemCode::Overloaded, "too many requests are under way; try again in a moment")),
+        Err(_) => Err(Box::new(crate::error::RequestError::Overloaded.problem())),
     }
 }
 

@@ -16,12 +16,12 @@ mod state;
 mod streams;
 
 pub use openapi::openapi;
-pub use problem::problem_of;
 pub use state::App;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
+use axum::serve::ListenerExt;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -56,6 +56,8 @@ pub async fn serve(
         // The receiver is gone only when serving has ended.
         let _ = stopping.send(());
     };
+    // Answers are small and whole: waiting to fill a packet only delays them.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, service).with_graceful_shutdown(stop);
     let overdue = async {

@@ -4,7 +4,6 @@
 
 use crate::error::RequestError;
 use crate::raft::{MembershipError, ProposeError};
-use crate::workers::ShardError;
 use atoll_core::catalog::Refusal;
 use atoll_proto::problem::{Problem, ProblemCode};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -37,7 +36,7 @@ impl From<Box<Problem>> for ApiError {
 
 impl From<RequestError> for ApiError {
     fn from(error: RequestError) -> Self {
-        let problem = Box::new(problem_of(&error));
+        let problem = Box::new(error.problem());
         Self { problem, cause: Some(Arc::new(error)) }
     }
 }
@@ -109,83 +108,6 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(self);
         response
     }
-}
-
-/// The document of an error, without path and request id.
-pub fn problem_of(error: &RequestError) -> Problem {
-    match error {
-        RequestError::Invalid(errors) => {
-            let detail = match errors.as_slice() {
-                [one] => one.detail.clone(),
-                many => format!("{} fields are wrong, see errors", many.len()),
-            };
-            let mut problem = Problem::new(ProblemCode::ValidationFailed, detail);
-            problem.errors = errors.clone();
-            problem
-        }
-        RequestError::CollectionNotFound(name) => Problem::new(
-            ProblemCode::CollectionNotFound,
-            format!("there is no collection {name}; GET /v1/collections lists them"),
-        ),
-        RequestError::CollectionNotReady(name) => Problem::new(
-            ProblemCode::ShardUnavailable,
-            format!("collection {name} is being made or dropped on some shards; try again in a moment"),
-        ),
-        RequestError::NotPlaced { registered, wanted } => Problem::new(
-            ProblemCode::ShardUnavailable,
-            format!("the cluster waits for its workers: {registered} of {wanted} groups have registered"),
-        ),
-        RequestError::EntryNotFound => Problem::new(ProblemCode::EntryNotFound, "there is no such entry"),
-        RequestError::AlreadyExists => Problem::new(ProblemCode::AlreadyExists, "the entry exists already"),
-        RequestError::VersionMismatch { current } => {
-            let detail = match current {
-                Some(version) => format!("the entry is at version {version}; read it again and decide anew"),
-                None => "there is no such entry".to_owned(),
-            };
-            Problem::new(ProblemCode::VersionMismatch, detail)
-        }
-        RequestError::BadCursor => Problem::new(
-            ProblemCode::BadCursor,
-            "the cursor is not one of this list: same collection, namespace, filter and order are needed; or begin anew",
-        ),
-        RequestError::KeyReused => Problem::new(
-            ProblemCode::IdempotencyKeyReused,
-            "this Idempotency-Key was used for another request in the last 24 hours; use a new key",
-        ),
-        RequestError::Shards { failures, total, cause } => shards_problem(failures, *total, cause),
-        RequestError::OutcomeUnknown { .. } => Problem::new(
-            ProblemCode::WriteOutcomeUnknown,
-            "the worker gave no answer: the write may or may not have happened; send it again under the same Idempotency-Key",
-        ),
-        RequestError::Deadline => {
-            Problem::new(ProblemCode::DeadlineExceeded, "the deadline passed; X-Timeout-Ms sets it")
-        }
-        RequestError::Overloaded => {
-            Problem::new(ProblemCode::Overloaded, "too many requests are under way; try again in a moment")
-        }
-    }
-}
-
-fn shards_problem(failures: &[atoll_proto::problem::ShardFailure], total: usize, cause: &ShardError) -> Problem {
-    let all = |reason: &str| !failures.is_empty() && failures.iter().all(|failure| failure.reason == reason);
-    let gave_none = format!("{} of {total} shards gave no answer", failures.len());
-    let mut problem = if matches!(cause, ShardError::Refused { .. } | ShardError::Malformed { .. }) {
-        Problem::new(
-            ProblemCode::Internal,
-            "a shard could not do what it was asked; the log has the reason under the request id",
-        )
-    } else if all("overloaded") {
-        Problem::new(ProblemCode::Overloaded, format!("{gave_none}: too many requests wait for their workers"))
-    } else if all("deadline") && failures.len() == total {
-        Problem::new(ProblemCode::DeadlineExceeded, format!("{gave_none} before the deadline; X-Timeout-Ms sets it"))
-    } else {
-        Problem::new(
-            ProblemCode::ShardUnavailable,
-            format!("{gave_none}; see failures, and GET /v1/admin/workers for the state of workers"),
-        )
-    };
-    problem.failures = failures.to_vec();
-    problem
 }
 
 /// Writes the document.

@@ -1,7 +1,7 @@
 //! Search, one at a time or a batch.
 
 use super::extract::{Body, InPath, Json, Terms};
-use super::problem::{Answer, problem_of};
+use super::problem::Answer;
 use super::state::App;
 use crate::error::RequestError;
 use atoll_proto::problem::Problem;
@@ -48,7 +48,7 @@ pub(super) async fn batch(
         .map(|request| async move {
             match measured(app, collection, &request, terms.deadline).await {
                 Ok(answer) => SearchBatchItem { answer: Some(answer), problem: None },
-                Err(error) => SearchBatchItem { answer: None, problem: Some(problem_of(&error)) },
+                Err(error) => SearchBatchItem { answer: None, problem: Some(error.problem()) },
             }
         })
         .buffered(BATCH_PARALLEL)

@@ -1,7 +1,7 @@
 //! Import and export: NDJSON of any size, in and out, in bounded memory.
 
 use super::extract::{InPath, InQuery};
-use super::problem::{Answer, problem_of};
+use super::problem::Answer;
 use super::state::App;
 use crate::write::ImportState;
 use atoll_proto::entry::{ImportProgress, NewEntry};
@@ -62,7 +62,7 @@ pub(super) async fn import(
         report.first_failures = Some(state.first_failures.clone());
         if let Err(error) = done {
             tracing::warn!(error = &error as &dyn std::error::Error, written = state.written, "import ended early");
-            report.problem = Some(problem_of(&error));
+            report.problem = Some(error.problem());
         }
         app.metrics.entries_written.with_label_values(&["imported"]).inc_by(state.written);
         let _ = lines.send(line(&report)).await;
@@ -105,7 +105,7 @@ pub(super) async fn export(
                 Ok(entry) => line(&exported(entry)),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "export ended early");
-                    line(&serde_json::json!({ "problem": problem_of(&error) }))
+                    line(&serde_json::json!({ "problem": error.problem() }))
                 }
             };
             if lines.send(line).await.is_err() {

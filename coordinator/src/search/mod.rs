@@ -9,7 +9,8 @@ mod request;
 mod winners;
 
 use crate::error::RequestError;
-use crate::targets::{Target, Views};
+use crate::targets::{Place, Target, Views};
+use crate::telemetry::Metrics;
 use crate::workers::knn::KnnRow;
 use crate::workers::{ShardError, Workers};
 use atoll_core::search::distance::Query;
@@ -39,6 +40,7 @@ pub struct Searcher {
     views: Views,
     workers: Arc<Workers>,
     counts: Arc<dyn RowCounts>,
+    metrics: Metrics,
 }
 
 /// A candidate with its exact distance.
@@ -63,8 +65,8 @@ impl Ranked for Candidate {
 
 impl Searcher {
     /// Searches by the latest of `views`.
-    pub fn new(views: Views, workers: Arc<Workers>, counts: Arc<dyn RowCounts>) -> Self {
-        Self { views, workers, counts }
+    pub fn new(views: Views, workers: Arc<Workers>, counts: Arc<dyn RowCounts>, metrics: Metrics) -> Self {
+        Self { views, workers, counts, metrics }
     }
 
     /// Answers one search before the deadline.
@@ -92,6 +94,7 @@ impl Searcher {
         let mut candidates = Vec::new();
         let mut failed = Vec::new();
         for ShardAnswer { place, plan, rows, fell_back, ms } in answers {
+            self.measure(fan_out.place(place), plan.strategy, ms);
             match rows {
                 Err(error) => failed.push((place, error)),
                 Ok(rows) => {
@@ -136,6 +139,18 @@ impl Searcher {
             },
             explain: search.explain.then(|| fan_out.explain(summary.explain)),
         })
+    }
+}
+
+impl Searcher {
+    fn measure(&self, place: &Place, strategy: Strategy, ms: f64) {
+        let query_type = match strategy {
+            Strategy::Exact => "exact",
+            Strategy::Hnsw => "hnsw",
+            Strategy::HnswIterative => "hnsw_iterative",
+        };
+        let shard = place.route.shard.to_string();
+        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), query_type]).observe(ms / 1_000.0);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Removing entries of one shard, and changing one in place.
 
 use super::filter_sql::push_condition;
-use super::idempotency::{Replay, Ticket, in_transaction};
+use super::idempotency::{Bound, Replay, Ticket, in_transaction};
 use super::statement::Statement;
 use super::{ShardError, ShardTable, WorkerPool};
 use atoll_core::filter::Expr;
 use atoll_proto::entry::EntryId;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use tokio_postgres::Row;
 
 /// Removes the entries of `ids` that exist; says how many there were.
 pub async fn by_ids(
@@ -65,15 +66,12 @@ async fn remove(
     ticket: Option<&Ticket>,
     deadline: Instant,
 ) -> Result<Replay<u64>, ShardError> {
-    in_transaction(pool, table, ticket, deadline, async |client| {
-        let prepared = match cacheable {
-            true => client.prepare_cached(&sql.text).await?,
-            false => client.prepare(&sql.text).await?,
-        };
-        let count: i64 = client.query_one(&prepared, &sql.params()).await?.try_get(0)?;
-        Ok(count.unsigned_abs())
-    })
-    .await
+    let statement = Bound { text: &sql.text, params: sql.params(), cacheable };
+    let count = |rows: Vec<Vec<Row>>| match rows.first().and_then(|rows| rows.first()) {
+        Some(row) => row.try_get::<_, i64>(0).map(i64::unsigned_abs),
+        None => Ok(0),
+    };
+    in_transaction(pool, table, &[statement], count, ticket, deadline).await
 }
 
 /// What became of a conditional delete of one entry.
@@ -105,17 +103,15 @@ pub async fn one(
          select f.version, f.alive, exists (select from gone) from found as f"
     );
     let (namespace, key) = (id.namespace.as_str(), id.key.as_str());
-    in_transaction(pool, table, ticket, deadline, async |client| {
-        let prepared = client.prepare_cached(&text).await?;
-        let Some(row) = client.query_opt(&prepared, &[&namespace, &key, &at_version]).await? else {
-            return Ok(DeleteOutcome::Missing);
-        };
+    let statement = Bound { text: &text, params: vec![&namespace, &key, &at_version], cacheable: true };
+    let outcome = |rows: Vec<Vec<Row>>| {
+        let Some(row) = rows.first().and_then(|rows| rows.first()) else { return Ok(DeleteOutcome::Missing) };
         let (alive, gone): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
         Ok(match (alive, gone) {
             (true, true) => DeleteOutcome::Gone,
             (true, false) => DeleteOutcome::OtherVersion(row.try_get(0)?),
             (false, _) => DeleteOutcome::Missing,
         })
-    })
-    .await
+    };
+    in_transaction(pool, table, &[statement], outcome, ticket, deadline).await
 }

@@ -106,6 +106,14 @@ impl ShardError {
         Self::Refused { worker, source: error }
     }
 
+    /// What a failure to connect means: nothing was sent yet.
+    pub(super) fn of_connecting(worker: &str, error: tokio_postgres::Error) -> Self {
+        match error.code() {
+            Some(_) => Self::of(worker, error),
+            None => Self::Unreachable { worker: worker.to_owned(), source: Box::new(error) },
+        }
+    }
+
     /// The word for it in an answer's `failures`.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -8,12 +8,13 @@ use super::shard_table::idempotency_table;
 use super::{ShardError, ShardTable, WorkerPool};
 use atoll_core::routing::ShardRoute;
 use deadpool_postgres::ClientWrapper;
-use futures::future::join;
+use futures::future::{join, join_all};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt::Debug;
 use tokio::time::Instant;
-use tokio_postgres::Error;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::{Error, Row, Statement};
 
 /// Names a request that may come again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,24 +58,30 @@ pub async fn claim(
     Ok(stored == ticket.digest)
 }
 
-/// Runs a write in a transaction: in one flight without a ticket, and with one such that it happens once.
-pub(super) async fn in_transaction<T: Serialize + DeserializeOwned + std::fmt::Debug + Send + Sync>(
+/// Runs a write in a transaction: in one flight without a ticket, and with one such that it happens once. `outcome` reads the
+/// statements' rows.
+pub(super) async fn in_transaction<T: Serialize + DeserializeOwned + Debug + Send + Sync>(
     pool: &WorkerPool,
     table: &ShardTable,
+    statements: &[Bound<'_>],
+    outcome: impl FnOnce(Vec<Vec<Row>>) -> Result<T, Error> + Send,
     ticket: Option<&Ticket>,
     deadline: Instant,
-    write: impl AsyncFnOnce(&ClientWrapper) -> Result<T, Error>,
 ) -> Result<Replay<T>, ShardError> {
     let begin = begin(table, deadline);
     let Some(ticket) = ticket else {
         let done = pool.run(deadline, async |client| {
+            let prepared = prepare(client, statements).await?;
             let begin = client.batch_execute(&begin);
-            // A write of one prepared statement joins the flight; commit goes out when its outcome is known.
-            let (begun, value) = join(begin, write(client)).await;
+            let writes = prepared.iter().zip(statements).map(|(prepared, bound)| client.query(prepared, &bound.params));
+            let commit = client.batch_execute("commit");
+            // Polled in this order for the first time, so sent in this order, in one flight. What fails makes the server take
+            // the commit as a rollback.
+            let (begun, (rows, committed)) = join(begin, join(try_join_all_in_order(writes), commit)).await;
             begun?;
-            let value = value?;
-            client.batch_execute("commit").await?;
-            Ok(value)
+            let rows = rows?;
+            committed?;
+            outcome(rows)
         });
         return done.await.map(Replay::Fresh);
     };
@@ -97,12 +104,44 @@ pub(super) async fn in_transaction<T: Serialize + DeserializeOwned + std::fmt::D
             let Json(outcome) = row.try_get::<_, Json<T>>(1)?;
             return Ok(Replay::Again(outcome));
         }
-        let value = write(client).await?;
+        let prepared = prepare(client, statements).await?;
+        let mut rows = Vec::with_capacity(statements.len());
+        for (prepared, bound) in prepared.iter().zip(statements) {
+            rows.push(client.query(prepared, &bound.params).await?);
+        }
+        let value = outcome(rows)?;
         client.execute(&client.prepare_cached(&store).await?, &[&key, &Json(&value)]).await?;
         client.batch_execute("commit").await?;
         Ok(Replay::Fresh(value))
     })
     .await
+}
+
+/// A statement and its values.
+pub(super) struct Bound<'a> {
+    pub(super) text: &'a str,
+    pub(super) params: Vec<&'a (dyn ToSql + Sync)>,
+    /// Whether the text is one of few: the cache of prepared statements has no eviction.
+    pub(super) cacheable: bool,
+}
+
+async fn prepare(client: &ClientWrapper, statements: &[Bound<'_>]) -> Result<Vec<Statement>, Error> {
+    let mut prepared = Vec::with_capacity(statements.len());
+    for Bound { text, cacheable, .. } in statements {
+        prepared.push(match cacheable {
+            true => client.prepare_cached(text).await?,
+            false => client.prepare(text).await?,
+        });
+    }
+    Ok(prepared)
+}
+
+/// Waits for all, also after a failure: the connection is fit for use only when every statement was answered.
+async fn try_join_all_in_order<F: Future<Output = Result<Vec<Row>, Error>>>(
+    writes: impl Iterator<Item = F>,
+) -> Result<Vec<Vec<Row>>, Error> {
+    // A few at most, which join_all polls in order.
+    join_all(writes).await.into_iter().collect()
 }
 
 /// Opens a transaction with the collection's durability and the request's deadline.

@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod knn;
 mod pool;
 pub mod read;
+pub mod reference;
 mod row;
 pub mod shard_table;
 mod statement;

@@ -121,7 +121,7 @@ impl WorkerPool {
         // A few connections are left to agents, replication and people.
         let free = (route.max_connections as usize).saturating_sub(20).max(1);
         let pool = Pool::builder(manager)
-            .max_size(size.clamp(1, free))
+            .max_size(size.clamp(2, free.max(2)))
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
             .expect("only timeouts without a runtime make a pool fail to build");
@@ -159,12 +159,7 @@ impl WorkerPool {
             Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
                 Err(ShardError::Overloaded { worker: worker() })
             }
-            Err(PoolError::Backend(error)) => match ShardError::of(&self.name, error) {
-                ShardError::Broken { worker, source } => {
-                    Err(ShardError::Unreachable { worker, source: Box::new(source) })
-                }
-                other => Err(other),
-            },
+            Err(PoolError::Backend(error)) => Err(ShardError::of_connecting(&self.name, error)),
             Err(error) => Err(ShardError::Unreachable { worker: worker(), source: Box::new(error) }),
         }
     }

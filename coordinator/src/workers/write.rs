@@ -3,13 +3,15 @@
 //! The statement writes what it may and says what became of each row; a row that its rule forbids is left alone and does not
 //! disturb the others. Rows are written in the order of their ids, so that two batches wait for each other, not for both.
 
-use super::idempotency::{Replay, Ticket, in_transaction};
+use super::idempotency::{Bound, Replay, Ticket, in_transaction};
 use super::statement::Embedding;
 use super::{ShardError, ShardTable, WorkerPool};
-use atoll_proto::entry::Metadata;
+use atoll_proto::entry::{EntryId, Metadata};
+use atoll_proto::{EntryKey, Namespace};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use tokio_postgres::types::Json;
+use tokio_postgres::Row;
+use tokio_postgres::types::{Json, ToSql};
 
 /// Which rows may be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,13 @@ pub struct WriteRow {
     pub vector: Option<atoll_proto::Vector>,
 }
 
+impl WriteRow {
+    /// Its id; none if it is no valid one.
+    pub fn id(&self) -> Option<EntryId> {
+        Some(EntryId { namespace: Namespace::parse(&self.namespace).ok()?, key: EntryKey::parse(&self.key).ok()? })
+    }
+}
+
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,7 +78,6 @@ pub async fn write(
     // Rows that bring no vector can't be inserted: they are updates, whatever the rule.
     let (whole, partial): (Vec<usize>, Vec<usize>) =
         (0..rows.len()).partition(|i| !table.has_vectors() || rows[*i].vector.is_some());
-    let mut outcomes = vec![RowOutcome::Missing; rows.len()];
     let insert = match rule {
         WriteRule::Upsert | WriteRule::InsertOnly => Some(insert_statement(table, rule)),
         WriteRule::UpdateOnly | WriteRule::AtVersion(_) => None,
@@ -91,19 +99,25 @@ pub async fn write(
 
     let columns: Vec<Columns> = parts.iter().map(|(_, indexes)| Columns::new(table, rows, indexes)).collect();
     let ttl = table.settings.ttl_seconds.map(f64::from);
-    in_transaction(pool, table, ticket, deadline, async |client| {
-        for ((text, indexes), columns) in parts.iter().zip(&columns) {
-            let prepared = client.prepare_cached(text).await?;
-            let Columns { namespaces, keys, values, metadata, tags, embeddings, .. } = columns;
-            let mut params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
-                vec![namespaces, keys, values, metadata, tags, &ttl];
+    let statements: Vec<Bound<'_>> = parts
+        .iter()
+        .zip(&columns)
+        .map(|((text, _), columns)| {
+            let Columns { namespaces, keys, values, metadata, tags, embeddings } = columns;
+            let mut params: Vec<&(dyn ToSql + Sync)> = vec![namespaces, keys, values, metadata, tags, &ttl];
             if table.has_vectors() {
                 params.push(embeddings);
             }
             if version.is_some() {
                 params.push(&version);
             }
-            for row in client.query(&prepared, &params).await? {
+            Bound { text, params, cacheable: true }
+        })
+        .collect();
+    let outcomes = |answers: Vec<Vec<Row>>| {
+        let mut outcomes = vec![RowOutcome::Missing; rows.len()];
+        for ((_, indexes), answer) in parts.iter().zip(answers) {
+            for row in answer {
                 let place: i64 = row.try_get(0)?;
                 let outcome = outcome(rule, row.try_get(1)?, row.try_get(2)?);
                 if let Some(index) = usize::try_from(place - 1).ok().and_then(|place| indexes.get(place)) {
@@ -112,8 +126,8 @@ pub async fn write(
             }
         }
         Ok(outcomes)
-    })
-    .await
+    };
+    in_transaction(pool, table, &statements, outcomes, ticket, deadline).await
 }
 
 /// `what` is `c`reated, `u`pdated or `k`ept.

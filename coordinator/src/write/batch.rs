@@ -4,10 +4,9 @@ use super::check::{self, Parts};
 use super::{Writer, outcome, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
-use crate::workers::ShardError;
 use crate::workers::idempotency::Ticket;
 use crate::workers::write::{self, RowOutcome, WriteRow, WriteRule};
-use atoll_proto::entry::{NewEntry, WriteAnswer, WriteBatch, WriteMode, WriteResult, WriteStatus};
+use atoll_proto::entry::{EntryId, NewEntry, WriteAnswer, WriteBatch, WriteMode, WriteResult, WriteStatus};
 use atoll_proto::problem::{FieldError, Problem, ProblemCode};
 use atoll_proto::{CollectionName, EntryKey, Namespace, ShardId, limits};
 use futures::future::join_all;
@@ -16,7 +15,6 @@ use tokio::time::Instant;
 
 /// One shard's part of a batch: positions of its entries, and what became of them.
 struct Part {
-    place: Place,
     indexes: Vec<usize>,
     outcomes: Result<Vec<RowOutcome>, RequestError>,
 }
@@ -42,11 +40,12 @@ impl Writer {
         };
         let ids: Vec<(Namespace, EntryKey)> =
             batch.entries.iter().map(|entry| (entry.namespace.clone(), entry.key.clone())).collect();
+        let copies = self.copies(&target, deadline).await?;
         let parts = self.write_parts(&target, batch.entries, rule, ticket, deadline).await;
         let mut results: Vec<Option<WriteResult>> = vec![None; ids.len()];
         let mut first_failure = None;
         let mut any_part_answered = false;
-        for Part { place, indexes, outcomes } in parts {
+        for Part { indexes, outcomes } in parts {
             match outcomes {
                 Ok(outcomes) => {
                     any_part_answered = true;
@@ -55,7 +54,7 @@ impl Writer {
                     }
                 }
                 Err(error) => {
-                    let problem = part_problem(&place, &error);
+                    let problem = error.problem();
                     for index in indexes {
                         results[index] = Some(failed(&ids[index], problem.clone()));
                     }
@@ -65,6 +64,11 @@ impl Writer {
         }
         if let (false, Some(error)) = (any_part_answered, first_failure) {
             return Err(error);
+        }
+        if let Some(copies) = copies {
+            let ids: Vec<EntryId> =
+                ids.iter().map(|(namespace, key)| EntryId { namespace: namespace.clone(), key: key.clone() }).collect();
+            copies.spread(&ids, deadline).await?;
         }
         let results: Vec<WriteResult> = results.into_iter().flatten().collect();
         let failed = results.iter().filter(|result| result.status == WriteStatus::Failed).count() as u64;
@@ -103,7 +107,7 @@ impl Writer {
                 Ok(replay) => outcome(replay),
                 Err(error) => Err(place.write_error(error)),
             };
-            Part { place, indexes, outcomes }
+            Part { indexes, outcomes }
         });
         join_all(writes).await
     }
@@ -162,35 +166,5 @@ fn failed(id: &(Namespace, EntryKey), problem: Problem) -> WriteResult {
         status: WriteStatus::Failed,
         version: None,
         problem: Some(problem),
-    }
-}
-
-/// Why a whole shard's part failed, for each of its entries.
-fn part_problem(place: &Place, error: &RequestError) -> Problem {
-    let shard = place.route.shard;
-    match error {
-        RequestError::OutcomeUnknown { .. } => {
-            let detail = format!("shard {shard} gave no answer: the entry may or may not be written; send it again");
-            Problem::new(ProblemCode::WriteOutcomeUnknown, detail)
-        }
-        RequestError::KeyReused => {
-            Problem::new(ProblemCode::IdempotencyKeyReused, "the idempotency key was used for another request")
-        }
-        RequestError::Shards { failures, cause, .. } => {
-            let code = match **cause {
-                ShardError::Refused { .. } | ShardError::Malformed { .. } => ProblemCode::Internal,
-                ShardError::Unreachable { .. }
-                | ShardError::Broken { .. }
-                | ShardError::Deadline { .. }
-                | ShardError::Overloaded { .. }
-                | ShardError::Stale { .. }
-                | ShardError::Conflict { .. } => ProblemCode::ShardUnavailable,
-            };
-            let mut problem =
-                Problem::new(code, format!("shard {shard} took no write; nothing of it was written there"));
-            problem.failures = failures.clone();
-            problem
-        }
-        other => Problem::new(ProblemCode::Internal, other.to_string()),
     }
 }

@@ -50,8 +50,13 @@ impl Writer {
                     let Place { pool, table, .. } = &place;
                     delete::by_filter(pool, table, name, filter, Some(limit), ticket, deadline).await
                 };
+                let copies = self.copies(&target, deadline).await?;
                 let done = with_retries(self, &target, &place, write).await;
-                outcome(done.map_err(|error| place.write_error(error))?)
+                let deleted = outcome(done.map_err(|error| place.write_error(error))?)?;
+                if let Some(copies) = copies {
+                    copies.repeat(|place| async move { write(place).await.map(|_| ()) }).await?;
+                }
+                Ok(deleted)
             }
             DeleteEntries { .. } => {
                 Err(RequestError::invalid("", "give either ids, or a namespace with an optional filter and limit"))
@@ -74,8 +79,13 @@ impl Writer {
             let Place { pool, table, .. } = &place;
             delete::by_filter(pool, table, namespace.as_str(), None, None, ticket, deadline).await
         };
+        let copies = self.copies(&target, deadline).await?;
         let done = with_retries(self, &target, &place, write).await;
-        outcome(done.map_err(|error| place.write_error(error))?)
+        let deleted = outcome(done.map_err(|error| place.write_error(error))?)?;
+        if let Some(copies) = copies {
+            copies.repeat(|place| async move { write(place).await.map(|_| ()) }).await?;
+        }
+        Ok(deleted)
     }
 
     async fn delete_ids(
@@ -85,6 +95,8 @@ impl Writer {
         ticket: Option<&Ticket>,
         deadline: Instant,
     ) -> Result<u64, RequestError> {
+        let copies = self.copies(target, deadline).await?;
+        let copied = if copies.is_some() { ids.clone() } else { Vec::new() };
         let mut by_shard: BTreeMap<ShardId, (Place, Vec<EntryId>)> = BTreeMap::new();
         for id in ids {
             let route = target.route(&id.namespace);
@@ -107,10 +119,13 @@ impl Writer {
                 Err(error) => failed = Some(worse(failed, error, total)),
             }
         }
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(deleted),
+        if let Some(error) = failed {
+            return Err(error);
         }
+        if let Some(copies) = copies {
+            copies.spread(&copied, deadline).await?;
+        }
+        Ok(deleted)
     }
 }
 

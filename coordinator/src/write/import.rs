@@ -11,7 +11,7 @@ use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::write::WriteRow;
 use crate::workers::{ShardError, copy};
-use atoll_proto::entry::{ImportFailure, NewEntry};
+use atoll_proto::entry::{EntryId, ImportFailure, NewEntry};
 use atoll_proto::problem::{FieldError, Problem, ProblemCode};
 use atoll_proto::{CollectionName, ShardId};
 use bytes::{Bytes, BytesMut};
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 /// Most failures that the last line of the answer names.
 const FAILURES_NAMED: usize = 20;
 /// Longest that one batch may take; a worker that restarts in the meantime is tried again.
-const BATCH_TIME: Duration = Duration::from_secs(60);
+const BATCH_TIME: Duration = Duration::from_secs(300);
 /// Longest to wait for a worker that can't be reached.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -99,7 +99,7 @@ impl Writer {
                     continue;
                 }
                 match self.parse(&target, &line) {
-                    Err(problem) => note(state, line_number, problem),
+                    Err(problem) => note(state, line_number, *problem),
                     Ok(entry) => {
                         let shard = target.route(&entry.namespace).shard;
                         let batch = open.entry(shard).or_insert_with(|| Batch {
@@ -145,13 +145,14 @@ impl Writer {
     async fn commit(&self, target: &Target, batch: Batch) -> Result<u64, RequestError> {
         let Batch { place, rows, .. } = batch;
         let patience = Instant::now() + PATIENCE;
+        let copies = self.copies(target, Instant::now() + BATCH_TIME).await?;
         loop {
             let rows = &rows;
             let write = |place: Place| async move {
                 copy::import(&place.pool, &place.table, rows, Instant::now() + BATCH_TIME).await
             };
             match with_retries(self, target, &place, write).await {
-                Ok(()) => return Ok(rows.len() as u64),
+                Ok(()) => break,
                 Err(ShardError::Unreachable { .. } | ShardError::Broken { .. } | ShardError::Overloaded { .. })
                     if Instant::now() < patience =>
                 {
@@ -160,12 +161,17 @@ impl Writer {
                 Err(error) => return Err(place.write_error(error)),
             }
         }
+        if let Some(copies) = copies {
+            let ids: Vec<EntryId> = rows.iter().filter_map(WriteRow::id).collect();
+            copies.spread(&ids, Instant::now() + BATCH_TIME).await?;
+        }
+        Ok(rows.len() as u64)
     }
 
-    fn parse(&self, target: &Target, line: &[u8]) -> Result<NewEntry, Problem> {
+    fn parse(&self, target: &Target, line: &[u8]) -> Result<NewEntry, Box<Problem>> {
         let entry: NewEntry = serde_json::from_slice(line).map_err(|error| match error.is_data() {
-            true => Problem::invalid("", error.to_string()),
-            false => Problem::new(ProblemCode::MalformedJson, error.to_string()),
+            true => Box::new(Problem::invalid("", error.to_string())),
+            false => Box::new(Problem::new(ProblemCode::MalformedJson, error.to_string())),
         })?;
         let mut errors: Vec<FieldError> = Vec::new();
         let parts = Parts {
@@ -180,7 +186,7 @@ impl Writer {
             errors.push(FieldError { pointer: "/vector".to_owned(), detail });
         }
         match errors.into_iter().next() {
-            Some(FieldError { pointer, detail }) => Err(Problem::invalid(pointer, detail)),
+            Some(FieldError { pointer, detail }) => Err(Box::new(Problem::invalid(pointer, detail))),
             None => Ok(entry),
         }
     }

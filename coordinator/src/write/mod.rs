@@ -5,6 +5,7 @@ mod batch;
 mod check;
 mod delete;
 mod import;
+mod reference;
 mod single;
 
 use crate::error::RequestError;
@@ -14,6 +15,7 @@ use crate::workers::{ShardError, Workers};
 pub use import::{ImportSettings, ImportState};
 pub use single::Precondition;
 use std::sync::Arc;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// Tries of a write that another transaction was in the way of.
@@ -25,12 +27,15 @@ pub struct Writer {
     views: Views,
     workers: Arc<Workers>,
     import: ImportSettings,
+    /// Writers to reference collections wait for each other here first, so that of those who wait for the same turn on a
+    /// server only one holds a connection.
+    reference_writers: Arc<Mutex<()>>,
 }
 
 impl Writer {
     /// Writes by the latest of `views`.
     pub fn new(views: Views, workers: Arc<Workers>, import: ImportSettings) -> Self {
-        Self { views, workers, import }
+        Self { views, workers, import, reference_writers: Arc::default() }
     }
 
     /// Remembers a request that may come again; refuses a key that belongs to another one.

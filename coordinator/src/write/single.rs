@@ -152,8 +152,13 @@ impl Writer {
         let write = |place: Place| async move {
             delete::one(&place.pool, &place.table, id, at_version, ticket, deadline).await
         };
+        let copies = self.copies(&target, deadline).await?;
         let replay = with_retries(self, &target, &place, write).await.map_err(|error| place.write_error(error))?;
-        match outcome(replay)? {
+        let outcome = outcome(replay)?;
+        if let Some(copies) = copies {
+            copies.spread(std::slice::from_ref(id), deadline).await?;
+        }
+        match outcome {
             DeleteOutcome::Gone => Ok(()),
             DeleteOutcome::Missing if at_version.is_some() => Err(RequestError::VersionMismatch { current: None }),
             DeleteOutcome::Missing => Err(RequestError::EntryNotFound),
@@ -171,11 +176,17 @@ impl Writer {
     ) -> Result<RowOutcome, RequestError> {
         let namespace = atoll_proto::Namespace::parse(&row.namespace).expect("the caller's id was parsed");
         let place = target.place(&self.workers, target.route(&namespace));
+        let key = atoll_proto::EntryKey::parse(&row.key).expect("the caller's id was parsed");
+        let id = EntryId { namespace: namespace.clone(), key };
+        let copies = self.copies(target, deadline).await?;
         let rows = &[row];
         let write =
             |place: Place| async move { write::write(&place.pool, &place.table, rows, rule, ticket, deadline).await };
         let replay = with_retries(self, target, &place, write).await.map_err(|error| place.write_error(error))?;
         let outcomes = outcome(replay)?;
+        if let Some(copies) = copies {
+            copies.spread(&[id], deadline).await?;
+        }
         Ok(outcomes.first().copied().unwrap_or(RowOutcome::Missing))
     }
 

@@ -1,0 +1,83 @@
+//! Writes to a reference collection: to the copy that is read first, then to every other group's copy.
+
+use super::Writer;
+use crate::error::RequestError;
+use crate::targets::{Place, Target};
+use crate::workers::ShardError;
+use crate::workers::reference::{self, Turn};
+use atoll_proto::Distribution;
+use atoll_proto::entry::EntryId;
+use futures::future::join_all;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout_at};
+
+/// What a write to a reference collection needs; a write to any other one needs nothing.
+pub(super) struct Copies {
+    first: Place,
+    others: Vec<Place>,
+    turn: Turn,
+    _place: OwnedMutexGuard<()>,
+}
+
+impl Writer {
+    /// Waits for the turn to write, if the collection is a reference collection.
+    pub(super) async fn copies(&self, target: &Target, deadline: Instant) -> Result<Option<Copies>, RequestError> {
+        if target.collection.settings.distribution == Distribution::Hash {
+            return Ok(None);
+        }
+        let Some(route) = target.routes().first() else { return Ok(None) };
+        let waiting = timeout_at(deadline, self.reference_writers.clone().lock_owned());
+        let Ok(place) = waiting.await else { return Err(RequestError::Deadline) };
+        let first = target.place(&self.workers, route);
+        let others = target.view.groups().into_iter().filter(|other| other.group != route.group);
+        let others = others.map(|other| target.place(&self.workers, other)).collect();
+        let number = target.view.catalog.collection(&target.name).map_or(0, |(id, _)| id.0);
+        match Turn::wait(&first.pool, number, deadline).await {
+            Ok(turn) => Ok(Some(Copies { first, others, turn, _place: place })),
+            Err(error) => Err(first.read_error(error)),
+        }
+    }
+}
+
+impl Copies {
+    /// Brings every other copy to what the first one has of these ids, and ends the turn.
+    pub(super) async fn spread(self, ids: &[EntryId], deadline: Instant) -> Result<(), RequestError> {
+        let Self { first, others, turn, _place } = self;
+        let rows = reference::stored(&first.pool, &first.table, ids, deadline).await;
+        let rows = rows.map_err(|error| first.read_error(error))?;
+        let rows = &rows;
+        let spread =
+            join_all(others.iter().map(|other| async move {
+                reference::take_over(&other.pool, &other.table, ids, rows, deadline).await
+            }))
+            .await;
+        turn.end().await;
+        all_done(&others, spread)
+    }
+
+    /// Does to every other copy what was done to the first one, and ends the turn.
+    pub(super) async fn repeat<F: Future<Output = Result<(), ShardError>>>(
+        self,
+        write: impl Fn(Place) -> F,
+    ) -> Result<(), RequestError> {
+        let Self { others, turn, _place, .. } = self;
+        let repeated = join_all(others.iter().map(|other| write(other.clone()))).await;
+        turn.end().await;
+        all_done(&others, repeated)
+    }
+}
+
+fn all_done(others: &[Place], done: Vec<Result<(), ShardError>>) -> Result<(), RequestError> {
+    let total = others.len();
+    let failed = others.iter().zip(done).filter_map(|(other, done)| Some((other, done.err()?)));
+    let mut failures = Vec::new();
+    let mut first = None;
+    for (other, error) in failed {
+        failures.push(other.failure(&error));
+        first = first.or(Some(error));
+    }
+    match first {
+        Some(cause) => Err(RequestError::CopiesBehind { failures, total, cause: Box::new(cause) }),
+        None => Ok(()),
+    }
+}
