@@ -1,1 +1,19 @@
-//! Words.
+//! What the stories in `tests/` share: a cluster of real processes on this machine, a client, data, and an oracle.
+//!
+//! A failed story panics, as tests do: everything here says what it waited for and what it saw last.
+
+#![allow(clippy::missing_panics_doc)]
+
+pub mod client;
+pub mod cluster;
+pub mod logs;
+pub mod oracle;
+pub mod poll;
+pub mod ports;
+pub mod processes;
+pub mod seeded;
+pub mod traffic;
+pub mod wordnet;
+
+pub use client::{Answer, Client};
+pub use cluster::{Cluster, ClusterOptions};

@@ -95,22 +95,22 @@ impl ShardError {
         if [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(state) {
             return Self::Conflict { worker };
         }
-        if [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW, SqlState::DISK_FULL]
-            .contains(state)
-        {
-            return Self::Unreachable { worker, source: Box::new(error) };
+        if [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN].contains(state) {
+            // The server may have committed before it went.
+            return Self::Broken { worker, source: error };
         }
-        if *state == SqlState::TOO_MANY_CONNECTIONS {
-            return Self::Overloaded { worker };
+        if *state == SqlState::DISK_FULL {
+            return Self::Unreachable { worker, source: Box::new(error) };
         }
         Self::Refused { worker, source: error }
     }
 
     /// What a failure to connect means: nothing was sent yet.
     pub(super) fn of_connecting(worker: &str, error: tokio_postgres::Error) -> Self {
+        let worker = worker.to_owned();
         match error.code() {
-            Some(_) => Self::of(worker, error),
-            None => Self::Unreachable { worker: worker.to_owned(), source: Box::new(error) },
+            Some(state) if *state == SqlState::TOO_MANY_CONNECTIONS => Self::Overloaded { worker },
+            Some(_) | None => Self::Unreachable { worker, source: Box::new(error) },
         }
     }
 

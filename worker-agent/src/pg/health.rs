@@ -17,6 +17,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// A server that is starting is asked often, so that it serves soon.
 const DOWN_ASK_EVERY: Duration = Duration::from_millis(200);
 const REFUSED_ASK_EVERY: Duration = Duration::from_secs(5);
+/// A server that was started a moment ago and takes no connection yet is nothing to warn of.
+const STARTING: Duration = Duration::from_secs(10);
 /// The server's settings are judged again after this many answers: they can be changed while it runs.
 const JUDGE_AFTER_ANSWERS: u32 = 10;
 
@@ -33,6 +35,7 @@ enum NotReady {
 /// Watches until `stop`.
 pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
     let mut told = String::new();
+    let began = Instant::now();
     loop {
         let outcome = tokio::select! {
             outcome = serve_as_long_as_it_can(&worker, &mut told) => outcome,
@@ -49,7 +52,11 @@ pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
                 if let PgError::Unreachable { .. } | PgError::Slow { .. } = error {
                     worker.status.answered(false);
                 }
-                log_once(&mut told, &text, || tracing::warn!(error = text, "PostgreSQL does not serve"));
+                if began.elapsed() < STARTING {
+                    tracing::debug!(error = text, "PostgreSQL does not serve yet");
+                } else {
+                    log_once(&mut told, &text, || tracing::warn!(error = text, "PostgreSQL does not serve"));
+                }
                 worker.server.set(ServerState::Down { reason: text.clone() });
                 DOWN_ASK_EVERY
             }

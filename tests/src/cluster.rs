@@ -1,0 +1,376 @@
+//! A cluster of real processes, started by `atoll dev`, for one story alone. Its parts can be killed, stopped and started again.
+//!
+//! A story ends with [`Cluster::finish`], which looks through the logs and removes the folder. One that panics leaves the folder
+//! behind and prints where it is.
+
+use crate::client::Client;
+use crate::logs;
+use crate::poll;
+use crate::ports::PortRange;
+use crate::processes::{self, program, signal, signal_tree};
+use rustix::process::Signal;
+use serde::Deserialize;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long a cluster may take to come up: data directories on a busy machine take their time.
+const START_PATIENCE: Duration = Duration::from_secs(240);
+const STOP_PATIENCE: Duration = Duration::from_secs(90);
+const TAIL_LINES: usize = 25;
+
+/// What a cluster is made of.
+#[derive(Debug, Clone)]
+pub struct ClusterOptions {
+    /// The story's name, for its folder.
+    pub story: &'static str,
+    /// Workers, each a group of its own.
+    pub workers: u16,
+    /// Coordinators.
+    pub coordinators: u16,
+    /// Shards.
+    pub shards: u16,
+    /// Environment of all processes.
+    pub environment: Vec<(&'static str, String)>,
+}
+
+impl ClusterOptions {
+    /// The usual: three workers, one coordinator, twelve shards.
+    pub fn new(story: &'static str) -> Self {
+        Self { story, workers: 3, coordinators: 1, shards: 12, environment: Vec::new() }
+    }
+
+    /// With so many coordinators.
+    pub fn coordinators(self, coordinators: u16) -> Self {
+        Self { coordinators, ..self }
+    }
+
+    /// With so many workers.
+    pub fn workers(self, workers: u16) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// With this in the environment of all processes.
+    pub fn environment(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+}
+
+/// What runs where: `cluster.json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Layout {
+    /// Coordinators, in the order of their numbers.
+    pub coordinators: Vec<CoordinatorPlace>,
+    /// Workers, in the order of their names.
+    pub workers: Vec<WorkerPlace>,
+}
+
+/// A coordinator's process.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CoordinatorPlace {
+    /// Its id in the catalog.
+    pub id: u64,
+    /// Its base URL.
+    pub http: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// A worker's processes.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WorkerPlace {
+    /// Its id in the catalog.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its group.
+    pub group: String,
+    /// How to connect to its database.
+    pub dsn: String,
+    /// The agent's process.
+    pub agent_pid: u32,
+    /// The postmaster's process.
+    pub postgres_pid: u32,
+    /// The server's data directory.
+    pub data_dir: PathBuf,
+}
+
+/// A process that the story started itself.
+#[derive(Debug)]
+struct Extra {
+    name: String,
+    child: Child,
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    options: ClusterOptions,
+    ports: PortRange,
+    root: PathBuf,
+    dev: Option<Child>,
+    extras: Vec<Extra>,
+    finished: bool,
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until it is ready.
+    pub async fn start(options: ClusterOptions) -> Self {
+        let ports = PortRange::take();
+        let root = PathBuf::from(format!("/tmp/cluster-tests-{}-{}", options.story, ports.first()));
+        let _ = std::fs::remove_dir_all(&root);
+        std::fs::create_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
+        // Passable, because PostgreSQL may run as another user.
+        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).expect("the folder is ours");
+        let mut cluster = Self { options, ports, root, dev: None, extras: Vec::new(), finished: false };
+        cluster.start_all().await;
+        cluster
+    }
+
+    /// Starts everything, again after [`Cluster::kill_everything`], and waits until it is ready.
+    pub async fn start_all(&mut self) {
+        assert!(self.dev.is_none() && self.extras.is_empty(), "everything must be dead before it is started again");
+        let out = self.root.join("dev.out");
+        let seen = std::fs::metadata(&out).map_or(0, |file| file.len());
+        let mut command = Command::new(program("atoll"));
+        command.args(["dev", "--no-restart", "--data-dir"]).arg(self.folder());
+        for (flag, value) in [
+            ("--port", self.ports.first()),
+            ("--workers", self.options.workers),
+            ("--coordinators", self.options.coordinators),
+            ("--shards", self.options.shards),
+        ] {
+            command.arg(flag).arg(value.to_string());
+        }
+        command.envs(self.options.environment.iter().map(|(name, value)| (*name, value.as_str())));
+        let log = append(&self.root.join("dev.err"));
+        command.stdin(Stdio::null()).stdout(append(&out)).stderr(log);
+        self.dev = Some(command.spawn().expect("atoll dev can be started"));
+        let dev = self.dev.as_mut().expect("just started");
+        poll::until("atoll dev to be ready", START_PATIENCE, async || {
+            let text = std::fs::read_to_string(&out).unwrap_or_default();
+            if text.get(seen as usize..).is_some_and(|new| new.contains("ready: ")) {
+                return Ok(());
+            }
+            if let Ok(Some(status)) = dev.try_wait() {
+                panic!("atoll dev ended ({status}): {}", read_tail(&self.root.join("dev.err")));
+            }
+            Err(read_tail(&self.root.join("dev.err")))
+        })
+        .await;
+    }
+
+    /// The folder given to `atoll dev`.
+    pub fn folder(&self) -> PathBuf {
+        self.root.join("cluster")
+    }
+
+    /// A folder of the story's own, removed with the cluster.
+    pub fn scratch(&self) -> &Path {
+        &self.root
+    }
+
+    /// The first port of the cluster's range.
+    pub fn first_port(&self) -> u16 {
+        self.ports.first()
+    }
+
+    /// What runs where, as last written.
+    pub fn layout(&self) -> Layout {
+        let path = self.folder().join("cluster.json");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// A client of the first coordinator.
+    pub fn client(&self) -> Client {
+        self.client_of(1)
+    }
+
+    /// A client of a coordinator, counted from 1.
+    pub fn client_of(&self, coordinator: u16) -> Client {
+        Client::new(&format!("http://127.0.0.1:{}", self.ports.first() + coordinator - 1))
+    }
+
+    /// Kills a process with SIGKILL and waits until it is gone.
+    pub async fn kill(&mut self, pid: u32) {
+        signal(pid, Signal::KILL);
+        self.reap_and_wait(&[pid]).await;
+    }
+
+    /// Kills a PostgreSQL server with all its backends.
+    pub async fn kill_postgres(&mut self, postmaster: u32) {
+        let pids = processes::tree(postmaster);
+        signal_tree(postmaster, Signal::KILL);
+        self.reap_and_wait(&pids).await;
+    }
+
+    /// Kills a worker: its agent first, which would start the server again.
+    pub async fn kill_worker(&mut self, worker: &WorkerPlace) {
+        self.kill(worker.agent_pid).await;
+        self.kill_postgres(worker.postgres_pid).await;
+    }
+
+    /// Kills every process at once, `atoll dev` too.
+    pub async fn kill_everything(&mut self) {
+        let layout = self.layout();
+        let mut pids: Vec<u32> =
+            layout.workers.iter().flat_map(|worker| processes::tree(worker.postgres_pid)).collect();
+        pids.extend(layout.workers.iter().map(|worker| worker.agent_pid));
+        pids.extend(layout.coordinators.iter().map(|coordinator| coordinator.pid));
+        pids.extend(self.extras.iter().map(|extra| extra.child.id()));
+        pids.extend(self.dev.iter().map(Child::id));
+        for pid in &pids {
+            signal(*pid, Signal::KILL);
+        }
+        if let Some(mut dev) = self.dev.take() {
+            let _ = dev.wait();
+        }
+        self.reap_and_wait(&pids).await;
+        self.extras.clear();
+    }
+
+    /// Starts a coordinator or an agent of the cluster again, by the configuration that `atoll dev` wrote: `coordinator-2`, `w1`.
+    pub fn start_member(&mut self, name: &str) -> u32 {
+        let config = self.folder().join("config").join(format!("{name}.toml"));
+        self.start_by_config(name, &config)
+    }
+
+    /// Starts a coordinator (named `coordinator-…`) or an agent by a configuration file.
+    pub fn start_by_config(&mut self, name: &str, config: &Path) -> u32 {
+        let mut command = match name.starts_with("coordinator") {
+            true => Command::new(program("atoll")),
+            false => Command::new(program("atoll-agent")),
+        };
+        if name.starts_with("coordinator") {
+            command.arg("serve");
+        }
+        let log = self.folder().join("logs").join(format!("{name}.log"));
+        command.arg("--config").arg(config).arg("--stop-on-stdin-eof");
+        command.envs(self.options.environment.iter().map(|(name, value)| (*name, value.as_str())));
+        command.stdin(Stdio::piped()).stdout(append(&log)).stderr(append(&log));
+        let child = command.spawn().expect("a member of the cluster can be started");
+        let pid = child.id();
+        self.extras.push(Extra { name: name.to_owned(), child });
+        pid
+    }
+
+    /// The process of a member that the story started itself.
+    pub fn extra_pid(&self, name: &str) -> Option<u32> {
+        self.extras.iter().rev().find(|extra| extra.name == name).map(|extra| extra.child.id())
+    }
+
+    /// The postmaster that runs on a worker's data directory.
+    pub fn postmaster(&self, worker: &WorkerPlace) -> Option<u32> {
+        let text = std::fs::read_to_string(worker.data_dir.join("postmaster.pid")).ok()?;
+        let pid = text.lines().next()?.trim().parse().ok()?;
+        processes::runs(pid).then_some(pid)
+    }
+
+    /// Waits until a coordinator says that it is ready.
+    pub async fn wait_ready(&self, coordinator: u16) {
+        let client = self.client_of(coordinator);
+        poll::until("the coordinator to be ready", START_PATIENCE, async || {
+            match client.request(http::Method::GET, "/readyz").try_send().await {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                Ok(answer) => Err(answer.text()),
+                Err(error) => Err(error),
+            }
+        })
+        .await;
+    }
+
+    /// Stops everything in an orderly way, looks through the logs and removes the folder. `allowed` are parts of lines at WARN or
+    /// ERROR that the story expects.
+    pub async fn finish(mut self, allowed: &[&str]) {
+        // What is logged while everything stops is not looked at, except for panics.
+        let unlisted = logs::unlisted(&self.folder().join("logs"), allowed);
+        for extra in &mut self.extras {
+            signal(extra.child.id(), Signal::TERM);
+        }
+        for extra in &mut self.extras {
+            wait_for(&mut extra.child, &extra.name).await;
+        }
+        self.extras.clear();
+        if let Some(mut dev) = self.dev.take() {
+            signal(dev.id(), Signal::TERM);
+            wait_for(&mut dev, "atoll dev").await;
+        }
+        let panics = logs::panics(&self.folder().join("logs"));
+        assert!(panics.is_empty(), "panics in {}: {panics:#?}", self.root.display());
+        assert!(unlisted.is_empty(), "unlisted log lines, whole logs in {}: {unlisted:#?}", self.root.display());
+        let left = self.servers_left();
+        assert!(left.is_empty(), "servers still run after an orderly stop: {left:?}");
+        self.finished = true;
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+
+    fn servers_left(&self) -> Vec<u32> {
+        let Ok(text) = std::fs::read_to_string(self.folder().join("cluster.json")) else { return Vec::new() };
+        let Ok(layout) = serde_json::from_str::<Layout>(&text) else { return Vec::new() };
+        layout.workers.iter().filter_map(|worker| self.postmaster(worker)).collect()
+    }
+
+    /// Waits until processes are gone; those that we started ourselves must be waited for, else they stay as zombies.
+    async fn reap_and_wait(&mut self, pids: &[u32]) {
+        for extra in &mut self.extras {
+            if pids.contains(&extra.child.id()) {
+                let _ = extra.child.wait();
+            }
+        }
+        self.extras.retain(|extra| !pids.contains(&extra.child.id()));
+        processes::wait_gone(pids).await;
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        eprintln!("the cluster's folder stays: {}", self.root.display());
+        eprintln!("--- dev.err\n{}", read_tail(&self.root.join("dev.err")));
+        eprintln!("{}", logs::tails(&self.folder().join("logs"), TAIL_LINES));
+        let mut pids: Vec<u32> = self.dev.iter().map(Child::id).collect();
+        pids.extend(self.extras.iter().map(|extra| extra.child.id()));
+        if let Ok(text) = std::fs::read_to_string(self.folder().join("cluster.json"))
+            && let Ok(layout) = serde_json::from_str::<Layout>(&text)
+        {
+            pids.extend(layout.coordinators.iter().map(|coordinator| coordinator.pid));
+            pids.extend(layout.workers.iter().map(|worker| worker.agent_pid));
+        }
+        // Members first: their children are theirs to be found.
+        for pid in &pids {
+            signal_tree(*pid, Signal::KILL);
+        }
+        for postmaster in self.servers_left() {
+            signal_tree(postmaster, Signal::KILL);
+        }
+        for child in self.dev.iter_mut().chain(self.extras.iter_mut().map(|extra| &mut extra.child)) {
+            let _ = child.wait();
+        }
+    }
+}
+
+async fn wait_for(child: &mut Child, name: &str) {
+    poll::until(&format!("{name} to stop"), STOP_PATIENCE, async || match child.try_wait() {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err("it runs".to_owned()),
+        Err(error) => Err(error.to_string()),
+    })
+    .await;
+}
+
+fn append(path: &Path) -> File {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn read_tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}

@@ -1,0 +1,49 @@
+//! The truth that answers are held against: every entry looked at, distances in f64.
+
+use crate::wordnet::Sample;
+use atoll_proto::Metric;
+
+/// One entry of the true answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Neighbour {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its key.
+    pub key: String,
+    /// Its distance, by the operator of the metric.
+    pub distance: f64,
+}
+
+/// The k nearest of `entries` that `wanted` lets through, in the order (distance, namespace, key).
+pub fn nearest(
+    metric: Metric,
+    query: &[f32],
+    entries: &[Sample],
+    k: usize,
+    wanted: impl Fn(&Sample) -> bool,
+) -> Vec<Neighbour> {
+    let mut found: Vec<Neighbour> = entries
+        .iter()
+        .filter(|entry| wanted(entry))
+        .map(|entry| Neighbour {
+            namespace: entry.namespace.clone(),
+            key: entry.key.clone(),
+            distance: distance(metric, query, &entry.vector),
+        })
+        .collect();
+    found.sort_by(|a, b| {
+        a.distance.total_cmp(&b.distance).then_with(|| a.namespace.cmp(&b.namespace)).then_with(|| a.key.cmp(&b.key))
+    });
+    found.truncate(k);
+    found
+}
+
+/// The operator's value: lower is nearer.
+pub fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum() };
+    match metric {
+        Metric::Cosine => 1.0 - dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt()),
+        Metric::Dot => -dot(a, b),
+        Metric::L2 => a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum::<f64>().sqrt(),
+    }
+}
