@@ -6,6 +6,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use clap::Parser;
+use cluster_tests::cluster::Layout;
 use futures::future::join;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full};
@@ -60,8 +61,9 @@ struct Arguments {
 async fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
     let queries = read_vectors(&arguments.vectors)?;
-    let over_http = OverHttp::connect(&arguments)?;
-    let straight = Straight::connect(&arguments, &over_http, &queries[0]).await?;
+    let cluster: Layout = serde_json::from_slice(&std::fs::read(&arguments.cluster)?)?;
+    let over_http = OverHttp::connect(&arguments, &cluster)?;
+    let straight = Straight::connect(&arguments, &cluster, &over_http, &queries[0]).await?;
 
     let (mut http_ms, mut coordinator_ms, mut sql_ms) = (Vec::new(), Vec::new(), Vec::new());
     // PostgreSQL's distances are of single precision, the coordinator's of double: near ties may fall out differently.
@@ -120,9 +122,8 @@ struct OverHttp {
 }
 
 impl OverHttp {
-    fn connect(arguments: &Arguments) -> Outcome<Self> {
-        let cluster: Value = serde_json::from_slice(&std::fs::read(&arguments.cluster)?)?;
-        let url = cluster["coordinators"][0]["http"].as_str().ok_or("cluster.json names no coordinator")?;
+    fn connect(arguments: &Arguments, cluster: &Layout) -> Outcome<Self> {
+        let url = &cluster.coordinators.first().ok_or("cluster.json names no coordinator")?.http;
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         Ok(Self {
@@ -184,17 +185,15 @@ struct Straight {
 }
 
 impl Straight {
-    async fn connect(arguments: &Arguments, over_http: &OverHttp, query: &[f32]) -> Outcome<Self> {
+    async fn connect(arguments: &Arguments, cluster: &Layout, over_http: &OverHttp, query: &[f32]) -> Outcome<Self> {
         let namespace = arguments.namespace.clone();
         let (place, _) = over_http.ask(Method::GET, &format!("/namespaces/{namespace}"), Bytes::new()).await?;
         let place: Value = serde_json::from_slice(&place)?;
         let (schema, group) =
             (place["schema"].as_str().ok_or("no schema")?, place["group"].as_str().ok_or("no group")?);
-        let cluster: Value = serde_json::from_slice(&std::fs::read(&arguments.cluster)?)?;
-        let workers = cluster["workers"].as_array().ok_or("cluster.json names no workers")?;
-        let worker = workers.iter().find(|worker| worker["group"] == group).ok_or("the group has no worker")?;
+        let worker = cluster.workers.iter().find(|worker| worker.group == group).ok_or("the group has no worker")?;
 
-        let mut config: tokio_postgres::Config = worker["dsn"].as_str().ok_or("the worker has no dsn")?.parse()?;
+        let mut config: tokio_postgres::Config = worker.dsn.parse()?;
         let (client, connection) = config.options(OPTIONS).connect(NoTls).await?;
         tokio::spawn(connection);
 
