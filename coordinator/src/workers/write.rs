@@ -188,7 +188,7 @@ fn insert_statement(table: &ShardTable, rule: WriteRule) -> String {
         true => (", embedding", ", embedding = excluded.embedding", ", excluded.embedding", ", e.embedding"),
         false => ("", "", "", ""),
     };
-    // An entry that has expired is as good as absent.
+    // An entry that has expired is as good as absent: what takes its place is new, and its time of creation tells so.
     let may_replace = match rule {
         WriteRule::InsertOnly => "e.expires_at <= now()".to_owned(),
         WriteRule::Upsert | WriteRule::UpdateOnly | WriteRule::AtVersion(_) => format!(
@@ -204,7 +204,7 @@ fn insert_statement(table: &ShardTable, rule: WriteRule) -> String {
          tags = excluded.tags{change}, version = e.version + 1, updated_at = excluded.updated_at, \
          expires_at = excluded.expires_at, \
          created_at = case when e.expires_at <= now() then excluded.created_at else e.created_at end \
-         where {may_replace} returning namespace, key, version, xmax = 0 as created) \
+         where {may_replace} returning namespace, key, version, (xmax = 0 or created_at = now()) as created) \
          {answer}",
         input = input(table),
         answer = answer(&quoted, Some(1)),
