@@ -241,6 +241,7 @@ mod tests {
         assert_eq!(fault(""), malformed);
         assert_eq!(fault(&"[".repeat(100_000)), malformed);
         assert_eq!(fault("{\"entries\":[]} x"), malformed);
+        assert_eq!(fault(" [[]]"), at(""));
         assert_eq!(fault("{\"entries\":[{\"namespace\":\"a b\",\"key\":\"k\"}]}"), at("/entries/0/namespace"));
         assert_eq!(
             fault("{\"entries\":[{\"namespace\":\"a\",\"key\":\"k\",\"vector\":[1e39]}]}"),
