@@ -203,8 +203,9 @@ async fn a_hang_ends_at_the_deadline(client: &Client, entries: &[Sample], places
     let (answers, slowest) = tokio::join!(futures::future::join_all(searches), healthy);
     assert!(slowest < Duration::from_secs(1), "a search elsewhere took {slowest:?}");
     for (answer, took) in answers {
-        let problem = answer.expect_problem(503, "shard-unavailable");
-        assert_eq!(&failed_shards(&problem), &places.shards[group], "{problem}");
+        // Some searches had a connection and waited for an answer, others waited for a connection.
+        assert!(["shard-unavailable", "overloaded"].contains(&answer.code().as_str()), "{}", answer.text());
+        assert_eq!(&failed_shards(&answer.json()), &places.shards[group], "{}", answer.text());
         assert!(took < Duration::from_millis(1_500) + GRACE, "took {took:?}");
     }
     // A part within the deadline, for those who accept it.
