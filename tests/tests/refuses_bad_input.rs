@@ -96,7 +96,7 @@ async fn bodies_that_are_no_json(client: &Client) {
         ("{\"vector\":[1,2,3],\"tags\":\"t\"}", INVALID, "/tags"),
         ("{\"vector\":[1,2,3],\"tags\":[1]}", INVALID, "/tags/0"),
         ("{\"vector\":[1,2,3],\"metadata\":[]}", INVALID, "/metadata"),
-        ("{\"vector\":[1,2,3],\"vector\":[1,2,3]}", INVALID, "/vector"),
+        ("{\"vector\":[1,2,3],\"vector\":[1,2,3]}", INVALID, ""),
     ] {
         refuse(client, Method::PUT, ONE, body, wanted, pointer).await;
     }
