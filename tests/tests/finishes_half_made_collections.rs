@@ -19,7 +19,7 @@ async fn finishes_half_made_collections() {
     killed_in_the_middle(&mut cluster).await;
     cluster
         .finish(&[
-            "openraft",
+            "\"target\":\"openraft::",
             "request failed",
             "the agent does not answer",
             "PostgreSQL died, starting it again",
