@@ -91,17 +91,20 @@ async fn copy_in(client: &ClientWrapper, table: &ShardTable, rows: &[WriteRow]) 
 }
 
 fn merge_statement(table: &ShardTable) -> String {
-    let (name, change) = match table.has_vectors() {
-        true => (", embedding", ", embedding = excluded.embedding"),
-        false => ("", ""),
+    let (name, change, own, excluded) = match table.has_vectors() {
+        true => (", embedding", ", embedding = excluded.embedding", ", e.embedding", ", excluded.embedding"),
+        false => ("", "", "", ""),
     };
+    // What is there as given stays as it is: a batch that is sent again, because its answer was lost, changes nothing.
     format!(
         "insert into {} as e (namespace, key, value, metadata, tags{name}, version, created_at, updated_at, expires_at) \
          select distinct on (namespace, key) namespace, key, value, metadata, tags{name}, 1, now(), now(), \
          now() + make_interval(secs => $1::float8) from {} order by namespace, key, place desc \
          on conflict (namespace, key) do update set value = excluded.value, metadata = excluded.metadata, \
          tags = excluded.tags{change}, version = e.version + 1, updated_at = excluded.updated_at, \
-         expires_at = excluded.expires_at",
+         expires_at = excluded.expires_at \
+         where (e.value, e.metadata, e.tags, e.expires_at{own}) is distinct from \
+         (excluded.value, excluded.metadata, excluded.tags, excluded.expires_at{excluded})",
         table.quoted(),
         incoming(table)
     )

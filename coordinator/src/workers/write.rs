@@ -188,7 +188,7 @@ fn insert_statement(table: &ShardTable, rule: WriteRule) -> String {
         true => (", embedding", ", embedding = excluded.embedding", ", excluded.embedding", ", e.embedding"),
         false => ("", "", "", ""),
     };
-    // An entry that has expired is as good as absent.
+    // An entry that has expired is as good as absent: what takes its place is new, and its time of creation tells so.
     let may_replace = match rule {
         WriteRule::InsertOnly => "e.expires_at <= now()".to_owned(),
         WriteRule::Upsert | WriteRule::UpdateOnly | WriteRule::AtVersion(_) => format!(
@@ -204,10 +204,10 @@ fn insert_statement(table: &ShardTable, rule: WriteRule) -> String {
          tags = excluded.tags{change}, version = e.version + 1, updated_at = excluded.updated_at, \
          expires_at = excluded.expires_at, \
          created_at = case when e.expires_at <= now() then excluded.created_at else e.created_at end \
-         where {may_replace} returning namespace, key, version, xmax = 0 as created) \
+         where {may_replace} returning namespace, key, version, (xmax = 0 or created_at = now()) as created) \
          {answer}",
         input = input(table),
-        answer = answer(&quoted),
+        answer = answer(&quoted, Some(1)),
     )
 }
 
@@ -243,16 +243,22 @@ fn update_statement(table: &ShardTable, rule: WriteRule) -> String {
          and {differs}{at_version} returning e.namespace, e.key, e.version, false as created) \
          {answer}",
         input = input(table),
-        answer = answer(&quoted),
+        answer = answer(&quoted, None),
     )
 }
 
 /// One row for each that was written or exists: its place in the input, what became of it, its version.
-fn answer(quoted: &str) -> String {
+///
+/// An insert either writes a row or meets one. A row that it met and that the statement's snapshot does not show came from another
+/// writer at the same moment: it was kept, at `version_of_newcomer`. An update that finds no row has none to tell of.
+fn answer(quoted: &str, version_of_newcomer: Option<i64>) -> String {
+    let (version, which) = match version_of_newcomer {
+        Some(version) => (format!(", {version}"), ""),
+        None => (String::new(), " where w.version is not null or e.version is not null"),
+    };
     format!(
         "select i.place, case when w.created then 'c' when w.version is not null then 'u' else 'k' end::\"char\", \
-         coalesce(w.version, e.version) from input as i left join written as w using (namespace, key) \
-         left join {quoted} as e on e.namespace = i.namespace and e.key = i.key and (e.expires_at is null or e.expires_at > now()) \
-         where w.version is not null or e.version is not null"
+         coalesce(w.version, e.version{version}) from input as i left join written as w using (namespace, key) \
+         left join {quoted} as e on e.namespace = i.namespace and e.key = i.key and (e.expires_at is null or e.expires_at > now()){which}"
     )
 }

@@ -106,6 +106,7 @@ impl Writer {
                 };
             };
             let version = stored.version;
+            let before = stored.clone();
             let row = patched(stored, &patch);
             let parts = Parts { value: None, metadata: Some(&row.metadata), tags: None, vector: None };
             check::entry(&parts, &target.collection.settings, "", &mut errors);
@@ -118,6 +119,14 @@ impl Writer {
                 Precondition::Absent => return Err(RequestError::VersionMismatch { current: Some(version) }),
                 Precondition::None | Precondition::Exists | Precondition::AtVersion(_) => None,
             };
+            // Under a ticket it is written all the same: the outcome has to be kept with it.
+            if unmet.is_none()
+                && ticket.is_none()
+                && target.collection.settings.ttl_seconds.is_none()
+                && same(&before, &row)
+            {
+                return Ok((WriteStatus::Unchanged, version));
+            }
             let at = unmet.unwrap_or(version);
             match self.write_one(&target, row, WriteRule::AtVersion(at), ticket, deadline).await? {
                 RowOutcome::Created(version) | RowOutcome::Updated(version) | RowOutcome::Unchanged(version) => {
@@ -217,6 +226,14 @@ fn patched(stored: Entry, patch: &EntryPatch) -> WriteRow {
         tags: patch.tags.clone().or(stored.tags).unwrap_or_default(),
         vector: patch.vector.clone(),
     }
+}
+
+/// Whether the row says what is stored. A vector may be another one: it is not compared.
+fn same(stored: &Entry, row: &WriteRow) -> bool {
+    row.vector.is_none()
+        && row.value == stored.value
+        && stored.tags.as_deref() == Some(row.tags.as_slice())
+        && stored.metadata.as_ref().and_then(Value::as_object) == Some(&row.metadata)
 }
 
 /// RFC 7396: null removes a member, an object is merged, anything else replaces.
