@@ -156,7 +156,13 @@ impl WorkerPool {
             recycle: None,
         };
         let worker = || self.name.clone();
-        match self.pool.timeout_get(&timeouts).await {
+        // Waiting and connecting share the time that is left.
+        let got = timeout_at(deadline, self.pool.timeout_get(&timeouts)).await;
+        let got = match got {
+            Ok(got) => got,
+            Err(elapsed) => return Err(ShardError::Unreachable { worker: worker(), source: Box::new(elapsed) }),
+        };
+        match got {
             Ok(object) => Ok(Connection { object: Some(object), worker: self.name.clone(), under_way: false }),
             Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
                 Err(ShardError::Overloaded { worker: worker() })
