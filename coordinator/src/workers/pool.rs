@@ -9,7 +9,9 @@ use super::ShardError;
 use atoll_core::routing::WorkerRoute;
 use atoll_proto::WorkerId;
 use atoll_proto::agent::{COORDINATOR_ROLE, PostgresAddress};
-use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Timeouts};
+use deadpool_postgres::{
+    ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Timeouts,
+};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
