@@ -5,7 +5,7 @@
 
 use super::idempotency::{Bound, Replay, Ticket, in_transaction};
 use super::statement::Embedding;
-use super::{ShardError, ShardTable, WorkerPool, read};
+use super::{ShardError, ShardTable, WorkerPool};
 use atoll_proto::entry::{EntryId, Metadata};
 use atoll_proto::{EntryKey, Namespace};
 use serde::{Deserialize, Serialize};
@@ -82,7 +82,6 @@ pub async fn write(
         WriteRule::Upsert | WriteRule::InsertOnly => Some(insert_statement(table, rule)),
         WriteRule::UpdateOnly | WriteRule::AtVersion(_) => None,
     };
-    let inserted = if insert.is_some() { whole.clone() } else { Vec::new() };
     let update = update_statement(table, rule);
     let mut parts: Vec<(&str, Vec<usize>)> = Vec::new();
     match &insert {
@@ -128,37 +127,7 @@ pub async fn write(
         }
         Ok(outcomes)
     };
-    let done = in_transaction(pool, table, &statements, outcomes, ticket, deadline).await?;
-    let (Replay::Fresh(outcomes) | Replay::Again(outcomes)) = done else { return Ok(Replay::OtherRequest) };
-    overtaken(pool, table, rows, &inserted, rule, outcomes, deadline).await.map(Replay::Fresh)
-}
-
-/// A row that was to be inserted and came back as missing met one that another transaction had just inserted: the statement saw
-/// it when it collided, and not when it looked for its version. It is there by now.
-async fn overtaken(
-    pool: &WorkerPool,
-    table: &ShardTable,
-    rows: &[WriteRow],
-    inserted: &[usize],
-    rule: WriteRule,
-    mut outcomes: Vec<RowOutcome>,
-    deadline: Instant,
-) -> Result<Vec<RowOutcome>, ShardError> {
-    for index in inserted {
-        if outcomes.get(*index) != Some(&RowOutcome::Missing) {
-            continue;
-        }
-        let Some(id) = rows[*index].id() else { continue };
-        let found = read::get(pool, table, std::slice::from_ref(&id), &[], deadline).await?;
-        let Some(entry) = found.first() else {
-            return Err(ShardError::Conflict { worker: pool.worker().to_owned() });
-        };
-        outcomes[*index] = match rule {
-            WriteRule::InsertOnly => RowOutcome::Exists(entry.version),
-            WriteRule::Upsert | WriteRule::UpdateOnly | WriteRule::AtVersion(_) => RowOutcome::Unchanged(entry.version),
-        };
-    }
-    Ok(outcomes)
+    in_transaction(pool, table, &statements, outcomes, ticket, deadline).await
 }
 
 /// `what` is `c`reated, `u`pdated or `k`ept.
