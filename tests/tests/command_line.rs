@@ -45,6 +45,12 @@ async fn shows_what_the_cluster_is_made_of(atoll: &CommandLine) {
     for (command, part) in [("group", "g2"), ("worker", "w2"), ("coordinator", "leader"), ("shard", "s0011_g1")] {
         atoll.run(&[command, "list"]).await.expect(0).prints(&[part]);
     }
+    for (command, list, members) in
+        [("group", "groups", 3), ("worker", "workers", 3), ("coordinator", "coordinators", 1)]
+    {
+        let listed = atoll.json(&[command, "list"]).await;
+        assert_eq!(listed[list].as_array().unwrap().len(), members, "{listed}");
+    }
     let of_group = atoll.json(&["shard", "list", "--group", "g1"]).await;
     let of_group = of_group["shards"].as_array().unwrap().clone();
     assert_eq!(of_group.len(), 4, "{of_group:?}");
@@ -219,6 +225,8 @@ async fn exit_codes_tell_bad_usage_from_failure(atoll: &CommandLine) {
     for usage in [
         &["search"][..],
         &["nonsense"],
+        &["status", "--colour"],
+        &["collection", "create", "Bad-Name", "--dimensions", "3"],
         &["get", "bad namespace", "k"],
         &["search", "--like", EXAMPLE, "-k", "0"],
         &["search", "--like", EXAMPLE, "--filter", "{"],
@@ -233,6 +241,13 @@ async fn exit_codes_tell_bad_usage_from_failure(atoll: &CommandLine) {
     run.complains(&["error:", "request id:"]);
     let run = atoll.run(&["search", "--vector", "[1, 2]"]).await.expect(1);
     run.complains(&["/vector", "384"]);
+    for missing in [&["collection", "drop", "nothing"][..], &["put", "n", "k", "--vector", "[1]"]] {
+        let run = atoll.run(missing).await.expect(1);
+        assert!(run.out.is_empty() && run.err.starts_with("error:"), "{missing:?}: {}{}", run.out, run.err);
+    }
+    let nothing = atoll.run(&[]).await.expect(2);
+    assert!(nothing.out.is_empty() && nothing.err.contains("Usage:"), "{}{}", nothing.out, nothing.err);
+    atoll.run(&["--help"]).await.expect(0).prints(&["Exit status"]);
     let run = atoll.run(&["coordinator", "remove", "1"]).await.expect(1);
     run.complains(&["error:"]);
     let nobody = CommandLine::new("http://127.0.0.1:1");

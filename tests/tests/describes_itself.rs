@@ -39,6 +39,7 @@ async fn describes_itself() {
 
     routes_are_those_of_the_documentation(&client).await;
     service_endpoints_answer(&client).await;
+    members_are_listed(&client).await;
     metrics_count_what_happened(&client).await;
     every_answer_names_its_request(&client).await;
     more_than_it_can_do_is_refused_at_once(&cluster, &client).await;
@@ -79,6 +80,12 @@ async fn routes_are_those_of_the_documentation(client: &Client) {
     assert!(!references.is_empty());
     references.retain(|reference| reference.strip_prefix('#').and_then(|pointer| api.pointer(pointer)).is_none());
     assert!(references.is_empty(), "these lead nowhere: {references:?}");
+    // Each is there: asked for what nobody wrote, none of them is unknown.
+    for route in described.iter().filter_map(|route| route.strip_prefix("GET ")) {
+        let path = route.replace("{c}", "points").replace("{ns}", "n").replace("{key}", "k");
+        let answer = client.get(&path).await;
+        assert!(answer.status == 200 || answer.code() == "entry-not-found", "{path}: {}", answer.text());
+    }
     let operand = &api["components"]["schemas"]["Clause"]["properties"]["eq"];
     assert!(operand.is_object() && operand.get("type").is_none(), "a scalar, or null, is compared with: {operand}");
 }
@@ -132,6 +139,25 @@ async fn service_endpoints_answer(client: &Client) {
     refused.expect_problem(405, "method-not-allowed");
 }
 
+async fn members_are_listed(client: &Client) {
+    let list =
+        async |path: &str, what: &str| client.get(path).await.expect(200).json()[what].as_array().unwrap().clone();
+    let groups = list("/v1/admin/groups", "groups").await;
+    let shards: u64 = groups.iter().map(|group| group["shards"].as_u64().unwrap()).sum();
+    assert_eq!((groups.len(), shards), (3, 12), "{groups:?}");
+    let of_one = list("/v1/admin/shards?group=g1", "shards").await;
+    assert!(of_one.len() == 4 && of_one.iter().all(|shard| shard["group"] == "g1"), "{of_one:?}");
+    let workers = list("/v1/admin/workers", "workers").await;
+    assert_eq!(workers.len(), 3, "{workers:?}");
+    for worker in workers {
+        let known = (&worker["up"], &worker["mode"], &worker["role"]);
+        assert_eq!(known, (&json!(true), &json!("managed"), &json!("primary")), "{worker}");
+        assert!(["postgres", "pgvector"].iter().all(|what| worker[*what].as_str() > Some("")), "{worker}");
+    }
+    let cluster = client.get("/v1/admin/cluster").await.expect(200).json();
+    assert_eq!((&cluster["leader"], &cluster["shard_count"]), (&cluster["answered_by"], &json!(12)), "{cluster}");
+}
+
 async fn metrics_count_what_happened(client: &Client) {
     let entries: Vec<Value> = (0..100)
         .map(|i| json!({"namespace": format!("n{}", i % 10), "key": i.to_string(), "vector": [1, i]}))
@@ -158,6 +184,7 @@ async fn metrics_count_what_happened(client: &Client) {
     // However many wrong paths are tried, they are one line.
     assert_eq!(grown("atoll_http_requests_total", &[r#"route="none""#, r#"status="404""#]), 3.0, "{}", after.text);
     assert_eq!(after.count("atoll_http_requests_total", &[r#"route="none""#]), 1, "{}", after.text);
+    assert_eq!(after.sum("atoll_entries_written_total", &[r#"outcome="created""#]), 100.0, "{}", after.text);
     assert_eq!(after.count("db_connections_max", &["worker"]), 3, "{}", after.text);
     for name in ["db_connections_active", "db_connections_idle"] {
         assert!(after.count(name, &["worker"]) == 3 && after.sum(name, &[]) >= 0.0, "{name}: {}", after.text);

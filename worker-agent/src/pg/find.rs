@@ -105,7 +105,8 @@ impl Wanted {
             },
             Ok(None) => tried.push_str(&format!("  {}: no bundle there\n", cache_folder().display())),
             Err(error) => {
-                tried.push_str(&format!("  the bundle: {error}\n"));
+                // The reason is the source, which whoever prints this prints too.
+                tried.push_str("  the bundle: it could not be fetched\n");
                 return Err(FindError::Nothing { tried, source: Some(error) });
             }
         }
