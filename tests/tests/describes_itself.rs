@@ -105,9 +105,9 @@ fn collect_references(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                match member {
-                    Value::String(reference) if name == "$ref" => _ = found.insert(reference.clone()),
-                    member => collect_references(member, found),
+                match member.as_str() {
+                    Some(reference) if name == "$ref" => _ = found.insert(reference.to_owned()),
+                    Some(_) | None => collect_references(member, found),
                 }
             }
         }
