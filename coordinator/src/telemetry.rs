@@ -131,7 +131,8 @@ impl Default for Metrics {
 
 /// Starts logging to stderr: for people on a terminal, JSON otherwise. `RUST_LOG` filters, `info` by default.
 pub fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,deadpool=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start in one process keeps the first one's logger.
     let _ = match std::io::stderr().is_terminal() {

@@ -43,7 +43,7 @@ fn keys(answer: &Value) -> Vec<&str> {
 async fn lists_and_counts(client: &Client) {
     let path = "/v1/collections/c/entries";
     let put = |key: String| async move {
-        let body = json!({"vector": [1, 0, 0], "metadata": {"even": key.len() % 2 == 0}, "value": key});
+        let body = json!({"vector": [1, 0, 0], "metadata": {"even": key.len().is_multiple_of(2)}, "value": key});
         client.put(&entry_path("c", "list", &key), &body).await.expect(201);
     };
     let mut keys_in_order: Vec<String> = (0..23).map(|i| format!("k{}", i * i)).collect();
@@ -100,7 +100,7 @@ async fn lists_and_counts(client: &Client) {
     }
 
     let filter = json!({"must": [{"field": "metadata.even", "eq": true}]});
-    let wanted: Vec<String> = by_key.iter().filter(|key| key.len() % 2 == 0).cloned().collect();
+    let wanted: Vec<String> = by_key.iter().filter(|key| key.len().is_multiple_of(2)).cloned().collect();
     let listed = all_pages(client, &json!({"namespace": "list", "filter": filter, "limit": 4})).await;
     assert_eq!(listed.into_iter().filter(|key| key != "a-newcomer").collect::<Vec<_>>(), wanted);
     let count = client

@@ -54,6 +54,11 @@ fn body_problem(rejection: &BytesRejection, app: &App) -> Problem {
 
 /// Parses JSON; the path to a fault is looked for only when there is one.
 fn parse<T: DeserializeOwned>(raw: &[u8]) -> Answer<T> {
+    // serde would take an array for an object whose fields have no names.
+    let is_array = raw.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    if is_array && serde_json::from_slice::<serde::de::IgnoredAny>(raw).is_ok() {
+        return Err(Problem::invalid("", "the body must be an object, not an array").into());
+    }
     let error = match serde_json::from_slice::<T>(raw) {
         Ok(value) => return Ok(value),
         Err(error) => error,
@@ -241,6 +246,7 @@ mod tests {
         assert_eq!(fault(""), malformed);
         assert_eq!(fault(&"[".repeat(100_000)), malformed);
         assert_eq!(fault("{\"entries\":[]} x"), malformed);
+        assert_eq!(fault(" [[]]"), at(""));
         assert_eq!(fault("{\"entries\":[{\"namespace\":\"a b\",\"key\":\"k\"}]}"), at("/entries/0/namespace"));
         assert_eq!(
             fault("{\"entries\":[{\"namespace\":\"a\",\"key\":\"k\",\"vector\":[1e39]}]}"),

@@ -9,7 +9,9 @@ use super::ShardError;
 use atoll_core::routing::WorkerRoute;
 use atoll_proto::WorkerId;
 use atoll_proto::agent::{COORDINATOR_ROLE, PostgresAddress};
-use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts};
+use deadpool_postgres::{
+    ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Timeouts,
+};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -122,6 +124,8 @@ impl WorkerPool {
         let free = (route.max_connections as usize).saturating_sub(20).max(1);
         let pool = Pool::builder(manager)
             .max_size(size.clamp(2, free.max(2)))
+            // The connection used last comes first: its backend has its caches warm.
+            .queue_mode(QueueMode::Lifo)
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
             .expect("only timeouts without a runtime make a pool fail to build");
@@ -154,7 +158,13 @@ impl WorkerPool {
             recycle: None,
         };
         let worker = || self.name.clone();
-        match self.pool.timeout_get(&timeouts).await {
+        // Waiting and connecting share the time that is left.
+        let got = timeout_at(deadline, self.pool.timeout_get(&timeouts)).await;
+        let got = match got {
+            Ok(got) => got,
+            Err(elapsed) => return Err(ShardError::Unreachable { worker: worker(), source: Box::new(elapsed) }),
+        };
+        match got {
             Ok(object) => Ok(Connection { object: Some(object), worker: self.name.clone(), under_way: false }),
             Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
                 Err(ShardError::Overloaded { worker: worker() })
