@@ -102,7 +102,7 @@ async fn bodies_that_are_no_json(client: &Client) {
     }
     for deep in [
         "[".repeat(200_000),
-        "{\"a\":".repeat(200_000),
+        format!("{{\"metadata\":{}", "{\"a\":".repeat(200_000)),
         format!("{{\"metadata\":{}1{}}}", "{\"a\":".repeat(500), "}".repeat(500)),
     ] {
         refuse(client, Method::PUT, ONE, &deep, MALFORMED, "").await;

@@ -145,7 +145,7 @@ fn names_stay_in_their_folders() {
     assert_eq!(in_coordinator(&["openraft::"], &["raft/"]), Vec::<String>::new());
     assert_eq!(
         in_coordinator(
-            &["tokio_postgres", "deadpool_postgres", "deadpool", "postgres_types", "pgvector::"],
+            &["tokio_postgres", "deadpool_postgres", "deadpool::", "postgres_types", "pgvector::"],
             &["workers/"]
         ),
         Vec::<String>::new()

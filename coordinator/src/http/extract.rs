@@ -56,8 +56,11 @@ fn body_problem(rejection: &BytesRejection, app: &App) -> Problem {
 fn parse<T: DeserializeOwned>(raw: &[u8]) -> Answer<T> {
     // serde would take an array for an object whose fields have no names.
     let is_array = raw.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    if is_array && serde_json::from_slice::<serde::de::IgnoredAny>(raw).is_ok() {
-        return Err(Problem::invalid("", "the body must be an object, not an array").into());
+    if is_array {
+        return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(raw) {
+            Ok(_) => Problem::invalid("", "the body must be an object, not an array").into(),
+            Err(error) => Problem::new(ProblemCode::MalformedJson, format!("the body is no JSON: {error}")).into(),
+        });
     }
     let error = match serde_json::from_slice::<T>(raw) {
         Ok(value) => return Ok(value),

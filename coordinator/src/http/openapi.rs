@@ -2,6 +2,7 @@
 
 use super::state::App;
 use super::{admin, collections, entries, namespaces, search, service, streams};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -43,5 +44,20 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// The API's description (OpenAPI 3.1).
 pub fn openapi() -> OpenApi {
-    routes().into_openapi()
+    let mut api = routes().into_openapi();
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            name_within_tag(operation);
+        }
+    }
+    api
+}
+
+/// Functions of several modules share a name; names of operations must be unique, for generated clients too.
+fn name_within_tag(operation: &mut Operation) {
+    let tag = operation.tags.as_ref().and_then(|tags| tags.first());
+    if let (Some(tag), Some(function)) = (tag, &operation.operation_id) {
+        operation.operation_id = Some(format!("{tag}_{function}"));
+    }
 }
