@@ -61,8 +61,12 @@ pub(super) async fn import(
         let mut report = progress_of(&state, true);
         report.first_failures = Some(state.first_failures.clone());
         if let Err(error) = done {
-            tracing::warn!(error = &error as &dyn std::error::Error, written = state.written, "import ended early");
-            report.problem = Some(error.problem());
+            let problem = error.problem();
+            // Bad input is the client's to mend: it is told, the operator need not be.
+            if problem.status >= 500 {
+                tracing::warn!(error = &error as &dyn std::error::Error, written = state.written, "import ended early");
+            }
+            report.problem = Some(problem);
         }
         app.metrics.entries_written.with_label_values(&["imported"]).inc_by(state.written);
         let _ = lines.send(line(&report)).await;

@@ -3,7 +3,8 @@ select c.oid::bigint as oid,
        c.relname::text as table_name,
        c.reltuples::float8 as estimate,
        coalesce(s.n_tup_ins + s.n_tup_upd + s.n_tup_del, 0) as changes,
-       pg_total_relation_size(c.oid) as bytes,
+       -- Null for a table that was dropped since the statement began.
+       coalesce(pg_total_relation_size(c.oid), 0) as bytes,
        coalesce((select sum(pg_relation_size(x.indexrelid))
                    from pg_index x
                    join pg_class i on i.oid = x.indexrelid
