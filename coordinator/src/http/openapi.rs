@@ -2,9 +2,8 @@
 
 use super::state::App;
 use super::{admin, collections, entries, namespaces, search, service, streams};
-use atoll_proto::filter::{Clause, Filter, Range};
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,9 +16,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
             .description(Some("Vector search and storage over many PostgreSQL servers."))
             .build(),
     );
-    // Filters hold filters: such schemas name each other, and are not found by following the routes.
-    let filters = ComponentsBuilder::new().schema_from::<Filter>().schema_from::<Clause>().schema_from::<Range>();
-    OpenApiRouter::with_openapi(about.components(Some(filters.build())).build())
+    OpenApiRouter::with_openapi(about.build())
         .routes(routes!(collections::list))
         .routes(routes!(collections::show, collections::put, collections::delete))
         .routes(routes!(entries::write))
