@@ -161,6 +161,9 @@ async fn the_sample_goes_in_is_found_and_comes_out_again(atoll: &CommandLine, fo
     let everywhere = atoll.run(&["search", "--like", EXAMPLE, "-k", "3", "--explain"]).await.expect(0);
     everywhere.prints(&["STRATEGY", "g1", "g2", "g3"]).complains(&["3 hits", "12 of 12 shards answered"]);
 
+    let fur = atoll.run(&["search", "--like", "noun.animal:n-01901828", "-k", "5"]).await.expect(0);
+    fur.prints(&["lynx", "noun.animal", "noun.artifact"]);
+
     let whole = folder.join("all.jsonl");
     let exported = atoll.run(&["export", "--output", argument(&whole)]).await.expect(0);
     exported.complains(&["5000 entries exported"]);
