@@ -314,7 +314,10 @@ async fn follow_leadership(mut metrics: watch::Receiver<RaftMetrics>, leads: wat
     loop {
         let now = {
             let metrics = metrics.borrow_and_update();
-            metrics.state == ServerState::Leader && metrics.running_state.is_ok()
+            // One that led when it was killed starts as the leader of its old term, by its own word alone. It leads once a
+            // majority has answered: until then its view may be old, and others may have a leader.
+            let heard = metrics.millis_since_quorum_ack.is_some();
+            metrics.state == ServerState::Leader && heard && metrics.running_state.is_ok()
         };
         leads.send_if_modified(|before| std::mem::replace(before, now) != now);
         if metrics.changed().await.is_err() {
