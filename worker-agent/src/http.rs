@@ -59,7 +59,18 @@ async fn desired(
     match parts.applier.apply(desired).await {
         Ok(applied) => Ok(Json(applied)),
         Err(error) => {
-            tracing::warn!(catalog_version = given.0, error = chain(&error), "desired state not applied");
+            match &error {
+                // Starting, or on its way back: the supervisor tells of it, and the one who asked tries again.
+                ApplyError::NotReady { .. } => {
+                    tracing::debug!(catalog_version = given.0, error = chain(&error), "desired state not applied yet");
+                }
+                ApplyError::Stale { .. }
+                | ApplyError::NotOurs { .. }
+                | ApplyError::Conflict { .. }
+                | ApplyError::Postgres { .. } => {
+                    tracing::warn!(catalog_version = given.0, error = chain(&error), "desired state not applied");
+                }
+            }
             Err(Refused(problem(&error)))
         }
     }

@@ -121,6 +121,7 @@ pub async fn count_always(
         if let Some(desired) = desired
             && worker.server.ready().is_ok()
             && let Err(error) = count_once(&worker, &desired, &mut counter).await
+            && !error.is_gone()
         {
             tracing::warn!(error = chain(&error), "rows and bytes not counted, trying again later");
         }

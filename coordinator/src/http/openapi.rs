@@ -2,8 +2,8 @@
 
 use super::state::App;
 use super::{admin, collections, entries, namespaces, search, service, streams};
-use atoll_proto::filter::{Clause, Filter, Range};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,9 +16,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
             .description(Some("Vector search and storage over many PostgreSQL servers."))
             .build(),
     );
-    // Filters hold filters: such schemas name each other, and are not found by following the routes.
-    let filters = ComponentsBuilder::new().schema_from::<Filter>().schema_from::<Clause>().schema_from::<Range>();
-    OpenApiRouter::with_openapi(about.components(Some(filters.build())).build())
+    OpenApiRouter::with_openapi(about.build())
         .routes(routes!(collections::list))
         .routes(routes!(collections::show, collections::put, collections::delete))
         .routes(routes!(entries::write))
@@ -46,5 +44,20 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// The API's description (OpenAPI 3.1).
 pub fn openapi() -> OpenApi {
-    routes().into_openapi()
+    let mut api = routes().into_openapi();
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            name_within_tag(operation);
+        }
+    }
+    api
+}
+
+/// Functions of several modules share a name; names of operations must be unique, for generated clients too.
+fn name_within_tag(operation: &mut Operation) {
+    let tag = operation.tags.as_ref().and_then(|tags| tags.first());
+    if let (Some(tag), Some(function)) = (tag, &operation.operation_id) {
+        operation.operation_id = Some(format!("{tag}_{function}"));
+    }
 }

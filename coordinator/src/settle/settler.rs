@@ -6,6 +6,7 @@ use crate::internal_client::CallError;
 use crate::raft::CatalogNode;
 use atoll_core::catalog::{Catalog, Command, Placement};
 use atoll_proto::agent::{Applied, DesiredState};
+use atoll_proto::problem::ProblemCode;
 use atoll_proto::{CatalogVersion, GroupId, ShardId, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -152,7 +153,9 @@ impl Term {
             }
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
-                if self.failing.insert(group) {
+                if is_not_ready(&error) {
+                    tracing::debug!(%group, %error, reason, "the agent's server is not ready; will retry");
+                } else if self.failing.insert(group) {
                     tracing::warn!(%group, %error, reason, "the agent could not apply the desired state; will retry");
                 }
             }
@@ -173,4 +176,15 @@ async fn tell_one(
         sleep(RETRY_EVERY).await;
     }
     (group, worker, answer)
+}
+
+/// Whether the agent said that its server is not up (yet): the rule while a cluster starts.
+fn is_not_ready(error: &CallError) -> bool {
+    match error {
+        CallError::Refused { problem, .. } => problem.code == ProblemCode::ShardUnavailable,
+        CallError::Unreachable { .. }
+        | CallError::Broken { .. }
+        | CallError::Deadline { .. }
+        | CallError::Unexpected { .. } => false,
+    }
 }

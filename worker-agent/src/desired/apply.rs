@@ -154,6 +154,9 @@ impl Applier {
     }
 }
 
+/// Tries of a plan that other sessions got in the way of.
+const TRIES: usize = 4;
+
 /// Carries out all plans, a few at a time. A plan that fails does not keep the others back; the first error is told.
 async fn shape_all(target: &Target, plans: Vec<SchemaPlan>) -> Result<(), PgError> {
     let waiting = std::sync::Mutex::new(plans.into_iter());
@@ -165,7 +168,14 @@ async fn shape_all(target: &Target, plans: Vec<SchemaPlan>) -> Result<(), PgErro
         };
         let mut client = target.connect(STATEMENT_LIMIT).await?;
         loop {
-            match shape::carry_out(&mut client, &plan).await {
+            let mut carried_out = shape::carry_out(&mut client, &plan).await;
+            for _ in 1..TRIES {
+                if !carried_out.as_ref().is_err_and(PgError::is_concurrent) {
+                    break;
+                }
+                carried_out = shape::carry_out(&mut client, &plan).await;
+            }
+            match carried_out {
                 Ok(()) => {}
                 Err(error @ PgError::Unreachable { .. }) => return Err(error),
                 Err(error) => first_error = first_error.or(Some(error)),

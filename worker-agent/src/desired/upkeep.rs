@@ -33,8 +33,10 @@ pub async fn rebuild_indexes(worker: Arc<Worker>, applier: Arc<Applier>, mut sto
                 round = rebuild_round(&worker, &desired) => round,
                 () = stop.told() => return,
             };
-            if let Err(error) = round {
-                tracing::warn!(error = chain(&error), "vector indexes not rebuilt, trying again later");
+            match round {
+                Ok(_) => {}
+                Err(error) if error.is_gone() => tracing::debug!(error = chain(&error), "dropped in the meantime"),
+                Err(error) => tracing::warn!(error = chain(&error), "vector indexes not rebuilt, trying again later"),
             }
         }
         tokio::select! {
@@ -63,6 +65,7 @@ pub async fn sweep_expired(worker: Arc<Worker>, applier: Arc<Applier>, mut stop:
         match sweep_round(&worker, &desired).await {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "expired rows deleted"),
+            Err(error) if error.is_gone() => tracing::debug!(error = chain(&error), "dropped in the meantime"),
             Err(error) => tracing::warn!(error = chain(&error), "expired rows not deleted, trying again later"),
         }
     }

@@ -75,6 +75,22 @@ impl PgError {
         }
     }
 
+    /// Whether what the statement was about is not there (any more): it was dropped in the meantime.
+    pub fn is_gone(&self) -> bool {
+        let Self::Refused { source, .. } = self else { return false };
+        let gone = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_OBJECT, SqlState::INVALID_SCHEMA_NAME];
+        source.code().is_some_and(|code| gone.contains(code))
+    }
+
+    /// Whether another session changed the same object at the same moment: trying again is all it takes.
+    pub fn is_concurrent(&self) -> bool {
+        let Self::Refused { source, .. } = self else { return false };
+        let Some(error) = source.as_db_error() else { return false };
+        // PostgreSQL has no code of its own for it.
+        let updated = *error.code() == SqlState::INTERNAL_ERROR && error.message().contains("concurrently updated");
+        updated || *error.code() == SqlState::T_R_DEADLOCK_DETECTED
+    }
+
     /// Whether the server said that a right is missing.
     pub fn is_rights(&self) -> bool {
         matches!(self, Self::Rights { .. })
