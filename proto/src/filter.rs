@@ -6,7 +6,6 @@ use serde_json::Value;
 /// All of `must`, at least one of `should` (if there are any), none of `must_not`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(no_recursion))]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// Every one holds.
@@ -23,30 +22,30 @@ pub struct Filter {
 /// A condition, or a filter inside the filter (`{"filter": {…}}`). A condition names a field and exactly one operator.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(no_recursion))]
 #[serde(deny_unknown_fields)]
 pub struct Clause {
     /// A filter of its own, in place of field and operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(no_recursion))]
     pub filter: Option<Box<Filter>>,
     /// `metadata.<path>`, `tags`, `key`, `created_at` or `updated_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// Equal to a scalar.
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub eq: Option<Value>,
     /// Not equal to a scalar, or absent.
     #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub ne: Option<Value>,
     /// Equal to one of the scalars.
     #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Object>>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Value>>))]
     pub one_of: Option<Vec<Value>>,
     /// Equal to none of the scalars, or absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Object>>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Value>>))]
     pub not_in: Option<Vec<Value>>,
     /// Between bounds: numbers for metadata, RFC 3339 times for times, text for key and for text in metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,11 +55,11 @@ pub struct Clause {
     pub exists: Option<bool>,
     /// Has at least one of these: of `tags`, or of an array in the metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Object>>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Value>>))]
     pub any: Option<Vec<Value>>,
     /// Has all of these: of `tags`, or of an array in the metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Object>>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Vec<Value>>))]
     pub all: Option<Vec<Value>>,
     /// Text that begins with this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,19 +73,19 @@ pub struct Clause {
 pub struct Range {
     /// Greater than.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub gt: Option<Value>,
     /// Greater than or equal to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub gte: Option<Value>,
     /// Less than.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub lt: Option<Value>,
     /// Less than or equal to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub lte: Option<Value>,
 }
 

@@ -120,7 +120,9 @@ impl Cluster {
     /// Starts a cluster and waits until it is ready.
     pub async fn start(options: ClusterOptions) -> Self {
         let ports = PortRange::take();
-        let root = PathBuf::from(format!("/tmp/cluster-tests-{}-{}", options.story, ports.first()));
+        // Named after the user too: nobody can remove what another user's failed story left behind.
+        let user = rustix::process::geteuid().as_raw();
+        let root = PathBuf::from(format!("/tmp/cluster-tests-{user}-{}-{}", options.story, ports.first()));
         let _ = std::fs::remove_dir_all(&root);
         std::fs::create_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
         // Passable, because PostgreSQL may run as another user.

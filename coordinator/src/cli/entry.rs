@@ -22,8 +22,8 @@ Examples:
 
 const GET_HELP: &str = "\
 Examples:
-  atoll get noun.animal n-02110627
-  atoll get noun.animal n-02110627 n-02106030 --include vector --json";
+  atoll get noun.animal n-01901828
+  atoll get noun.animal n-01901828 n-02106030 --include vector --json";
 
 /// What `atoll put` takes.
 #[derive(Debug, clap::Args)]

@@ -36,7 +36,7 @@ const AFTER_HELP: &str = "\
 Examples:
   atoll dev --sample                                     a whole cluster on this machine, with 5,000 entries in it
   atoll status                                           what the cluster is made of and whether it is ready
-  atoll search --like noun.animal:n-02110627 -k 5        the nearest neighbours of a stored entry
+  atoll search --like noun.animal:n-01901828 -k 5        the nearest neighbours of a stored entry
   atoll import notes.jsonl.gz --vectors notes.f16bin     many entries at once
   atoll doctor                                           what is wrong and what to do about it
 

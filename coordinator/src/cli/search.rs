@@ -17,10 +17,10 @@ pub(super) const INCLUDES: &[&str] = &["value", "metadata", "tags", "vector"];
 
 const AFTER_HELP: &str = "\
 Examples:
-  atoll search --like noun.animal:n-02110627 -k 5
+  atoll search --like noun.animal:n-01901828 -k 5
   atoll search --vector-file query.json --namespace team-a:notes --namespace team-b:notes
   atoll search --vector '[0.1, 0.2, 0.3]' --collection points --prefix team-a: --exclude team-a:old
-  atoll search --like noun.animal:n-02110627 --filter '{\"must\":[{\"field\":\"tags\",\"any\":[\"v\"]}]}' --explain
+  atoll search --like noun.animal:n-01901828 --filter '{\"must\":[{\"field\":\"tags\",\"any\":[\"v\"]}]}' --explain
 
 Without --namespace and --prefix every namespace is searched. Atoll stores vectors and makes none: to search by a text,
 embed it with the model that made the stored vectors, and give the vector.";

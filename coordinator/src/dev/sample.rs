@@ -15,8 +15,8 @@ static ENTRIES: &[u8] = include_bytes!("../../../sample/wordnet.jsonl.gz");
 static VECTORS: &[u8] = include_bytes!("../../../sample/wordnet.f16bin");
 
 const COLLECTION: &str = "memory_entries";
-/// The entry of the example search: a small dog.
-const EXAMPLE: (&str, &str) = ("noun.animal", "n-02110627");
+/// The entry of the example search: a whisker, whose neighbours are of several namespaces.
+const EXAMPLE: (&str, &str) = ("noun.animal", "n-01901828");
 /// Hits of the example search.
 const EXAMPLE_HITS: usize = 5;
 /// How long the collection's tables may take.

@@ -61,8 +61,11 @@ fn admit<'a>(
         (method, route),
         (&Method::POST, "/v1/collections/{c}/import") | (&Method::GET, "/v1/collections/{c}/export")
     );
-    let places = if streamed { &app.streams } else { &app.requests };
-    match places.try_acquire() {
+    if streamed {
+        // They take a place of their own kind, and hold it until their last line.
+        return Ok(None);
+    }
+    match app.requests.try_acquire() {
         Ok(place) => Ok(Some(place)),
         Err(_) => Err(Box::new(crate::error::RequestError::Overloaded.problem())),
     }

@@ -88,7 +88,17 @@ impl Writer {
         let mut under_way = FuturesUnordered::new();
         let mut ended = false;
         while !ended {
-            match body.next().await {
+            let more = loop {
+                // What is being committed goes on while the sender thinks: else its deadline would pass meanwhile.
+                tokio::select! {
+                    more = body.next() => break more,
+                    Some(committed) = under_way.next(), if !under_way.is_empty() => {
+                        state.written += committed?;
+                        progress(state);
+                    }
+                }
+            };
+            match more {
                 Some(Ok(bytes)) => buffer.extend_from_slice(&bytes),
                 Some(Err(_)) => return Err(RequestError::invalid("", "the body broke off, or can't be decompressed")),
                 None => ended = true,
