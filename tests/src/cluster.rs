@@ -13,7 +13,7 @@ use serde::Deserialize;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// How long a cluster may take to come up: data directories on a busy machine take their time.
@@ -265,6 +265,14 @@ impl Cluster {
         self.extras.iter().rev().find(|extra| extra.name == name).map(|extra| extra.child.id())
     }
 
+    /// Waits until a member that the story started itself has ended in an orderly way.
+    pub async fn wait_ended(&mut self, name: &str) {
+        let place = self.extras.iter().rposition(|extra| extra.name == name).expect("the story started it");
+        let mut extra = self.extras.remove(place);
+        let status = wait_for(&mut extra.child, name).await;
+        assert!(status.success(), "{name} ended with {status}");
+    }
+
     /// The postmaster that runs on a worker's data directory.
     pub fn postmaster(&self, worker: &WorkerPlace) -> Option<u32> {
         let text = std::fs::read_to_string(worker.data_dir.join("postmaster.pid")).ok()?;
@@ -357,13 +365,13 @@ impl Drop for Cluster {
     }
 }
 
-async fn wait_for(child: &mut Child, name: &str) {
+async fn wait_for(child: &mut Child, name: &str) -> ExitStatus {
     poll::until(&format!("{name} to stop"), STOP_PATIENCE, async || match child.try_wait() {
-        Ok(Some(_)) => Ok(()),
+        Ok(Some(status)) => Ok(status),
         Ok(None) => Err("it runs".to_owned()),
         Err(error) => Err(error.to_string()),
     })
-    .await;
+    .await
 }
 
 fn append(path: &Path) -> File {

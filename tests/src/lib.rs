@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod command_line;
 pub mod logs;
 pub mod oracle;
 pub mod poll;
@@ -17,3 +18,4 @@ pub mod wordnet;
 
 pub use client::{Answer, Client};
 pub use cluster::{Cluster, ClusterOptions};
+pub use command_line::CommandLine;

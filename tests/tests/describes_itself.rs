@@ -1,260 +1,503 @@
-//! The service says what it can do, how it is, and when it has enough; and it ends without cutting anybody off.
+//! A coordinator tells machines what it is and how it fares; it says no before it is swamped, and stops without breaking off what
+//! is under way.
 
 #![allow(clippy::unwrap_used)]
 
-use cluster_tests::processes;
-use cluster_tests::wordnet;
-use cluster_tests::{Client, Cluster, ClusterOptions};
+use bytes::Bytes;
+use cluster_tests::processes::{signal, wait_gone};
+use cluster_tests::{Answer, Client, Cluster, ClusterOptions, poll};
+use futures::future::join_all;
+use futures::stream;
 use http::Method;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::TokioExecutor;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-const SEARCH: &str = "/v1/collections/memory_entries/search";
-/// Few, so that a burst is too much.
+const SEARCH: &str = "/v1/collections/points/search";
+const PATIENCE: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_secs(8);
 const CONCURRENCY: usize = 4;
+const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn describes_itself() {
-    let options = ClusterOptions::new("describes_itself").workers(2);
-    let mut cluster = Cluster::start(options.environment("ATOLL__LIMITS__CONCURRENCY", CONCURRENCY.to_string())).await;
+    let options = ClusterOptions::new("describes_itself")
+        .environment("ATOLL__LIMITS__CONCURRENCY", CONCURRENCY.to_string())
+        .environment("ATOLL__LIMITS__STREAMS", "1")
+        .environment("ATOLL__SERVER__DRAIN_MS", DRAIN.as_millis().to_string());
+    let mut cluster = Cluster::start(options).await;
     let client = cluster.client();
-    its_description_is_whole(&client).await;
-    health_and_version(&client).await;
-    ids_of_requests_are_echoed(&client).await;
-    let entries = wordnet::sample();
-    assert_eq!(client.import("memory_entries", wordnet::ndjson(&entries[..500])).await["written"], 500);
-    too_much_is_told(&client, &entries[0].vector).await;
-    metrics_count(&client).await;
-    what_is_under_way_finishes(&mut cluster, &entries[500..700]).await;
-    cluster.finish(&["request failed"]).await;
+    client.put("/v1/collections/points", &json!({"dimensions": 2})).await.expect(201);
+
+    routes_are_those_of_the_documentation(&client).await;
+    service_endpoints_answer(&client).await;
+    members_are_listed(&client).await;
+    metrics_count_what_happened(&client).await;
+    every_answer_names_its_request(&client).await;
+    more_than_it_can_do_is_refused_at_once(&cluster, &client).await;
+    one_stream_at_a_time_where_one_is_allowed(&client).await;
+    what_is_under_way_is_finished_before_it_stops(&mut cluster).await;
+    what_does_not_end_does_not_hold_it_up(&mut cluster).await;
+    cluster.finish(&["requests under way did not finish in time", "import ended early", "not registered"]).await;
 }
 
-/// The routes of the API that are delivered.
-fn routes() -> BTreeSet<(String, String)> {
-    let listed = "
-        get /v1/collections
-        get put delete /v1/collections/{c}
-        post /v1/collections/{c}/entries
-        get put patch delete /v1/collections/{c}/namespaces/{ns}/entries/{key}
-        post /v1/collections/{c}/entries/get
-        post /v1/collections/{c}/entries/delete
-        post /v1/collections/{c}/entries/list
-        post /v1/collections/{c}/entries/count
-        post /v1/collections/{c}/import
-        get /v1/collections/{c}/export
-        get /v1/collections/{c}/namespaces
-        get delete /v1/collections/{c}/namespaces/{ns}
-        post /v1/collections/{c}/search
-        post /v1/collections/{c}/search/batch
-        get /v1/admin/cluster
-        post /v1/admin/coordinators
-        delete /v1/admin/coordinators/{id}
-        get /v1/admin/workers
-        get /v1/admin/groups
-        get /v1/admin/shards
-        get /healthz
-        get /readyz
-        get /version";
+async fn routes_are_those_of_the_documentation(client: &Client) {
+    let answer = client.get("/openapi.json").await.expect(200);
+    assert_eq!(answer.header("content-type"), "application/json");
+    let api = answer.json();
+    assert!(api["openapi"].as_str().unwrap().starts_with("3.1"), "{}", api["openapi"]);
+    assert_eq!(api["info"]["title"], "Atoll");
+    let mut described = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let what = format!("{} {path}", method.to_uppercase());
+            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {operation}");
+            assert!(operation["responses"]["200"].is_object(), "{what}: {operation}");
+            let default = &operation["responses"]["default"]["content"]["application/problem+json"];
+            assert!(default.is_object() || !path.starts_with("/v1/"), "{what} hides how it fails: {operation}");
+            let name = operation["operationId"].as_str().map(str::to_owned);
+            assert!(names.insert(name.clone()), "{name:?} names two operations");
+            described.insert(what);
+        }
+    }
+    let mut documented = documented_routes();
+    // What describes and what is no JSON is not described itself.
+    for service in ["GET /metrics", "GET /openapi.json"] {
+        assert!(documented.remove(service), "{service} is documented");
+    }
+    assert_eq!(described, documented);
+    let mut references = BTreeSet::new();
+    collect_references(&api, &mut references);
+    assert!(!references.is_empty());
+    references.retain(|reference| reference.strip_prefix('#').and_then(|pointer| api.pointer(pointer)).is_none());
+    assert!(references.is_empty(), "these lead nowhere: {references:?}");
+    // Each is there: asked for what nobody wrote, none of them is unknown.
+    for route in described.iter().filter_map(|route| route.strip_prefix("GET ")) {
+        let path = route.replace("{c}", "points").replace("{ns}", "n").replace("{key}", "k");
+        let answer = client.get(&path).await;
+        assert!(answer.status == 200 || answer.code() == "entry-not-found", "{path}: {}", answer.text());
+    }
+    let operand = &api["components"]["schemas"]["Clause"]["properties"]["eq"];
+    assert!(operand.is_object() && operand.get("type").is_none(), "a scalar, or null, is compared with: {operand}");
+}
+
+/// The routes in the code blocks of docs/api.md: methods, then the path they go with.
+fn documented_routes() -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api.md");
+    let text = std::fs::read_to_string(path).unwrap();
     let mut routes = BTreeSet::new();
-    for line in listed.lines().filter(|line| !line.trim().is_empty()) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (path, methods) = words.split_last().unwrap();
-        routes.extend(methods.iter().map(|method| ((*path).to_owned(), (*method).to_owned())));
+    let blocks = text.split("```").skip(1).step_by(2);
+    for line in blocks.flat_map(str::lines).filter(|line| METHODS.iter().any(|method| line.starts_with(method))) {
+        let mut methods: Vec<&str> = Vec::new();
+        let mut path_seen = false;
+        for word in line.split_whitespace().filter(|word| *word != "|") {
+            if METHODS.contains(&word) {
+                if std::mem::take(&mut path_seen) {
+                    methods.clear();
+                }
+                methods.push(word);
+            } else if word.starts_with('/') {
+                path_seen = true;
+                let path = word.split('?').next().unwrap();
+                routes.extend(methods.iter().map(|method| format!("{method} {path}")));
+            } else {
+                break;
+            }
+        }
     }
     routes
 }
 
-async fn its_description_is_whole(client: &Client) {
-    let answer = client.get("/openapi.json").await.expect(200);
-    assert_eq!(answer.header("content-type"), "application/json");
-    let document = answer.json();
-    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
-    let mut found = BTreeSet::new();
-    for (path, item) in document["paths"].as_object().unwrap() {
-        for (method, operation) in item.as_object().unwrap() {
-            if ["get", "put", "post", "patch", "delete"].contains(&method.as_str()) {
-                found.insert((path.clone(), method.clone()));
-                assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{method} {path}");
-                assert!(operation["responses"].as_object().is_some_and(|responses| !responses.is_empty()));
-            }
-        }
-    }
-    assert_eq!(found, routes());
-    // Whatever it refers to is there.
-    let mut references = BTreeSet::new();
-    collect_references(&document, &mut references);
-    for reference in references {
-        let pointer = reference.strip_prefix('#').unwrap();
-        assert!(document.pointer(pointer).is_some(), "{reference} is not there");
-    }
-    // And each route is: asked with names of nothing, none of them is unknown.
-    for (path, method) in routes() {
-        if method == "get" {
-            let path = path.replace("{c}", "memory_entries").replace("{ns}", "n").replace("{key}", "k");
-            let answer = client.get(&path).await;
-            assert!(answer.status == 200 || answer.code() == "entry-not-found", "{path}: {}", answer.text());
-        }
-    }
-}
-
 fn collect_references(value: &Value, found: &mut BTreeSet<String>) {
     match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                match member.as_str() {
-                    Some(reference) if name == "$ref" => _ = found.insert(reference.to_owned()),
-                    Some(_) | None => collect_references(member, found),
-                }
-            }
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|value| collect_references(value, found));
         }
         Value::Array(values) => values.iter().for_each(|value| collect_references(value, found)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-async fn health_and_version(client: &Client) {
-    client.get("/healthz").await.expect(200);
+async fn service_endpoints_answer(client: &Client) {
+    assert_eq!(client.get("/healthz").await.expect(200).text(), "ok\n");
     assert_eq!(client.get("/readyz").await.expect(200).json(), json!({"ready": true, "reasons": []}));
     let version = client.get("/version").await.expect(200).json();
-    assert_eq!((&version["name"], &version["version"]), (&json!("atoll"), &json!(env!("CARGO_PKG_VERSION"))));
+    assert_eq!(version, json!({"name": "atoll", "version": env!("CARGO_PKG_VERSION")}));
+    assert_eq!(client.get("/v1/admin/cluster").await.expect(200).json()["build"], version["version"]);
+    let refused = client.post("/healthz", &json!({})).await;
+    assert_eq!(refused.header("allow").replace("HEAD", "").replace(',', ""), "GET", "{:?}", refused.headers);
+    refused.expect_problem(405, "method-not-allowed");
+}
+
+async fn members_are_listed(client: &Client) {
+    let list =
+        async |path: &str, what: &str| client.get(path).await.expect(200).json()[what].as_array().unwrap().clone();
+    let groups = list("/v1/admin/groups", "groups").await;
+    let shards: u64 = groups.iter().map(|group| group["shards"].as_u64().unwrap()).sum();
+    assert_eq!((groups.len(), shards), (3, 12), "{groups:?}");
+    let of_one = list("/v1/admin/shards?group=g1", "shards").await;
+    assert!(of_one.len() == 4 && of_one.iter().all(|shard| shard["group"] == "g1"), "{of_one:?}");
+    let workers = list("/v1/admin/workers", "workers").await;
+    assert_eq!(workers.len(), 3, "{workers:?}");
+    for worker in workers {
+        let known = (&worker["up"], &worker["mode"], &worker["role"]);
+        assert_eq!(known, (&json!(true), &json!("managed"), &json!("primary")), "{worker}");
+        assert!(["postgres", "pgvector"].iter().all(|what| worker[*what].as_str() > Some("")), "{worker}");
+    }
     let cluster = client.get("/v1/admin/cluster").await.expect(200).json();
-    assert_eq!((&cluster["leader"], &cluster["shard_count"]), (&cluster["answered_by"], &json!(12)));
-    let groups = client.get("/v1/admin/groups").await.expect(200).json();
-    let shards: u64 = groups["groups"].as_array().unwrap().iter().map(|group| group["shards"].as_u64().unwrap()).sum();
-    assert_eq!(shards, 12);
-    let of_one = client.get("/v1/admin/shards?group=g1").await.expect(200).json();
-    assert!(of_one["shards"].as_array().unwrap().iter().all(|shard| shard["group"] == "g1"));
-    assert_eq!(of_one["shards"].as_array().unwrap().len(), 6);
-    for worker in client.get("/v1/admin/workers").await.expect(200).json()["workers"].as_array().unwrap() {
-        assert_eq!(
-            (&worker["up"], &worker["mode"], &worker["role"]),
-            (&json!(true), &json!("managed"), &json!("primary"))
-        );
-        assert!(worker["postgres"].as_str().is_some_and(|version| !version.is_empty()), "{worker}");
+    assert_eq!((&cluster["leader"], &cluster["shard_count"]), (&cluster["answered_by"], &json!(12)), "{cluster}");
+}
+
+async fn metrics_count_what_happened(client: &Client) {
+    let entries: Vec<Value> = (0..100)
+        .map(|i| json!({"namespace": format!("n{}", i % 10), "key": i.to_string(), "vector": [1, i]}))
+        .collect();
+    client.post("/v1/collections/points/entries", &json!({"entries": entries})).await.expect(200);
+    let before = Metrics::read(client).await;
+    for _ in 0..3 {
+        client.post(SEARCH, &json!({"vector": [1, 1], "k": 4, "all": true})).await.expect(200);
+        client.post(SEARCH, &json!({"vector": [1, 1], "k": 2, "namespaces": ["n1"]})).await.expect(200);
+    }
+    for wrong in ["/v1/nothing/1", "/v1/nothing/2", "/nothing"] {
+        client.get(wrong).await.expect(404);
+    }
+    let after = Metrics::read(client).await;
+    let grown = |name: &str, labels: &[&str]| after.sum(name, labels) - before.sum(name, labels);
+    assert_eq!(grown("vector_search_duration_seconds_count", &[]), 6.0, "{}", after.text);
+    assert!(grown("vector_search_duration_seconds_sum", &[]) > 0.0, "{}", after.text);
+    assert_eq!(grown("vector_search_results_total", &[]), 18.0, "{}", after.text);
+    // Twelve shards, three times; one shard, three times.
+    assert_eq!(grown("shard_query_latency_seconds_count", &["shard_id", "query_type"]), 39.0, "{}", after.text);
+    let route = r#"route="/v1/collections/{c}/search""#;
+    assert_eq!(grown("atoll_http_requests_total", &[route, r#"status="200""#]), 6.0, "{}", after.text);
+    assert_eq!(grown("atoll_http_request_duration_seconds_count", &[route]), 6.0, "{}", after.text);
+    // However many wrong paths are tried, they are one line.
+    assert_eq!(grown("atoll_http_requests_total", &[r#"route="none""#, r#"status="404""#]), 3.0, "{}", after.text);
+    assert_eq!(after.count("atoll_http_requests_total", &[r#"route="none""#]), 1, "{}", after.text);
+    assert_eq!(after.sum("atoll_entries_written_total", &[r#"outcome="created""#]), 100.0, "{}", after.text);
+    assert_eq!(after.count("db_connections_max", &["worker"]), 3, "{}", after.text);
+    for name in ["db_connections_active", "db_connections_idle"] {
+        assert!(after.count(name, &["worker"]) == 3 && after.sum(name, &[]) >= 0.0, "{name}: {}", after.text);
+    }
+    assert!(after.sum("db_connections_idle", &[]) >= 1.0, "{}", after.text);
+    assert_eq!(after.sum("atoll_worker_up", &[]), 3.0, "{}", after.text);
+    assert_eq!(after.sum("atoll_raft_leader", &[]), 1.0, "{}", after.text);
+    let version = client.get("/v1/admin/cluster").await.json()["catalog_version"].as_f64().unwrap();
+    assert_eq!(after.sum("atoll_catalog_version", &[]), version, "{}", after.text);
+    assert_eq!(after.count("shard_size_bytes", &["shard_id"]), 12, "{}", after.text);
+    assert!(after.sum("shard_size_bytes", &[]) > 0.0, "{}", after.text);
+    poll::until("rows to be counted", PATIENCE, async || {
+        let now = Metrics::read(client).await;
+        let rows = now.sum("shard_row_count", &["shard_id"]);
+        if rows == 100.0 { Ok(()) } else { Err(format!("{rows} rows")) }
+    })
+    .await;
+}
+
+/// Prometheus' text, taken apart.
+struct Metrics {
+    text: String,
+    values: BTreeMap<String, f64>,
+}
+
+impl Metrics {
+    async fn read(client: &Client) -> Self {
+        let answer = client.get("/metrics").await.expect(200);
+        assert!(answer.header("content-type").starts_with("text/plain"), "{:?}", answer.headers);
+        let text = answer.text();
+        let mut values = BTreeMap::new();
+        let mut told = BTreeSet::new();
+        for line in text.lines() {
+            if let Some(comment) = line.strip_prefix("# ") {
+                told.extend(comment.split_whitespace().nth(1).map(str::to_owned));
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            assert!(told.contains(name) || base.is_some_and(|base| told.contains(base)), "no help: {line}");
+            assert!(values.insert(series.to_owned(), value.parse().unwrap()).is_none(), "twice: {line}");
+        }
+        Self { text, values }
+    }
+
+    /// Series of a name that have all of these in their labels.
+    fn of<'a>(&'a self, name: &'a str, labels: &'a [&str]) -> impl Iterator<Item = f64> + 'a {
+        let wanted = move |series: &str| {
+            series.split('{').next() == Some(name) && labels.iter().all(|label| series.contains(label))
+        };
+        self.values.iter().filter(move |(series, _)| wanted(series)).map(|(_, value)| *value)
+    }
+
+    fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+        self.of(name, labels).sum()
+    }
+
+    fn count(&self, name: &str, labels: &[&str]) -> usize {
+        self.of(name, labels).count()
     }
 }
 
-async fn ids_of_requests_are_echoed(client: &Client) {
-    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let asked =
-        client.request(Method::GET, "/v1/nothing").header("x-request-id", "my-id").header("traceparent", traceparent);
-    let answer = asked.send().await;
-    assert_eq!((answer.header("x-request-id"), answer.header("traceparent")), ("my-id", traceparent));
-    assert_eq!(answer.json()["request_id"], "my-id");
-    let (one, other) = (client.get("/healthz").await, client.get("/healthz").await);
-    assert!(!one.header("x-request-id").is_empty());
-    assert_ne!(one.header("x-request-id"), other.header("x-request-id"));
-}
-
-async fn too_much_is_told(client: &Client, query: &[f32]) {
-    let body = json!({"vector": query, "all": true, "exact": true, "k": 500, "include": ["value", "vector"]});
-    let burst = (0..CONCURRENCY * 10).map(|_| client.post(SEARCH, &body));
-    let answers = futures::future::join_all(burst).await;
-    let (mut done, mut refused) = (0, 0);
-    for answer in answers {
-        match answer.status {
-            200 => done += 1,
-            _ => {
-                assert_eq!(answer.header("retry-after"), "1", "{}", answer.text());
-                let problem = answer.expect_problem(429, "overloaded");
-                assert_eq!(problem["retryable"], true);
-                refused += 1;
+async fn every_answer_names_its_request(client: &Client) {
+    let longest = "r".repeat(128);
+    let ids = ["a-7", longest.as_str()];
+    for (path, status) in [("/healthz", 200), ("/v1/collections", 200), ("/v1/collections/none", 404), ("/none", 404)] {
+        for id in ids {
+            let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+            let request = client.request(Method::GET, path).header("X-Request-Id", id).header("traceparent", trace);
+            let answer = request.send().await.expect(status);
+            assert_eq!((answer.header("x-request-id"), answer.header("traceparent")), (id, trace), "{path}");
+            if status != 200 {
+                assert_eq!((&answer.json()["request_id"], &answer.json()["instance"]), (&json!(id), &json!(path)));
             }
         }
-    }
-    println!("of a burst, {done} were answered and {refused} refused");
-    assert!(done >= CONCURRENCY && refused > 0, "{done} answered, {refused} refused");
-    // Who looks after the service gets an answer all the same, and later so does everybody.
-    client.get("/readyz").await.expect(200);
-    for _ in 0..5 {
-        client.post(SEARCH, &body).await.expect(200);
+        let too_long = "r".repeat(129);
+        let mut given = BTreeSet::new();
+        for id in [None, None, Some(too_long.as_str()), Some("")] {
+            let mut request = client.request(Method::GET, path);
+            if let Some(id) = id {
+                request = request.header("X-Request-Id", id);
+            }
+            let answer = request.send().await.expect(status);
+            let own = answer.header("x-request-id").to_owned();
+            assert!(own.len() == 32 && own.bytes().all(|byte| byte.is_ascii_hexdigit()), "{path}: {own}");
+            assert!(given.insert(own), "{path}: an id was given twice");
+            assert_eq!(answer.header("traceparent"), "", "{path}");
+        }
     }
 }
 
-async fn metrics_count(client: &Client) {
-    let answer = client.get("/metrics").await.expect(200);
-    assert!(answer.header("content-type").starts_with("text/plain"));
-    let text = answer.text();
-    for name in [
-        "vector_search_duration_seconds_bucket",
-        "vector_search_results_total",
-        "shard_query_latency_seconds_bucket",
-        "shard_size_bytes",
-        "shard_row_count",
-        "db_connections_active",
-        "db_connections_idle",
-        "db_connections_max",
-        "atoll_http_requests_total",
-        "atoll_http_request_duration_seconds_bucket",
-        "atoll_entries_written_total",
-        "atoll_worker_up",
-        "atoll_catalog_version",
-        "atoll_raft_leader",
-    ] {
-        assert!(text.lines().any(|line| line.starts_with(name)), "no {name}");
-        let described = name.trim_end_matches("_bucket");
-        assert!(text.contains(&format!("# HELP {described} ")), "{described} is not described");
+async fn more_than_it_can_do_is_refused_at_once(cluster: &Cluster, client: &Client) {
+    let refused = r#"status="429""#;
+    let before = Metrics::read(client).await.sum("atoll_http_requests_total", &[refused]);
+    let held = HeldTable::hold(cluster, client, "n1").await;
+    let slow: Vec<JoinHandle<Answer>> = (0..CONCURRENCY).map(|_| search_slowly(client, "n1")).collect();
+    held.wait_for_waiting(CONCURRENCY).await;
+
+    let asked = Instant::now();
+    let burst = join_all((0..20).map(|_| async {
+        let answer = client.post(SEARCH, &json!({"vector": [1, 1], "namespaces": ["n2"]})).await;
+        assert_eq!(answer.header("retry-after"), "1", "{:?}", answer.headers);
+        let problem = answer.expect_problem(429, "overloaded");
+        assert_eq!(problem["retryable"], true, "{problem}");
+    }));
+    burst.await;
+    assert!(asked.elapsed() < Duration::from_secs(2), "a refusal took {:?}", asked.elapsed());
+    for service in ["/healthz", "/readyz", "/metrics", "/version", "/openapi.json"] {
+        client.get(service).await.expect(200);
     }
-    let value = |start: &str| {
-        let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no {start}"));
-        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
-    };
-    assert_eq!(value("atoll_entries_written_total{outcome=\"imported\"}"), 500.0);
-    assert_eq!(value("atoll_worker_up{worker=\"w1\"}"), 1.0);
-    assert!(value("vector_search_duration_seconds_count{scope=\"all\"}") >= 5.0);
-    let shards = text.lines().filter(|line| line.starts_with("shard_row_count{")).count();
-    assert_eq!(shards, 12);
+    held.release().await;
+    for answer in join_all(slow).await {
+        assert_eq!(answer.unwrap().expect(200).json()["hits"].as_array().unwrap().len(), 10);
+    }
+    client.post(SEARCH, &json!({"vector": [1, 1], "namespaces": ["n2"]})).await.expect(200);
+    let after = Metrics::read(client).await.sum("atoll_http_requests_total", &[refused]);
+    assert_eq!(after - before, 20.0);
 }
 
-/// Told to stop in the middle of an import, a coordinator takes the rest of it, answers, and is gone.
-async fn what_is_under_way_finishes(cluster: &mut Cluster, entries: &[wordnet::Sample]) {
-    let coordinator = cluster.layout().coordinators[0].clone();
-    let address = coordinator.http.trim_start_matches("http://").to_owned();
-    let mut stream = TcpStream::connect(&address).await.unwrap();
-    let head = format!(
-        "POST /v1/collections/memory_entries/import HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/x-ndjson\r\n\
-         transfer-encoding: chunked\r\n\r\n"
+async fn one_stream_at_a_time_where_one_is_allowed(client: &Client) {
+    let first = SlowImport::begin(client);
+    first.send(0..10).await;
+    first.answered().await;
+    for (method, path) in [(Method::POST, "import"), (Method::GET, "export")] {
+        let path = format!("/v1/collections/points/{path}");
+        let answer = client.request(method, &path).body("application/x-ndjson", "").send().await;
+        assert_eq!(answer.header("retry-after"), "1", "{:?}", answer.headers);
+        answer.expect_problem(429, "overloaded");
+    }
+    // Streams do not take the places of other requests.
+    client.post(SEARCH, &json!({"vector": [1, 1], "namespaces": ["n2"]})).await.expect(200);
+    assert_eq!(first.end().await.unwrap()["written"], 10);
+    let second = client.import("points", lines(10..20)).await;
+    assert_eq!((&second["done"], &second["written"]), (&json!(true), &json!(10)), "{second}");
+    assert_eq!(client.export("points", Some("import")).await.len(), 20);
+}
+
+async fn what_is_under_way_is_finished_before_it_stops(cluster: &mut Cluster) {
+    // Clients of their own: an idle connection must hold nobody up, a busy one must not be cut.
+    let client = cluster.client();
+    client.get("/healthz").await.expect(200);
+    let import = SlowImport::begin(&cluster.client());
+    import.send(20..1_520).await;
+    wait_for_count(&client, 1_020).await;
+    let held = HeldTable::hold(cluster, &client, "n1").await;
+    let search = search_slowly(&client, "n1");
+    held.wait_for_waiting(1).await;
+
+    let pid = cluster.layout().coordinators[0].pid;
+    signal(pid, Signal::TERM);
+    wait_refused(cluster).await;
+    held.release().await;
+    assert_eq!(search.await.unwrap().expect(200).json()["hits"].as_array().unwrap().len(), 10);
+    import.send(1_520..2_000).await;
+    let done = import.end().await.unwrap();
+    assert_eq!(
+        (&done["done"], &done["written"], &done["problem"]),
+        (&json!(true), &json!(1_980), &Value::Null),
+        "{done}"
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let (first, second) = entries.split_at(entries.len() / 2);
-    send_chunk(&mut stream, &wordnet::ndjson(first)).await;
-    // It has begun when its head has come.
-    let mut answer = vec![0_u8; 12];
-    stream.read_exact(&mut answer).await.unwrap();
-    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 200");
-    processes::signal(coordinator.pid, Signal::TERM);
-    // New connections are taken no more, so it is stopping; the import is not cut off.
-    cluster_tests::poll::until("the listener to close", Duration::from_secs(5), async || {
-        match TcpStream::connect(&address).await {
-            Ok(_) => Err("it listens".to_owned()),
+    let finished = Instant::now();
+    wait_gone(&[pid]).await;
+    assert!(finished.elapsed() < DRAIN, "nothing was under way any more, still it took {:?}", finished.elapsed());
+    let told = poll::until("atoll dev to tell of the end", PATIENCE, async || {
+        let text = std::fs::read_to_string(cluster.scratch().join("dev.err")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("coordinator-1 ended")).map(str::to_owned);
+        line.ok_or(text)
+    });
+    let told = told.await;
+    assert!(told.contains("exit status: 0"), "{told}");
+
+    cluster.start_member("coordinator-1");
+    cluster.wait_ready(1).await;
+    assert_eq!(count(&cluster.client()).await, 2_000);
+}
+
+async fn what_does_not_end_does_not_hold_it_up(cluster: &mut Cluster) {
+    let import = SlowImport::begin(&cluster.client());
+    import.send(2_000..2_010).await;
+    import.answered().await;
+    let pid = cluster.extra_pid("coordinator-1").unwrap();
+    let told = Instant::now();
+    signal(pid, Signal::TERM);
+    cluster.wait_ended("coordinator-1").await;
+    let took = told.elapsed();
+    assert!(took >= DRAIN && took < DRAIN + Duration::from_secs(10), "it took {took:?}");
+    let last = import.end().await;
+    assert!(last.is_err(), "an import that was cut off must not look whole: {last:?}");
+    cluster.start_member("coordinator-1");
+    cluster.wait_ready(1).await;
+    let count = count(&cluster.client()).await;
+    assert!((2_000..=2_010).contains(&count), "{count}");
+}
+
+/// A search that may wait long.
+fn search_slowly(client: &Client, namespace: &str) -> JoinHandle<Answer> {
+    let client = client.clone();
+    let body = json!({"vector": [1, 1], "namespaces": [namespace]});
+    tokio::spawn(async move {
+        client.request(Method::POST, SEARCH).header("X-Timeout-Ms", "50000").json(&body).send().await
+    })
+}
+
+/// Until new connections are refused: the coordinator is stopping.
+async fn wait_refused(cluster: &Cluster) {
+    poll::until("new connections to be refused", DRAIN / 2, async || {
+        match tokio::net::TcpStream::connect(("127.0.0.1", cluster.first_port())).await {
+            Ok(_) => Err("one was taken".to_owned()),
             Err(_) => Ok(()),
         }
     })
     .await;
-    assert!(processes::runs(coordinator.pid), "it left the import behind");
-    send_chunk(&mut stream, &wordnet::ndjson(second)).await;
-    stream.write_all(b"0\r\n\r\n").await.unwrap();
-    let mut rest = Vec::new();
-    tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await.expect("in time").unwrap();
-    let text = String::from_utf8_lossy(&rest);
-    let done = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok().filter(Value::is_object));
-    let done = done.unwrap_or_else(|| panic!("no last line: {text}"));
-    assert_eq!(
-        (&done["done"], &done["written"], &done["problem"]),
-        (&json!(true), &json!(entries.len()), &Value::Null),
-        "{done}"
-    );
-    processes::wait_gone(&[coordinator.pid]).await;
-
-    cluster.start_member("coordinator-1");
-    cluster.wait_ready(1).await;
-    assert_eq!(cluster.client().export("memory_entries", None).await.len(), 500 + entries.len());
 }
 
-async fn send_chunk(stream: &mut TcpStream, text: &str) {
-    stream.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await.unwrap();
+async fn count(client: &Client) -> u64 {
+    let path = "/v1/collections/points/entries/count";
+    let answer = client.post(path, &json!({"namespace": "import"})).await.expect(200).json();
+    answer["count"].as_u64().unwrap()
+}
+
+async fn wait_for_count(client: &Client, least: u64) {
+    poll::until("rows of an import under way", PATIENCE, async || match count(client).await {
+        enough if enough >= least => Ok(()),
+        few => Err(format!("{few} of {least}")),
+    })
+    .await;
+}
+
+fn lines(numbers: std::ops::Range<u32>) -> String {
+    let line = |i: u32| format!("{}\n", json!({"namespace": "import", "key": i.to_string(), "vector": [1, i]}));
+    numbers.map(line).collect()
+}
+
+/// The table of a namespace, locked so that whoever wants it waits.
+struct HeldTable {
+    server: tokio_postgres::Client,
+}
+
+impl HeldTable {
+    async fn hold(cluster: &Cluster, client: &Client, namespace: &str) -> Self {
+        let place = client.get(&format!("/v1/collections/points/namespaces/{namespace}")).await.expect(200).json();
+        let workers = cluster.layout().workers;
+        let worker = workers.iter().find(|worker| place["group"] == worker.group).unwrap();
+        let (server, connection) = tokio_postgres::connect(&worker.dsn, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let schema = place["schema"].as_str().unwrap();
+        let lock = format!("begin; lock table \"{schema}\".\"points\" in access exclusive mode");
+        server.batch_execute(&lock).await.unwrap();
+        Self { server }
+    }
+
+    async fn wait_for_waiting(&self, statements: usize) {
+        let waiting = "select count(*) from pg_locks where not granted and relation is not null";
+        poll::until("statements to wait for the table", PATIENCE, async || {
+            match self.server.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) {
+                enough if enough >= statements as i64 => Ok(()),
+                few => Err(format!("{few} of {statements}")),
+            }
+        })
+        .await;
+    }
+
+    async fn release(self) {
+        self.server.batch_execute("rollback").await.unwrap();
+    }
+}
+
+/// An import whose lines come when the story wants.
+struct SlowImport {
+    lines: mpsc::Sender<Bytes>,
+    answer: JoinHandle<Result<Value, String>>,
+    answered: tokio::sync::watch::Receiver<bool>,
+}
+
+impl SlowImport {
+    fn begin(client: &Client) -> Self {
+        let (lines, waiting) = mpsc::channel::<Bytes>(4);
+        let frames = stream::unfold(waiting, |mut waiting| async {
+            let line = waiting.recv().await?;
+            Some((Ok::<_, Infallible>(Frame::data(line)), waiting))
+        });
+        let request = http::Request::post(format!("{}/v1/collections/points/import", client.base()))
+            .header("content-type", "application/x-ndjson")
+            .body(StreamBody::new(Box::pin(frames)))
+            .unwrap();
+        let (began, answered) = tokio::sync::watch::channel(false);
+        let answer = tokio::spawn(async move {
+            let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+            let answer = http.request(request).await.map_err(|error| error.to_string())?;
+            began.send_replace(answer.status() == 200);
+            let body = answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+            let last = body.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
+            let last: Value = serde_json::from_slice(last).map_err(|error| error.to_string())?;
+            if last["done"] == true { Ok(last) } else { Err(format!("it ends with {last}")) }
+        });
+        Self { lines, answer, answered }
+    }
+
+    async fn send(&self, numbers: std::ops::Range<u32>) {
+        let _ = self.lines.send(lines(numbers).into()).await;
+    }
+
+    /// Until the coordinator has taken the import.
+    async fn answered(&self) {
+        let mut answered = self.answered.clone();
+        let taken = answered.wait_for(|answered| *answered);
+        drop(tokio::time::timeout(PATIENCE, taken).await.expect("an answer in time").expect("the import is taken"));
+    }
+
+    /// The last line of the answer, if it came to that.
+    async fn end(self) -> Result<Value, String> {
+        drop(self.lines);
+        self.answer.await.unwrap()
+    }
 }
