@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -21,6 +21,9 @@ use tokio::sync::mpsc;
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 /// Between two progress lines.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// How long the rest of an import that ended early is taken and thrown away.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// Import NDJSON, one entry a line. The answer is NDJSON too: progress lines, then one with `"done": true`.
 #[utoipa::path(post, path = "/v1/collections/{c}/import", tag = "entries", params(("c" = CollectionName, Path)),
@@ -57,7 +60,9 @@ pub(super) async fn import(
                 let _ = lines.try_send(line(&progress_of(state, false)));
             }
         };
-        let (state, done) = app.writer.import(&collection, body.into_data_stream(), progress).await;
+        let mut body = body.into_data_stream();
+        let (state, done) = app.writer.import(&collection, &mut body, progress).await;
+        let ended_early = done.is_err();
         let mut report = progress_of(&state, true);
         report.first_failures = Some(state.first_failures.clone());
         if let Err(error) = done {
@@ -70,6 +75,12 @@ pub(super) async fn import(
         }
         app.metrics.entries_written.with_label_values(&["imported"]).inc_by(state.written);
         let _ = lines.send(line(&report)).await;
+        drop(lines);
+        if ended_early {
+            // A client that is still sending, into a connection that is closed, would lose the answer.
+            let rest = async { while let Some(Ok(_)) = body.next().await {} };
+            let _ = tokio::time::timeout(DRAIN_TIME, rest).await;
+        }
     });
     Ok(ndjson(answer))
 }

@@ -169,7 +169,9 @@ impl Writer {
         }
         match outcome {
             DeleteOutcome::Gone => Ok(()),
-            DeleteOutcome::Missing if at_version.is_some() => Err(RequestError::VersionMismatch { current: None }),
+            DeleteOutcome::Missing if precondition != Precondition::None => {
+                Err(RequestError::VersionMismatch { current: None })
+            }
             DeleteOutcome::Missing => Err(RequestError::EntryNotFound),
             DeleteOutcome::OtherVersion(version) => Err(RequestError::VersionMismatch { current: Some(version) }),
         }
