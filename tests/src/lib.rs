@@ -13,6 +13,7 @@ pub mod poll;
 pub mod ports;
 pub mod processes;
 pub mod seeded;
+pub mod slow_import;
 pub mod traffic;
 pub mod wordnet;
 

@@ -3,22 +3,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use bytes::Bytes;
 use cluster_tests::processes::{signal, wait_gone};
+use cluster_tests::slow_import::SlowImport;
 use cluster_tests::{Answer, Client, Cluster, ClusterOptions, poll};
 use futures::future::join_all;
-use futures::stream;
 use http::Method;
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
-use hyper_util::rt::TokioExecutor;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 const SEARCH: &str = "/v1/collections/points/search";
@@ -306,8 +300,8 @@ async fn more_than_it_can_do_is_refused_at_once(cluster: &Cluster, client: &Clie
 }
 
 async fn one_stream_at_a_time_where_one_is_allowed(client: &Client) {
-    let first = SlowImport::begin(client);
-    first.send(0..10).await;
+    let first = SlowImport::begin(client, "points");
+    first.send(lines(0..10)).await;
     first.answered().await;
     for (method, path) in [(Method::POST, "import"), (Method::GET, "export")] {
         let path = format!("/v1/collections/points/{path}");
@@ -327,8 +321,8 @@ async fn what_is_under_way_is_finished_before_it_stops(cluster: &mut Cluster) {
     // Clients of their own: an idle connection must hold nobody up, a busy one must not be cut.
     let client = cluster.client();
     client.get("/healthz").await.expect(200);
-    let import = SlowImport::begin(&cluster.client());
-    import.send(20..1_520).await;
+    let import = SlowImport::begin(&cluster.client(), "points");
+    import.send(lines(20..1_520)).await;
     wait_for_count(&client, 1_020).await;
     let held = HeldTable::hold(cluster, &client, "n1").await;
     let search = search_slowly(&client, "n1");
@@ -339,7 +333,7 @@ async fn what_is_under_way_is_finished_before_it_stops(cluster: &mut Cluster) {
     wait_refused(cluster).await;
     held.release().await;
     assert_eq!(search.await.unwrap().expect(200).json()["hits"].as_array().unwrap().len(), 10);
-    import.send(1_520..2_000).await;
+    import.send(lines(1_520..2_000)).await;
     let done = import.end().await.unwrap();
     assert_eq!(
         (&done["done"], &done["written"], &done["problem"]),
@@ -363,8 +357,8 @@ async fn what_is_under_way_is_finished_before_it_stops(cluster: &mut Cluster) {
 }
 
 async fn what_does_not_end_does_not_hold_it_up(cluster: &mut Cluster) {
-    let import = SlowImport::begin(&cluster.client());
-    import.send(2_000..2_010).await;
+    let import = SlowImport::begin(&cluster.client(), "points");
+    import.send(lines(2_000..2_010)).await;
     import.answered().await;
     let pid = cluster.extra_pid("coordinator-1").unwrap();
     let told = Instant::now();
@@ -450,54 +444,5 @@ impl HeldTable {
 
     async fn release(self) {
         self.server.batch_execute("rollback").await.unwrap();
-    }
-}
-
-/// An import whose lines come when the story wants.
-struct SlowImport {
-    lines: mpsc::Sender<Bytes>,
-    answer: JoinHandle<Result<Value, String>>,
-    answered: tokio::sync::watch::Receiver<bool>,
-}
-
-impl SlowImport {
-    fn begin(client: &Client) -> Self {
-        let (lines, waiting) = mpsc::channel::<Bytes>(4);
-        let frames = stream::unfold(waiting, |mut waiting| async {
-            let line = waiting.recv().await?;
-            Some((Ok::<_, Infallible>(Frame::data(line)), waiting))
-        });
-        let request = http::Request::post(format!("{}/v1/collections/points/import", client.base()))
-            .header("content-type", "application/x-ndjson")
-            .body(StreamBody::new(Box::pin(frames)))
-            .unwrap();
-        let (began, answered) = tokio::sync::watch::channel(false);
-        let answer = tokio::spawn(async move {
-            let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
-            let answer = http.request(request).await.map_err(|error| error.to_string())?;
-            began.send_replace(answer.status() == 200);
-            let body = answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-            let last = body.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
-            let last: Value = serde_json::from_slice(last).map_err(|error| error.to_string())?;
-            if last["done"] == true { Ok(last) } else { Err(format!("it ends with {last}")) }
-        });
-        Self { lines, answer, answered }
-    }
-
-    async fn send(&self, numbers: std::ops::Range<u32>) {
-        let _ = self.lines.send(lines(numbers).into()).await;
-    }
-
-    /// Until the coordinator has taken the import.
-    async fn answered(&self) {
-        let mut answered = self.answered.clone();
-        let taken = answered.wait_for(|answered| *answered);
-        drop(tokio::time::timeout(PATIENCE, taken).await.expect("an answer in time").expect("the import is taken"));
-    }
-
-    /// The last line of the answer, if it came to that.
-    async fn end(self) -> Result<Value, String> {
-        drop(self.lines);
-        self.answer.await.unwrap()
     }
 }

@@ -1,0 +1,68 @@
+//! An import whose sender takes its time: what a coordinator does while one is under way can be looked at.
+
+use crate::client::Client;
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// For a coordinator to take an import.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An import whose lines come when the story wants.
+#[derive(Debug)]
+pub struct SlowImport {
+    lines: mpsc::Sender<Bytes>,
+    answer: JoinHandle<Result<Value, String>>,
+    answered: watch::Receiver<bool>,
+}
+
+impl SlowImport {
+    /// Begins, with a connection of its own.
+    pub fn begin(client: &Client, collection: &str) -> Self {
+        let (lines, waiting) = mpsc::channel::<Bytes>(4);
+        let frames = stream::unfold(waiting, |mut waiting| async {
+            let line = waiting.recv().await?;
+            Some((Ok::<_, Infallible>(Frame::data(line)), waiting))
+        });
+        let request = http::Request::post(format!("{}/v1/collections/{collection}/import", client.base()))
+            .header("content-type", "application/x-ndjson")
+            .body(StreamBody::new(Box::pin(frames)))
+            .expect("the parts above make a request");
+        let (began, answered) = watch::channel(false);
+        let answer = tokio::spawn(async move {
+            let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+            let answer = http.request(request).await.map_err(|error| error.to_string())?;
+            began.send_replace(answer.status() == 200);
+            let body = answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+            let last = body.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
+            let last: Value = serde_json::from_slice(last).map_err(|error| error.to_string())?;
+            if last["done"] == true { Ok(last) } else { Err(format!("it ends with {last}")) }
+        });
+        Self { lines, answer, answered }
+    }
+
+    /// Sends some lines; nobody minds if the coordinator wants no more.
+    pub async fn send(&self, lines: impl Into<Bytes>) {
+        let _ = self.lines.send(lines.into()).await;
+    }
+
+    /// Until the coordinator has taken the import.
+    pub async fn answered(&self) {
+        let mut answered = self.answered.clone();
+        let taken = answered.wait_for(|answered| *answered);
+        drop(tokio::time::timeout(PATIENCE, taken).await.expect("an answer in time").expect("the import is taken"));
+    }
+
+    /// The last line of the answer, if it came to that.
+    pub async fn end(self) -> Result<Value, String> {
+        drop(self.lines);
+        self.answer.await.expect("reading an answer does not panic")
+    }
+}
