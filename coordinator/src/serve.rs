@@ -13,6 +13,7 @@ use crate::workers::{Workers, WorkersSettings};
 use crate::write::Writer;
 use atoll_proto::agent::LARGE_NAMESPACE_ROWS;
 use atoll_proto::{CollectionName, Namespace, ShardId};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,10 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+/// How long an address may be taken by a predecessor.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a coordinator ended.
 #[derive(Debug, thiserror::Error)]
@@ -114,8 +119,18 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     ended
 }
 
+/// Takes an address. A predecessor that was killed a moment ago may hold it until the system has cleared it away.
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+    let patience = Instant::now() + ADDRESS_PATIENCE;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < patience => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(source) => return Err(ServeError::Listen { address, source }),
+        }
+    }
 }
 
 fn flatten(served: Result<std::io::Result<()>, tokio::task::JoinError>) -> std::io::Result<()> {

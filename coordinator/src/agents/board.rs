@@ -143,9 +143,14 @@ async fn ask_all(client: &AgentClient, view: &RoutingTable, before: &Round) -> B
                 AgentRecord { status: Some(status.into()), answered_at: Some(Instant::now()), error: None }
             }
             Err(error) => {
-                if known.is_none_or(|known| known.error.is_none()) {
-                    let reason = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(worker = name, %error, reason, "the agent does not answer");
+                let reason = std::error::Error::source(&error).map(ToString::to_string);
+                match known {
+                    // Started together with its agent, a coordinator is often the quicker one.
+                    None => tracing::info!(worker = name, %error, reason, "the agent does not answer yet"),
+                    Some(known) if known.error.is_none() => {
+                        tracing::warn!(worker = name, %error, reason, "the agent does not answer");
+                    }
+                    Some(_) => {}
                 }
                 AgentRecord {
                     status: known.and_then(|known| known.status.clone()),
