@@ -80,6 +80,19 @@ impl Traffic {
         .await;
     }
 
+    /// Waits until a request has failed: until this client knows that something is broken.
+    pub async fn wait_for_a_failure(&self, patience: Duration) {
+        crate::poll::until("a request to fail", patience, async || {
+            let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked.iter().any(|asked| !asked.succeeded()) {
+                Ok(())
+            } else {
+                Err(format!("{} succeeded", asked.len()))
+            }
+        })
+        .await;
+    }
+
     /// Ends, and tells what became of every request.
     pub async fn end(self) -> Vec<Asked> {
         self.stop.store(true, Ordering::Relaxed);
