@@ -9,7 +9,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let output = cli.output();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the asynchronous runtime cannot be started: {error}");
@@ -27,4 +27,15 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// Half of the machine's cores, unless `TOKIO_WORKER_THREADS` says otherwise: searching is the work of PostgreSQL, and another
+/// thread that is woken for each packet costs a search more than it gains.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads((cores / 2).max(1));
+    }
+    builder.enable_all().build()
 }

@@ -3,7 +3,7 @@
 use crate::agents::{AgentBoard, AgentClient};
 use crate::cluster_secret::ClusterSecret;
 use crate::config::{Config, ConfigError};
-use crate::http::{self, App};
+use crate::http::{self, App, Parts};
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
 use crate::search::{RowCounts, Searcher};
@@ -167,7 +167,7 @@ fn app(config: &Config, node: CatalogNode, board: AgentBoard) -> Result<App, Con
     let metrics = Metrics::new();
     let views = node.watch();
     let counts: Arc<dyn RowCounts> = Arc::new(board.clone());
-    Ok(App {
+    Ok(App::new(Parts {
         searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone()),
         writer: Writer::new(views.clone(), workers.clone(), config.import_settings()),
         reader: Reader::new(views, workers.clone(), CursorKey::new(&config.cluster_secret()?)),
@@ -175,10 +175,10 @@ fn app(config: &Config, node: CatalogNode, board: AgentBoard) -> Result<App, Con
         board,
         workers,
         metrics,
-        limits: Arc::new(config.limits.clone()),
-        requests: Arc::new(Semaphore::new(config.limits.concurrency)),
+        limits: config.limits.clone(),
+        requests: Semaphore::new(config.limits.concurrency),
         streams: Arc::new(Semaphore::new(config.limits.streams)),
-    })
+    }))
 }
 
 impl RowCounts for AgentBoard {

@@ -16,7 +16,7 @@ mod state;
 mod streams;
 
 pub use openapi::openapi;
-pub use state::App;
+pub use state::{App, Parts};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;

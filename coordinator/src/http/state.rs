@@ -8,12 +8,16 @@ use crate::search::Searcher;
 use crate::telemetry::Metrics;
 use crate::workers::Workers;
 use crate::write::Writer;
+use std::ops::Deref;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// What handlers share; cheap to clone.
+/// What handlers share; one pointer to clone, as every layer around a request does.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+/// What handlers work with.
+pub struct Parts {
     /// The catalog.
     pub node: CatalogNode,
     /// What agents last said.
@@ -29,9 +33,24 @@ pub struct App {
     /// Every metric.
     pub metrics: Metrics,
     /// How much a request may do.
-    pub limits: Arc<Limits>,
+    pub limits: Limits,
     /// Requests under way.
-    pub requests: Arc<Semaphore>,
+    pub requests: Semaphore,
     /// Imports and exports under way.
     pub streams: Arc<Semaphore>,
+}
+
+impl App {
+    /// Shares the parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
