@@ -58,15 +58,19 @@ pub fn ndjson(entries: &[Sample]) -> String {
     entries.iter().map(|entry| format!("{}\n", entry.to_json())).collect()
 }
 
-fn read(entries: &Path, vectors: &Path) -> Vec<Sample> {
+/// Entries, a line each, plain or gzipped, with their vectors from a file of the same order.
+pub fn read(entries: &Path, vectors: &Path) -> Vec<Sample> {
     let vectors = std::fs::read(vectors).unwrap_or_else(|error| panic!("{}: {error}", vectors.display()));
     let number = |at: usize| u32::from_le_bytes(vectors[at..at + 4].try_into().expect("four bytes")) as usize;
     let (count, dimensions) = (number(0), number(4));
     let mut rows = vectors[8..].chunks_exact(dimensions * 2).map(|row| {
         row.chunks_exact(2).map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()).collect::<Vec<f32>>()
     });
-    let packed = std::fs::File::open(entries).unwrap_or_else(|error| panic!("{}: {error}", entries.display()));
-    let unpacked: Box<dyn Read> = Box::new(GzDecoder::new(packed));
+    let file = std::fs::File::open(entries).unwrap_or_else(|error| panic!("{}: {error}", entries.display()));
+    let unpacked: Box<dyn Read> = match entries.extension().is_some_and(|extension| extension == "gz") {
+        true => Box::new(GzDecoder::new(file)),
+        false => Box::new(file),
+    };
     let read: Vec<Sample> = BufReader::new(unpacked)
         .lines()
         .map(|line| {

@@ -1,4 +1,5 @@
-//! What a search costs over HTTP more than the same SQL straight at the worker: one namespace, one client, interleaved.
+//! What a search costs over HTTP more than the same SQL straight at the worker: each query in its own namespace, one client,
+//! interleaved.
 //!
 //! Both sides get the same queries in the same order. The SQL is the statement that the coordinator sends, prepared, its vector
 //! in binary, in one flight with `begin` and `commit`. Each query is asked of both sides in turn, the first by turns, so that
@@ -7,6 +8,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use clap::Parser;
 use cluster_tests::cluster::Layout;
+use cluster_tests::wordnet::{self, Sample};
 use futures::future::join;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full};
@@ -14,8 +16,9 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, NoTls, Statement};
@@ -25,6 +28,8 @@ const OVERFETCH: i64 = 2;
 /// What the coordinator connects with.
 const OPTIONS: &str =
     "-c statement_timeout=60000 -c lock_timeout=10000 -c plan_cache_mode=force_custom_plan -c jit=off";
+/// Namespaces of up to so many entries are reported together; the last class is open.
+const CLASSES: [u64; 5] = [300, 1_000, 3_000, 10_000, u64::MAX];
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -34,15 +39,18 @@ struct Arguments {
     /// `cluster.json` of the cluster.
     #[arg(long, value_name = "FILE")]
     cluster: PathBuf,
-    /// Namespace to search; must hold entries.
-    #[arg(long, default_value = "noun.animal")]
-    namespace: String,
+    /// Queries, as WordNet entries a line: each is searched for in its namespace.
+    #[arg(long, value_name = "FILE", default_value = "sample/wordnet.jsonl.gz")]
+    queries: PathBuf,
+    /// Vectors of the queries: little-endian uint32 n, uint32 d, then n x d half-precision floats.
+    #[arg(long, value_name = "FILE", default_value = "sample/wordnet.f16bin")]
+    vectors: PathBuf,
+    /// Searches all queries in this namespace.
+    #[arg(long)]
+    namespace: Option<String>,
     /// Collection to search; must be cosine and float32.
     #[arg(long, default_value = "memory_entries")]
     collection: String,
-    /// Vectors to search by: little-endian uint32 n, uint32 d, then n x d half-precision floats.
-    #[arg(long, value_name = "FILE", default_value = "sample/wordnet.f16bin")]
-    vectors: PathBuf,
     /// Searches measured.
     #[arg(long, default_value_t = 1_000)]
     searches: usize,
@@ -57,52 +65,81 @@ struct Arguments {
     base64: bool,
 }
 
+/// Times of one query, in milliseconds.
+struct Timed {
+    entries: u64,
+    http: f64,
+    inside: f64,
+    sql: f64,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
-    let queries = read_vectors(&arguments.vectors)?;
+    let queries = queries(&arguments)?;
     let cluster: Layout = serde_json::from_slice(&std::fs::read(&arguments.cluster)?)?;
     let over_http = OverHttp::connect(&arguments, &cluster)?;
-    let straight = Straight::connect(&arguments, &cluster, &over_http, &queries[0]).await?;
+    let mut straight = Straight::connect(&arguments, &cluster).await?;
+    for query in &queries {
+        straight.find(&query.namespace, &over_http, &query.vector).await?;
+    }
 
-    let (mut http_ms, mut coordinator_ms, mut sql_ms) = (Vec::new(), Vec::new(), Vec::new());
+    let mut timed = Vec::with_capacity(arguments.searches);
     // PostgreSQL's distances are of single precision, the coordinator's of double: near ties may fall out differently.
     let mut different = 0_u32;
     for turn in 0..arguments.warm_up + arguments.searches {
         // A stride without a common divisor with the number of queries: neighbours in the file are neighbours in meaning.
-        let query = &queries[turn * 7_919 % queries.len()];
+        let Sample { namespace, vector, .. } = &queries[turn * 7_919 % queries.len()];
         let (found_over_http, found_straight) = if turn % 2 == 0 {
-            let first = over_http.search(query).await?;
-            (first, straight.search(query).await?)
+            let first = over_http.search(namespace, vector).await?;
+            (first, straight.search(namespace, vector).await?)
         } else {
-            let first = straight.search(query).await?;
-            (over_http.search(query).await?, first)
+            let first = straight.search(namespace, vector).await?;
+            (over_http.search(namespace, vector).await?, first)
         };
         different += u32::from(found_over_http.keys != found_straight.keys);
         if turn >= arguments.warm_up {
-            http_ms.push(found_over_http.ms);
-            coordinator_ms.push(found_over_http.inside_ms);
-            sql_ms.push(found_straight.ms);
+            let entries = straight.places[namespace].entries;
+            let Found { ms: http, inside_ms: inside, .. } = found_over_http;
+            timed.push(Timed { entries, http, inside, sql: found_straight.ms });
         }
     }
-    println!(
-        "{} searches of {} ({} entries, {}), k {}, one client",
-        arguments.searches, arguments.namespace, straight.entries, straight.strategy, arguments.k
-    );
-    println!("{:<34}{:>10}{:>10}", "milliseconds", "p50", "p95");
-    let http = percentiles(&mut http_ms);
-    let sql = percentiles(&mut sql_ms);
-    for (name, (p50, p95)) in [
-        ("over HTTP, until the last byte", http),
-        ("  of it inside the coordinator", percentiles(&mut coordinator_ms)),
-        ("the same SQL, straight", sql),
-    ] {
-        println!("{name:<34}{p50:>10.3}{p95:>10.3}");
-    }
-    println!("{:<34}{:>10.2}{:>10.2}", "ratio", http.0 / sql.0, http.1 / sql.1);
-    println!("{:<34}{:>10.3}{:>10.3}", "difference", http.0 - sql.0, http.1 - sql.1);
+    report(&arguments, &timed);
     println!("searches whose two answers differ: {different} of {}", arguments.warm_up + arguments.searches);
     Ok(())
+}
+
+fn queries(arguments: &Arguments) -> Outcome<Vec<Sample>> {
+    let mut queries = wordnet::read(&arguments.queries, &arguments.vectors);
+    if let Some(namespace) = &arguments.namespace {
+        queries.iter_mut().for_each(|query| query.namespace.clone_from(namespace));
+    }
+    if queries.is_empty() { Err("there are no queries".into()) } else { Ok(queries) }
+}
+
+fn report(arguments: &Arguments, timed: &[Timed]) {
+    println!("{} searches, k {}, one client; p50 in milliseconds", timed.len(), arguments.k);
+    println!(
+        "{:<24}{:>9}{:>9}{:>14}{:>11}{:>8}{:>12}",
+        "entries of namespace", "searches", "HTTP", "inside of it", "SQL", "ratio", "difference"
+    );
+    let mut from = 0;
+    for to in CLASSES {
+        let name = if to == u64::MAX { format!("{from} and more") } else { format!("{from} to {to}") };
+        let of_class: Vec<&Timed> = timed.iter().filter(|one| (from..=to).contains(&one.entries)).collect();
+        if !of_class.is_empty() {
+            line(&name, &of_class);
+        }
+        from = to.saturating_add(1);
+    }
+    line("all", &timed.iter().collect::<Vec<_>>());
+}
+
+fn line(name: &str, timed: &[&Timed]) {
+    let p50 = |of: fn(&Timed) -> f64| median(timed.iter().map(|one| of(one)).collect());
+    let (http, inside, sql) = (p50(|one| one.http), p50(|one| one.inside), p50(|one| one.sql));
+    let searches = timed.len();
+    println!("{name:<24}{searches:>9}{http:>9.3}{inside:>14.3}{sql:>11.3}{:>8.2}{:>12.3}", http / sql, http - sql);
 }
 
 /// What a search found, and how long it took.
@@ -116,7 +153,6 @@ struct Found {
 struct OverHttp {
     client: HttpClient<HttpConnector, Full<Bytes>>,
     base: String,
-    namespace: String,
     k: i64,
     base64: bool,
 }
@@ -129,7 +165,6 @@ impl OverHttp {
         Ok(Self {
             client: HttpClient::builder(TokioExecutor::new()).build(connector),
             base: format!("{url}/v1/collections/{}", arguments.collection),
-            namespace: arguments.namespace.clone(),
             k: arguments.k,
             base64: arguments.base64,
         })
@@ -152,7 +187,7 @@ impl OverHttp {
         }
     }
 
-    fn body(&self, query: &[f32], explain: bool) -> Bytes {
+    fn body(&self, namespace: &str, query: &[f32], explain: bool) -> Bytes {
         let vector = match self.base64 {
             true => {
                 let bytes: Vec<u8> = query.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -160,12 +195,12 @@ impl OverHttp {
             }
             false => json!(query),
         };
-        let body = json!({"vector": vector, "k": self.k, "namespaces": [self.namespace], "explain": explain});
+        let body = json!({"vector": vector, "k": self.k, "namespaces": [namespace], "explain": explain});
         body.to_string().into()
     }
 
-    async fn search(&self, query: &[f32]) -> Outcome<Found> {
-        let (answer, ms) = self.ask(Method::POST, "/search", self.body(query, false)).await?;
+    async fn search(&self, namespace: &str, query: &[f32]) -> Outcome<Found> {
+        let (answer, ms) = self.ask(Method::POST, "/search", self.body(namespace, query, false)).await?;
         let answer: Value = serde_json::from_slice(&answer)?;
         let hits = answer["hits"].as_array().ok_or("an answer without hits")?;
         let keys = hits.iter().map(|hit| hit["key"].as_str().unwrap_or_default().to_owned()).collect();
@@ -173,36 +208,47 @@ impl OverHttp {
     }
 }
 
-/// The worker that holds the namespace, asked as the coordinator asks it.
+/// The workers, asked as the coordinator asks them.
 struct Straight {
-    client: Client,
-    statement: Statement,
-    namespace: String,
-    settings: String,
-    strategy: String,
-    entries: u64,
+    clients: BTreeMap<String, Client>,
+    places: BTreeMap<String, Place>,
+    collection: String,
     k: i64,
 }
 
+/// A namespace on its worker.
+struct Place {
+    group: String,
+    statement: Statement,
+    settings: String,
+    entries: u64,
+}
+
 impl Straight {
-    async fn connect(arguments: &Arguments, cluster: &Layout, over_http: &OverHttp, query: &[f32]) -> Outcome<Self> {
-        let namespace = arguments.namespace.clone();
+    async fn connect(arguments: &Arguments, cluster: &Layout) -> Outcome<Self> {
+        let mut clients = BTreeMap::new();
+        for worker in &cluster.workers {
+            let mut config: tokio_postgres::Config = worker.dsn.parse()?;
+            let (client, connection) = config.options(OPTIONS).connect(NoTls).await?;
+            tokio::spawn(connection);
+            clients.insert(worker.group.clone(), client);
+        }
+        Ok(Self { clients, places: BTreeMap::new(), collection: arguments.collection.clone(), k: arguments.k })
+    }
+
+    /// Learns where a namespace lies and how the coordinator searches it: the statement follows its choice.
+    async fn find(&mut self, namespace: &str, over_http: &OverHttp, query: &[f32]) -> Outcome<()> {
+        if self.places.contains_key(namespace) {
+            return Ok(());
+        }
         let (place, _) = over_http.ask(Method::GET, &format!("/namespaces/{namespace}"), Bytes::new()).await?;
         let place: Value = serde_json::from_slice(&place)?;
-        let (schema, group) =
-            (place["schema"].as_str().ok_or("no schema")?, place["group"].as_str().ok_or("no group")?);
-        let worker = cluster.workers.iter().find(|worker| worker.group == group).ok_or("the group has no worker")?;
-
-        let mut config: tokio_postgres::Config = worker.dsn.parse()?;
-        let (client, connection) = config.options(OPTIONS).connect(NoTls).await?;
-        tokio::spawn(connection);
-
-        // The strategy is the coordinator's choice; the statement follows it.
-        let (explained, _) = over_http.ask(Method::POST, "/search", over_http.body(query, true)).await?;
+        let text = |field: &str| place[field].as_str().map(str::to_owned).ok_or_else(|| format!("no {field}"));
+        let (schema, group) = (text("schema")?, text("group")?);
+        let (explained, _) = over_http.ask(Method::POST, "/search", over_http.body(namespace, query, true)).await?;
         let explained: Value = serde_json::from_slice(&explained)?;
         let shard = &explained["explain"][0];
-        let strategy = shard["strategy"].as_str().ok_or("the coordinator explains nothing")?.to_owned();
-        let (settings, order) = match strategy.as_str() {
+        let (settings, order) = match shard["strategy"].as_str().ok_or("the coordinator explains nothing")? {
             "exact" => (String::new(), "(embedding <=> $1) + 0, namespace, key"),
             "hnsw_iterative" => (
                 format!(
@@ -214,29 +260,31 @@ impl Straight {
             ),
             other => return Err(format!("the statement of strategy {other} is not known here").into()),
         };
-        let text = format!(
+        let statement = format!(
             "select namespace, key, version, embedding, value, metadata, tags from \"{schema}\".\"{}\" where \
              (expires_at is null or expires_at > now()) and namespace = $2 order by {order} limit $3",
-            arguments.collection
+            self.collection
         );
-        Ok(Self {
-            statement: client.prepare(&text).await?,
-            client,
-            namespace,
+        let client = self.clients.get(&group).ok_or("the group has no worker")?;
+        let place = Place {
+            statement: client.prepare(&statement).await?,
             settings: format!("begin read only; set local statement_timeout = 2000{settings}"),
-            strategy,
             entries: place["count"].as_u64().unwrap_or_default(),
-            k: arguments.k,
-        })
+            group,
+        };
+        self.places.insert(namespace.to_owned(), place);
+        Ok(())
     }
 
-    async fn search(&self, query: &[f32]) -> Outcome<Found> {
+    async fn search(&self, namespace: &str, query: &[f32]) -> Outcome<Found> {
+        let place = &self.places[namespace];
+        let client = &self.clients[&place.group];
         let (vector, limit) = (BinaryVector(query), self.k * OVERFETCH);
         let started = Instant::now();
-        let begin = self.client.batch_execute(&self.settings);
-        let params: [&(dyn ToSql + Sync); 3] = [&vector, &self.namespace, &limit];
-        let rows = self.client.query(&self.statement, &params);
-        let commit = self.client.batch_execute("commit");
+        let begin = client.batch_execute(&place.settings);
+        let params: [&(dyn ToSql + Sync); 3] = [&vector, &namespace, &limit];
+        let rows = client.query(&place.statement, &params);
+        let commit = client.batch_execute("commit");
         let (begun, (rows, committed)) = join(begin, join(rows, commit)).await;
         begun?;
         let rows = rows?;
@@ -268,17 +316,7 @@ impl ToSql for BinaryVector<'_> {
     to_sql_checked!();
 }
 
-fn read_vectors(path: &Path) -> Outcome<Vec<Vec<f32>>> {
-    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let (head, rows) = bytes.split_at_checked(8).ok_or("a file of vectors begins with two numbers")?;
-    let dimensions = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-    let row = |row: &[u8]| row.chunks_exact(2).map(|two| half::f16::from_le_bytes([two[0], two[1]]).to_f32()).collect();
-    let vectors: Vec<Vec<f32>> = rows.chunks_exact(dimensions.max(1) * 2).map(row).collect();
-    if vectors.is_empty() { Err("there are no vectors in the file".into()) } else { Ok(vectors) }
-}
-
-fn percentiles(values: &mut [f64]) -> (f64, f64) {
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
-    let at = |share: f64| values.get((values.len() as f64 * share) as usize).copied().unwrap_or_default();
-    (at(0.50), at(0.95))
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }
