@@ -5,12 +5,13 @@ use crate::desired::apply::Applier;
 use crate::desired::upkeep;
 use crate::identity::IdentityError;
 use crate::pg::account::{Account, AccountError};
-use crate::pg::conf::{Machine, ServerSettings};
+use crate::pg::conf::ServerSettings;
 use crate::pg::connect::Target;
 use crate::pg::find::{FindError, Wanted};
 use crate::pg::health;
-use crate::pg::init::{InitError, OWNER_ROLE, claim, prepare};
+use crate::pg::init::{InitError, OWNER_ROLE, claim, data_major, prepare};
 use crate::pg::layout::Layout;
+use crate::pg::machine::Machine;
 use crate::pg::supervise::Supervised;
 use crate::pg::version::PgvectorVersion;
 use crate::secret::{Secret, SecretError};
@@ -63,6 +64,12 @@ pub enum AgentError {
     /// A task of ours ended early.
     #[error("preparing the server was cut off")]
     CutOff,
+    /// A part that should run for ever does not.
+    #[error("a part of the agent ended early")]
+    PartEnded {
+        /// Its panic, if that was it.
+        source: Option<tokio::task::JoinError>,
+    },
 }
 
 struct Prepared {
@@ -120,8 +127,11 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     });
     tracing::info!(name = %worker.config.name, listen = %worker.config.listen, "agent runs");
 
-    stopped.await;
-    tracing::info!("agent stops");
+    tokio::select! {
+        () = &mut stopped => tracing::info!("agent stops"),
+        // The server runs on: whoever starts the agent again has it adopt the server.
+        Some(ended) = parts.join_next() => return Err(AgentError::PartEnded { source: ended.err() }),
+    }
     stop_parts.stop();
     let all_ended = async { while parts.join_next().await.is_some() {} };
     if tokio::time::timeout(PARTS_STOP_LIMIT, all_ended).await.is_err() {
@@ -156,14 +166,15 @@ fn prepare_managed(config: &Config) -> Result<Prepared, AgentError> {
     let wanted = Wanted {
         bin: config.postgres.bin.clone(),
         pgvector_min: oldest,
-        major: layout.data_major(),
+        major: data_major(&layout)?,
         ..Wanted::safe(account.clone())
     };
     let install = wanted.find()?;
     tracing::info!(bin = %install.bin.display(), major = install.major, pgvector = %install.pgvector, "PostgreSQL found");
     let (port, fsync) = (config.postgres.port, config.postgres.fsync);
     let settings = ServerSettings::for_machine(host, port, config.postgres.shared_buffers_mb, fsync, Machine::this());
-    let password = prepare(&layout, &install, account.as_ref(), &settings)?;
+    let identity_file = config.identity_file.clone().unwrap_or_else(|| layout.identity());
+    let password = prepare(&layout, &identity_file, &install, account.as_ref(), &settings)?;
     let target = Target {
         host: settings.reachable_host().to_string(),
         port,
@@ -172,7 +183,6 @@ fn prepare_managed(config: &Config) -> Result<Prepared, AgentError> {
         database: config.postgres.database.clone(),
         first_database: Some("postgres".to_owned()),
     };
-    let identity_file = config.identity_file.clone().unwrap_or_else(|| layout.identity());
     Ok(Prepared {
         target,
         identity_file,

@@ -4,6 +4,7 @@
 use atoll_proto::agent::WorkerMode;
 use atoll_proto::{GroupName, WorkerName};
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -154,22 +155,29 @@ impl Config {
         if config.mode == WorkerMode::External && config.identity_file.is_none() {
             config.identity_file = Some(path.with_extension("identity"));
         }
+        config.make_paths_absolute().map_err(|error| refusal("config", &error.to_string()))?;
         config.validate()?;
         Ok(config)
     }
 
     /// Checks what the types alone cannot.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let refuse = |key, detail: &str| Err(ConfigError::Setting { key, detail: detail.to_owned() });
         if !self.listen.ip().is_loopback() && !self.insecure {
-            return refuse("listen", "only a loopback address without `insecure = true`, because nothing is encrypted");
+            return refuse("listen", ONLY_LOOPBACK);
+        }
+        if self.listen.ip().is_unspecified() && self.advertise.is_none() {
+            return refuse("advertise", "needed when the agent listens on every address");
         }
         if self.coordinators.is_empty() {
             return refuse("coordinators", "name at least one coordinator's internal listener");
         }
         for url in &self.coordinators {
-            if url.parse::<http::Uri>().ok().and_then(|uri| uri.scheme_str().map(|s| s == "http")) != Some(true) {
+            let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"));
+            let Some(host) = uri.as_ref().and_then(http::Uri::host) else {
                 return refuse("coordinators", &format!("{url:?} is no URL like http://127.0.0.1:7750"));
+            };
+            if !is_this_machine(host) && !self.insecure {
+                return refuse("coordinators", ONLY_LOOPBACK);
             }
         }
         if self.capacity == 0 {
@@ -207,8 +215,18 @@ impl Config {
         Duration::from_secs(self.stats.interval_seconds)
     }
 
+    /// Relative ones are meant from where the agent was started. The data directory is checked instead: who writes it down
+    /// relative has hardly thought of where that is.
+    fn make_paths_absolute(&mut self) -> io::Result<()> {
+        let PostgresSection { bin, password_file, .. } = &mut self.postgres;
+        let always = [&mut self.cluster_secret_file, &mut self.postgres_password_file];
+        for path in always.into_iter().chain(&mut self.identity_file).chain(bin).chain(password_file) {
+            *path = std::path::absolute(&*path)?;
+        }
+        Ok(())
+    }
+
     fn validate_managed(&self) -> Result<(), ConfigError> {
-        let refuse = |key, detail: &str| Err(ConfigError::Setting { key, detail: detail.to_owned() });
         match &self.postgres.data_dir {
             None => return refuse("postgres.data_dir", "a managed server needs one"),
             Some(path) if !path.is_absolute() => return refuse("postgres.data_dir", "must be an absolute path"),
@@ -222,7 +240,7 @@ impl Config {
             return refuse("postgres.host", "a managed server listens on an IP address");
         };
         if !address.is_loopback() && !self.insecure {
-            return refuse("postgres.host", "only a loopback address without `insecure = true`");
+            return refuse("postgres.host", ONLY_LOOPBACK);
         }
         if address.is_unspecified() && self.postgres.advertise_host.is_none() {
             return refuse("postgres.advertise_host", "needed when the server listens on every address");
@@ -231,9 +249,11 @@ impl Config {
     }
 
     fn validate_external(&self) -> Result<(), ConfigError> {
-        let refuse = |key, detail: &str| Err(ConfigError::Setting { key, detail: detail.to_owned() });
         if self.postgres.user.is_none() {
             return refuse("postgres.user", "an external server needs a user to connect as");
+        }
+        if !is_this_machine(&self.postgres.host) && !self.insecure {
+            return refuse("postgres.host", ONLY_LOOPBACK);
         }
         if self.postgres.data_dir.is_some() || self.postgres.bin.is_some() {
             return refuse(
@@ -243,6 +263,22 @@ impl Config {
         }
         Ok(())
     }
+}
+
+const ONLY_LOOPBACK: &str = "only a loopback address without `insecure = true`, because nothing is encrypted";
+
+fn refuse(key: &'static str, detail: &str) -> Result<(), ConfigError> {
+    Err(refusal(key, detail))
+}
+
+fn refusal(key: &'static str, detail: &str) -> ConfigError {
+    ConfigError::Setting { key, detail: detail.to_owned() }
+}
+
+/// Whether what is sent to `host` (an address, a name, or the folder of a socket) stays on this machine.
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.starts_with('/') || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn default_capacity() -> u32 {
@@ -309,10 +345,28 @@ port = 7900
 
     #[test]
     fn open_addresses_need_insecure() {
-        let open = GOOD.replace("127.0.0.1:7801", "0.0.0.0:7801");
-        assert!(load(&open).is_err());
-        assert!(load(&format!("insecure = true\n{open}")).is_ok());
-        assert!(load(&format!("{GOOD}host = \"10.0.0.1\"\n")).is_err());
+        let external = GOOD.replace("managed", "external").replace("data_dir = \"/x/w1\"", "user = \"app\"");
+        for open in [
+            GOOD.replace("127.0.0.1:7801", "10.0.0.1:7801"),
+            GOOD.replace("http://127.0.0.1:7750", "http://10.0.0.1:7750"),
+            format!("{GOOD}host = \"10.0.0.1\"\n"),
+            format!("{external}host = \"db.example.com\"\n"),
+        ] {
+            assert!(load(&open).unwrap_err().to_string().contains("insecure = true"), "{open}");
+            load(&format!("insecure = true\n{open}")).unwrap();
+        }
+        for near in ["localhost", "127.0.0.2", "::1", "/run/postgresql"] {
+            load(&format!("{external}host = \"{near}\"\n")).unwrap();
+        }
+        load(&GOOD.replace("http://127.0.0.1:7750", "http://[::1]:7750")).unwrap();
+    }
+
+    #[test]
+    fn who_listens_everywhere_says_where_he_is_reached() {
+        let open = format!("insecure = true\n{}", GOOD.replace("127.0.0.1:7801", "0.0.0.0:7801"));
+        assert!(load(&open).unwrap_err().to_string().starts_with("advertise"));
+        load(&format!("advertise = \"http://10.0.0.1:7801\"\n{open}")).unwrap();
+        assert!(load(&format!("insecure = true\n{GOOD}host = \"::\"\n")).is_err());
     }
 
     #[test]
@@ -323,6 +377,18 @@ port = 7900
         let external = external.replace("data_dir = \"/x/w1\"", "user = \"app\"");
         let config = load(&external).unwrap();
         assert!(config.identity_file.unwrap().ends_with("agent.identity"));
+    }
+
+    #[test]
+    fn relative_paths_are_meant_from_here() {
+        let here = std::env::current_dir().unwrap();
+        let folder = tempfile::tempdir_in(&here).unwrap();
+        let path = folder.path().join("agent.toml");
+        let external = GOOD.replace("managed", "external").replace("data_dir = \"/x/w1\"", "user = \"app\"");
+        std::fs::write(&path, external.replace("/x/cluster.secret", "cluster.secret")).unwrap();
+        let config = Config::load(path.strip_prefix(&here).unwrap(), &Overrides::default()).unwrap();
+        assert_eq!(config.identity_file.unwrap(), folder.path().join("agent.identity"));
+        assert_eq!(config.cluster_secret_file, here.join("cluster.secret"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Requests to coordinators.
 
+use crate::secret::Secret;
 use atoll_proto::problem::Problem;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -17,7 +18,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Coordinators {
     client: Client<HttpConnector, Full<Bytes>>,
-    authorization: String,
+    cluster_secret: Secret,
 }
 
 /// Why a coordinator gave no answer to use.
@@ -40,13 +41,21 @@ pub enum CallError {
         /// What is wrong with it.
         detail: String,
     },
+    /// It is a coordinator, but not one of ours.
+    #[error("the coordinator speaks for cluster {theirs}, this worker belongs to {ours}")]
+    OtherCluster {
+        /// Its cluster.
+        theirs: String,
+        /// The worker's.
+        ours: String,
+    },
 }
 
 impl Coordinators {
     /// With the cluster's bearer token.
-    pub fn new(cluster_secret: &str) -> Self {
+    pub fn new(cluster_secret: Secret) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { client, authorization: format!("Bearer {cluster_secret}") }
+        Self { client, cluster_secret }
     }
 
     /// Posts `body` as JSON.
@@ -66,7 +75,7 @@ impl Coordinators {
             |error: &dyn std::error::Error| CallError::Unreachable { detail: crate::pg::connect::chain(error) };
         let body = serde_json::to_vec(body).map_err(|error| unreachable(&error))?;
         let request = http::Request::post(url)
-            .header(http::header::AUTHORIZATION, &self.authorization)
+            .header(http::header::AUTHORIZATION, format!("Bearer {}", self.cluster_secret.expose()))
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| unreachable(&error))?;

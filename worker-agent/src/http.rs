@@ -1,7 +1,7 @@
 //! The agent's own HTTP: what it knows, and what its server should be. The only place that knows axum.
 
 use crate::desired::apply::{Applier, ApplyError};
-use crate::pg::connect::{PgError, chain};
+use crate::pg::connect::PgError;
 use crate::worker::Worker;
 use atoll_proto::agent::{AgentStatus, Applied, DESIRED_PATH, DesiredState, STATUS_PATH};
 use atoll_proto::problem::{Problem, ProblemCode};
@@ -55,25 +55,8 @@ async fn desired(
     body: Result<Json<DesiredState>, JsonRejection>,
 ) -> Result<Json<Applied>, Refused> {
     let Json(desired) = body?;
-    let given = desired.catalog_version;
-    match parts.applier.apply(desired).await {
-        Ok(applied) => Ok(Json(applied)),
-        Err(error) => {
-            match &error {
-                // Starting, or on its way back: the supervisor tells of it, and the one who asked tries again.
-                ApplyError::NotReady { .. } => {
-                    tracing::debug!(catalog_version = given.0, error = chain(&error), "desired state not applied yet");
-                }
-                ApplyError::Stale { .. }
-                | ApplyError::NotOurs { .. }
-                | ApplyError::Conflict { .. }
-                | ApplyError::Postgres { .. } => {
-                    tracing::warn!(catalog_version = given.0, error = chain(&error), "desired state not applied");
-                }
-            }
-            Err(Refused(problem(&error)))
-        }
-    }
+    let applied = parts.applier.apply(desired).await;
+    applied.map(Json).map_err(|error| Refused(problem(&error)))
 }
 
 async fn alive(State(parts): State<Parts>) -> Json<serde_json::Value> {

@@ -76,7 +76,13 @@ pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
     let temporary = PathBuf::from(temporary);
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    // Gone first: what a crash left could be open to others.
+    if let Err(error) = std::fs::remove_file(&temporary)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(contents)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
@@ -108,5 +114,17 @@ mod tests {
         let path = folder.path().join("w1.identity");
         std::fs::write(&path, "{").unwrap();
         assert!(matches!(Identity::load_or_make(&path), Err(IdentityError::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_a_crash_left_open_is_not_written_to() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w1.secret");
+        let left = folder.path().join("w1.secret.new");
+        std::fs::write(&left, "").unwrap();
+        std::fs::set_permissions(&left, std::fs::Permissions::from_mode(0o644)).unwrap();
+        write_whole(&path, b"x").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

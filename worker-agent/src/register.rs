@@ -2,7 +2,7 @@
 //! a push that got lost is repaired here.
 
 use crate::coordinators::{CallError, Coordinators};
-use crate::desired::apply::{Applier, ApplyError};
+use crate::desired::apply::Applier;
 use crate::identity::Membership;
 use crate::pg::connect::chain;
 use crate::stop::Stop;
@@ -21,7 +21,7 @@ const NEXT_COORDINATOR_AFTER: Duration = Duration::from_millis(100);
 
 /// Registers until `stop`.
 pub async fn register_always(worker: Arc<Worker>, applier: Arc<Applier>, mut stop: Stop) {
-    let coordinators = Coordinators::new(worker.cluster_secret.expose());
+    let coordinators = Coordinators::new(worker.cluster_secret.clone());
     let mut registration =
         Registration { worker, applier, coordinators, next: 0, failures: 0, is_member: false, told: String::new() };
     let mut server = registration.worker.server.watch();
@@ -60,7 +60,8 @@ impl Registration {
         };
         let urls = &self.worker.config.coordinators;
         let url = urls[self.next % urls.len()].trim_end_matches('/').to_owned();
-        match self.coordinators.post::<_, Registered>(&format!("{url}{REGISTER_PATH}"), &request).await {
+        let answer = self.coordinators.post::<_, Registered>(&format!("{url}{REGISTER_PATH}"), &request).await;
+        match answer.and_then(|registered| self.of_our_cluster(registered)) {
             Ok(registered) => {
                 self.failures = 0;
                 self.registered(&url, registered);
@@ -71,6 +72,15 @@ impl Registration {
                 self.failures += 1;
                 self.failed(&url, &error)
             }
+        }
+    }
+
+    fn of_our_cluster(&self, registered: Registered) -> Result<Registered, CallError> {
+        match self.worker.membership() {
+            Some(ours) if ours.cluster_id != registered.cluster_id => {
+                Err(CallError::OtherCluster { theirs: registered.cluster_id, ours: ours.cluster_id })
+            }
+            Some(_) | None => Ok(registered),
         }
     }
 
@@ -97,24 +107,6 @@ impl Registration {
 
     fn registered(&mut self, url: &str, registered: Registered) {
         let Registered { cluster_id, worker, group, desired } = registered;
-        if let Some(ours) = self.worker.membership()
-            && ours.cluster_id != cluster_id
-        {
-            let text = format!(
-                "coordinator {url} speaks for cluster {cluster_id}, this worker belongs to {}",
-                ours.cluster_id
-            );
-            if self.told != text {
-                tracing::error!(
-                    coordinator = url,
-                    cluster_id,
-                    ours = ours.cluster_id,
-                    "another cluster's coordinator answered"
-                );
-                self.told = text;
-            }
-            return;
-        }
         if let Err(error) = self.worker.keep_membership(Membership { cluster_id: cluster_id.clone(), worker, group }) {
             tracing::error!(error = chain(&error), "membership cannot be kept");
             return;
@@ -127,16 +119,8 @@ impl Registration {
         // The next registration is due whether or not this state is long in the making; it brings the state again.
         if !self.applier.is_busy() {
             let applier = Arc::clone(&self.applier);
-            tokio::spawn(async move {
-                match applier.apply(desired).await {
-                    Ok(_) => {}
-                    // This coordinator was behind the one that pushed the newer state.
-                    Err(ApplyError::Stale { given, begun }) => {
-                        tracing::debug!(given = given.0, begun = begun.0, "older desired state ignored");
-                    }
-                    Err(error) => tracing::error!(error = chain(&error), "desired state not applied"),
-                }
-            });
+            // The applier logs and remembers what went wrong.
+            tokio::spawn(async move { applier.apply(desired).await });
         }
     }
 
@@ -152,6 +136,9 @@ impl Registration {
                 CallError::Refused(problem) => {
                     tracing::error!(coordinator = url, code = %problem.code, reason = problem.detail, "registration refused");
                 }
+                CallError::OtherCluster { theirs, ours } => {
+                    tracing::error!(coordinator = url, theirs, ours, "another cluster's coordinator answered");
+                }
                 CallError::Unreachable { .. } | CallError::Garbled { .. } => {
                     tracing::warn!(coordinator = url, %error, "not registered");
                 }
@@ -159,9 +146,10 @@ impl Registration {
             self.told = text;
         }
         match error {
-            CallError::Refused(problem) if !problem.retryable && is_round_over => EVERY,
-            _ if is_round_over => FIRST_EVERY,
-            CallError::Refused(_) | CallError::Unreachable { .. } | CallError::Garbled { .. } => NEXT_COORDINATOR_AFTER,
+            _ if !is_round_over => NEXT_COORDINATOR_AFTER,
+            CallError::OtherCluster { .. } => EVERY,
+            CallError::Refused(problem) if !problem.retryable => EVERY,
+            CallError::Refused(_) | CallError::Unreachable { .. } | CallError::Garbled { .. } => FIRST_EVERY,
         }
     }
 }

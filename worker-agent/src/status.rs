@@ -134,9 +134,9 @@ pub async fn count_always(
 }
 
 async fn count_once(worker: &Worker, desired: &DesiredState, counter: &mut Counter) -> Result<(), PgError> {
-    let client = worker.target.connect(COUNT_STATEMENT_LIMIT).await?;
-    let bytes = Counter::database_bytes(&client).await?;
-    let sizes = counter.count(&client, &schemas_of(desired)).await?;
+    let session = worker.target.connect(COUNT_STATEMENT_LIMIT).await?;
+    let bytes = Counter::database_bytes(&session).await?;
+    let sizes = counter.count(&session, &schemas_of(desired)).await?;
     worker.status.counted(bytes, by_shard(desired, sizes));
     Ok(())
 }

@@ -7,6 +7,7 @@ use atoll_agent::desired::upkeep::schemas_of;
 use atoll_agent::pg::sweep::sweep;
 use atoll_proto::agent::STATUS_PATH;
 use atoll_proto::{CatalogVersion, Distribution, Durability, IndexProfile};
+use support::coordinator::FakeCoordinator;
 use support::{Place, SECRET, collection, desired, request};
 
 const INSERT: &str =
@@ -53,12 +54,18 @@ async fn a_server_follows_the_desired_state() {
     logged.settings.durability = Durability::Local;
     let mut dense = collection(5, "memories");
     dense.settings.index.profile = IndexProfile::Accuracy;
-    let second = desired(6, vec![dense, logged, collection(9, "notes")], vec![countries]);
+    // Tables that are named as indexes of others could be.
+    let named_alike = ["notes", "notes_tags", "notes_pkey", "idempotency"];
+    let mut wanted = vec![dense, logged];
+    wanted.extend((9..).zip(named_alike).map(|(id, name)| collection(id, name)));
+    let second = desired(6, wanted, vec![countries]);
     place.coordinator.set_desired(second.clone());
     let (code, body) = agent.put(&second).await;
     assert_eq!((code, &body["catalog_version"]), (200, &6.into()), "{}", place.log());
     assert!(client.execute("select from atoll_reference.countries", &[]).await.is_err());
-    client.execute("select from s0002_g1.notes", &[]).await.unwrap();
+    for name in named_alike {
+        client.execute(&format!("select namespace, key from s0002_g1.{name}"), &[]).await.unwrap();
+    }
     let persistence = "select relpersistence::text from pg_class where oid = 's0002_g1.bare'::regclass";
     assert_eq!(client.query_one(persistence, &[]).await.unwrap().get::<_, String>(0), "p");
 
@@ -79,7 +86,7 @@ async fn a_server_follows_the_desired_state() {
     assert_eq!((counted.large_namespaces[0].namespace.as_str(), counted.large_namespaces[0].rows), ("big", 3000));
     assert!(counted.vector_index_bytes > 0 && counted.bytes > counted.vector_index_bytes);
     let options =
-        "select array_to_string(reloptions, ',') from pg_class where oid = to_regclass('s0001_g1.memories_hnsw')";
+        "select array_to_string(reloptions, ',') from pg_class where oid = to_regclass('s0001_g1._memories_hnsw')";
     for _ in 0..600 {
         let options: Option<String> = client.query_one(options, &[]).await.unwrap().get(0);
         if options.as_deref() == Some("m=32,ef_construction=128") {
@@ -132,7 +139,7 @@ async fn a_server_follows_the_desired_state() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_belongs_to_one_cluster() {
-    let place = Place::new("member").await;
+    let mut place = Place::new("member").await;
     // What an agent left that was killed while it made the data directory.
     let unfinished = place.data_dir().with_extension("init");
     std::fs::create_dir(&unfinished).unwrap();
@@ -147,5 +154,12 @@ async fn a_worker_belongs_to_one_cluster() {
     place.until(&agent, "registered again", asked_again).await;
     assert_eq!(agent.status().await.unwrap().applied, Some(CatalogVersion(1)));
     assert!(place.coordinator.asked().iter().all(|request| request.uid == uid));
+    agent.stop();
+
+    // The other cluster's coordinator is passed over for the next one.
+    place.first_coordinator_port = std::mem::replace(&mut place.coordinator, FakeCoordinator::start().await).port;
+    place.coordinator.set_desired(support::desired(2, Vec::new(), Vec::new()));
+    let agent = place.start();
+    place.until_applied(&agent, 2).await;
     agent.stop();
 }

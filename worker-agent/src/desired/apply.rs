@@ -1,9 +1,9 @@
 //! Makes the server what a desired state says. One at a time; an older state than the newest begun is refused, so a late
 //! message cannot bring back what was dropped; every step can be repeated, so the next call repairs a crash in the middle.
 
-use crate::desired::plan::{Conflict, SchemaPlan, plan};
+use crate::desired::plan::{Conflict, Plan, SchemaPlan, plan};
 use crate::pg::applied;
-use crate::pg::connect::{PgError, Target};
+use crate::pg::connect::{PgError, Target, chain};
 use crate::pg::existing::Existing;
 use crate::pg::shape;
 use crate::worker::Worker;
@@ -21,8 +21,16 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Applier {
     worker: Arc<Worker>,
-    finished: Mutex<Option<Finished>>,
+    progress: Mutex<Progress>,
     current: watch::Sender<Option<Arc<DesiredState>>>,
+}
+
+/// How far this process got.
+#[derive(Debug, Default)]
+struct Progress {
+    finished: Option<Finished>,
+    /// The failure that was logged last: the same again, every few seconds, is not worth a line.
+    told: String,
 }
 
 /// What this process finished, and in which run of the server: in another run it is looked at again.
@@ -60,8 +68,7 @@ pub enum ApplyError {
     /// A table is in the way.
     #[error("the server holds what the catalog does not know")]
     Conflict {
-        /// Which.
-        #[from]
+        /// The first of them.
         source: Conflict,
     },
     /// The server could not do it.
@@ -76,7 +83,7 @@ pub enum ApplyError {
 impl Applier {
     /// For `worker`.
     pub fn new(worker: Arc<Worker>) -> Self {
-        Self { worker, finished: Mutex::new(None), current: watch::Sender::new(None) }
+        Self { worker, progress: Mutex::default(), current: watch::Sender::new(None) }
     }
 
     /// The state that was applied last by this process.
@@ -86,10 +93,10 @@ impl Applier {
 
     /// Whether one is being applied right now.
     pub fn is_busy(&self) -> bool {
-        self.finished.try_lock().is_err()
+        self.progress.try_lock().is_err()
     }
 
-    /// Makes the server so. Runs to its end even if the caller goes away.
+    /// Makes the server so. Runs to its end even if the caller goes away. Failures are logged here, each once.
     pub async fn apply(self: &Arc<Self>, desired: DesiredState) -> Result<Applied, ApplyError> {
         let applier = Arc::clone(self);
         let applying = tokio::spawn(async move { applier.apply_alone(desired).await });
@@ -97,13 +104,35 @@ impl Applier {
     }
 
     async fn apply_alone(&self, desired: DesiredState) -> Result<Applied, ApplyError> {
-        let mut finished = self.finished.lock().await;
-        let outcome = self.make_so(&desired, &mut finished).await;
-        match &outcome {
-            Ok(applied) => self.worker.status.applied(applied.catalog_version),
-            // Refused because of what was asked, not because of the server.
-            Err(ApplyError::Stale { .. } | ApplyError::NotOurs { .. }) => {}
-            Err(error) => self.worker.status.apply_failed(crate::pg::connect::chain(error)),
+        let mut progress = self.progress.lock().await;
+        let outcome = self.make_so(&desired, &mut progress.finished).await;
+        let catalog_version = desired.catalog_version.0;
+        let error = match &outcome {
+            Ok(applied) => {
+                self.worker.status.applied(applied.catalog_version);
+                progress.told.clear();
+                return outcome;
+            }
+            Err(error) => error,
+        };
+        let text = chain(error);
+        match error {
+            // Refused because of what was asked, not because of the server: a coordinator is behind.
+            ApplyError::Stale { .. } => tracing::debug!(catalog_version, error = text, "older desired state ignored"),
+            // Starting, or on its way back: the supervisor tells of it, and whoever asked tries again.
+            ApplyError::NotReady { .. } => {
+                tracing::debug!(catalog_version, error = text, "desired state not applied yet");
+                self.worker.status.apply_failed(text);
+            }
+            ApplyError::NotOurs { .. } | ApplyError::Conflict { .. } | ApplyError::Postgres { .. } => {
+                if progress.told != text {
+                    tracing::error!(catalog_version, error = text, "desired state not applied");
+                    progress.told.clone_from(&text);
+                }
+                if !matches!(error, ApplyError::NotOurs { .. }) {
+                    self.worker.status.apply_failed(text);
+                }
+            }
         }
         outcome
     }
@@ -116,8 +145,8 @@ impl Applier {
             return Ok(Applied { catalog_version: desired.catalog_version });
         }
         let target = &self.worker.target;
-        let client = target.connect(STATEMENT_LIMIT).await?;
-        if let Some(row) = applied::read(&client).await? {
+        let session = target.connect(STATEMENT_LIMIT).await?;
+        if let Some(row) = applied::read(&session).await? {
             if row.cluster_id != desired.cluster_id {
                 return Err(ApplyError::NotOurs {
                     ours: format!("cluster {}", row.cluster_id),
@@ -129,11 +158,14 @@ impl Applier {
             }
         }
         *finished = None;
-        applied::begin(&client, &desired.cluster_id, desired.catalog_version).await?;
-        let plans = plan(desired, &Existing::read(&client).await?)?;
+        applied::begin(&session, &desired.cluster_id, desired.catalog_version).await?;
+        let Plan { schemas: plans, conflicts } = plan(desired, &Existing::read(&session).await?);
         let schemas = plans.len();
         shape_all(target, plans).await?;
-        applied::finish(&client, desired.catalog_version).await?;
+        if let Some(source) = conflicts.into_iter().next() {
+            return Err(ApplyError::Conflict { source });
+        }
+        applied::finish(&session, desired.catalog_version).await?;
         *finished = Some(this);
         self.current.send_replace(Some(Arc::new(desired.clone())));
         tracing::info!(catalog_version = desired.catalog_version.0, schemas_changed = schemas, "desired state applied");
@@ -154,9 +186,6 @@ impl Applier {
     }
 }
 
-/// Tries of a plan that other sessions got in the way of.
-const TRIES: usize = 4;
-
 /// Carries out all plans, a few at a time. A plan that fails does not keep the others back; the first error is told.
 async fn shape_all(target: &Target, plans: Vec<SchemaPlan>) -> Result<(), PgError> {
     let waiting = std::sync::Mutex::new(plans.into_iter());
@@ -166,18 +195,11 @@ async fn shape_all(target: &Target, plans: Vec<SchemaPlan>) -> Result<(), PgErro
         let Some(mut plan) = next() else {
             return Ok(());
         };
-        let mut client = target.connect(STATEMENT_LIMIT).await?;
+        let session = target.connect(STATEMENT_LIMIT).await?;
         loop {
-            let mut carried_out = shape::carry_out(&mut client, &plan).await;
-            for _ in 1..TRIES {
-                if !carried_out.as_ref().is_err_and(PgError::is_concurrent) {
-                    break;
-                }
-                carried_out = shape::carry_out(&mut client, &plan).await;
-            }
-            match carried_out {
+            match shape::carry_out(&session, &plan).await {
                 Ok(()) => {}
-                Err(error @ PgError::Unreachable { .. }) => return Err(error),
+                Err(error) if error.is_lost() => return Err(error),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
             match next() {

@@ -1,13 +1,22 @@
 //! Decides what a server lacks to be what it should. Takes values, returns values: what exists was read before, and what
 //! is decided is done elsewhere.
 
-use crate::pg::ddl::{graph, is_logged, next_vector_index, vector_index};
+use crate::pg::ddl::{comment, graph, is_logged, next_vector_index, vector_index};
 use crate::pg::existing::{Existing, ExistingTable};
 use atoll_proto::agent::{DesiredCollection, DesiredState, IDEMPOTENCY_TABLE, REFERENCE_SCHEMA, shard_schema};
-use atoll_proto::{CollectionName, Distribution};
-use std::collections::{BTreeMap, BTreeSet};
+use atoll_proto::{CollectionId, CollectionName, Distribution};
+use std::collections::BTreeMap;
 
-/// Steps in one schema, in order.
+/// What a server lacks, and what is in the way.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Schemas that lack something.
+    pub schemas: Vec<SchemaPlan>,
+    /// Tables that are left alone although something should become of them. They hold nothing else up.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Steps in one schema, in order: what is new first, what goes last, because it may have to wait for others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SchemaPlan {
     /// The schema.
@@ -16,15 +25,15 @@ pub struct SchemaPlan {
     pub steps: Vec<Step>,
 }
 
-/// A step. Each can be repeated.
+/// A step: done whole or not at all, and no longer planned once it is done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// The schema, or its table of remembered outcomes, is missing.
     CreateSchema,
-    /// A collection was dropped.
-    DropTable(CollectionName),
     /// A collection has no table here.
     CreateTable(DesiredCollection),
+    /// A collection was dropped, and another one has its name.
+    ReplaceTable(DesiredCollection),
     /// A collection's table survives crashes and should not, or the other way round.
     SetDurability {
         /// The collection.
@@ -32,16 +41,45 @@ pub enum Step {
         /// Whether it should survive.
         logged: bool,
     },
+    /// A collection was dropped.
+    DropTable(CollectionName),
 }
 
-/// A table of that name belongs to another collection, and nobody said that it may go.
+impl Step {
+    /// The table that it is about.
+    pub fn table(&self) -> &str {
+        match self {
+            Self::CreateSchema => IDEMPOTENCY_TABLE,
+            Self::CreateTable(collection) | Self::ReplaceTable(collection) => collection.name.as_str(),
+            Self::SetDurability { collection, .. } | Self::DropTable(collection) => collection.as_str(),
+        }
+    }
+}
+
+/// A table that is left alone, and what somebody has to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("table `{schema}`.`{collection}` belongs to another collection that is not being dropped")]
-pub struct Conflict {
-    /// The schema.
-    pub schema: String,
-    /// The collection that should be there.
-    pub collection: CollectionName,
+pub enum Conflict {
+    /// Nobody said that it may go.
+    #[error("table `{schema}`.`{collection}` belongs to another collection that is not being dropped")]
+    OtherCollection {
+        /// The schema.
+        schema: String,
+        /// The collection that should be there.
+        collection: CollectionName,
+    },
+    /// It does not say whose it is: perhaps somebody made it by hand.
+    #[error(
+        "table `{schema}`.`{collection}` has no comment that says whose it is: rename or drop it; if it is the \
+         collection's, set its comment to '{}'", comment(*id)
+    )]
+    Unclaimed {
+        /// The schema.
+        schema: String,
+        /// The collection of its name.
+        collection: CollectionName,
+        /// The collection's id.
+        id: CollectionId,
+    },
 }
 
 /// A vector index to build anew.
@@ -68,45 +106,69 @@ pub enum RebuildWork {
 
 /// What each schema lacks. Schemas that lack nothing do not appear; schemas of shards that the group does not own are
 /// never touched.
-pub fn plan(desired: &DesiredState, existing: &Existing) -> Result<Vec<SchemaPlan>, Conflict> {
-    let mut plans = Vec::new();
+pub fn plan(desired: &DesiredState, existing: &Existing) -> Plan {
+    let empty = BTreeMap::new();
+    let mut plan = Plan::default();
     for (schema, distribution) in schemas(desired) {
-        let tables = existing.schemas.get(&schema);
-        let mut steps = Vec::new();
-        if tables.is_none_or(|tables| !tables.contains_key(IDEMPOTENCY_TABLE)) {
-            steps.push(Step::CreateSchema);
-        }
-        let empty = BTreeMap::new();
-        let tables = tables.unwrap_or(&empty);
-        let mut dropped = BTreeSet::new();
-        for collection in &desired.dropping {
-            let Some(table) = tables.get(collection.name.as_str()) else {
-                continue;
-            };
-            // The name may be in use again: the table of a later collection stays.
-            if table.collection.is_none_or(|id| id == collection.id) && dropped.insert(&collection.name) {
-                steps.push(Step::DropTable(collection.name.clone()));
-            }
-        }
-        for collection in of_distribution(desired, distribution) {
-            match tables.get(collection.name.as_str()) {
-                Some(table) if !dropped.contains(&collection.name) => {
-                    if table.collection.is_some_and(|id| id != collection.id) {
-                        return Err(Conflict { schema, collection: collection.name.clone() });
-                    }
-                    let logged = is_logged(collection.settings.durability);
-                    if table.logged != logged {
-                        steps.push(Step::SetDurability { collection: collection.name.clone(), logged });
-                    }
-                }
-                Some(_) | None => steps.push(Step::CreateTable(collection.clone())),
-            }
-        }
+        let tables = existing.schemas.get(&schema).unwrap_or(&empty);
+        let steps = steps(&schema, distribution, desired, tables, &mut plan.conflicts);
         if !steps.is_empty() {
-            plans.push(SchemaPlan { schema, steps });
+            plan.schemas.push(SchemaPlan { schema, steps });
         }
     }
-    Ok(plans)
+    plan
+}
+
+fn steps(
+    schema: &str,
+    distribution: Distribution,
+    desired: &DesiredState,
+    tables: &BTreeMap<String, ExistingTable>,
+    conflicts: &mut Vec<Conflict>,
+) -> Vec<Step> {
+    let wanted = || of_distribution(&desired.collections, distribution);
+    let unclaimed = |DesiredCollection { id, name, .. }: &DesiredCollection| Conflict::Unclaimed {
+        schema: schema.to_owned(),
+        collection: name.clone(),
+        id: *id,
+    };
+    let mut new = Vec::new();
+    let mut changed = Vec::new();
+    if !tables.contains_key(IDEMPOTENCY_TABLE) {
+        new.push(Step::CreateSchema);
+    }
+    for collection in wanted() {
+        let Some(table) = tables.get(collection.name.as_str()) else {
+            new.push(Step::CreateTable(collection.clone()));
+            continue;
+        };
+        let logged = is_logged(collection.settings.durability);
+        match table.collection {
+            Some(id) if id == collection.id && table.logged == logged => {}
+            Some(id) if id == collection.id => {
+                changed.push(Step::SetDurability { collection: collection.name.clone(), logged });
+            }
+            Some(id) if desired.dropping.iter().any(|gone| gone.id == id) => {
+                changed.push(Step::ReplaceTable(collection.clone()));
+            }
+            Some(_) => conflicts
+                .push(Conflict::OtherCollection { schema: schema.to_owned(), collection: collection.name.clone() }),
+            None => conflicts.push(unclaimed(collection)),
+        }
+    }
+    for gone in of_distribution(&desired.dropping, distribution) {
+        if wanted().any(|collection| collection.name == gone.name) {
+            // The name is in use again: seen to above.
+            continue;
+        }
+        match tables.get(gone.name.as_str()).map(|table| table.collection) {
+            Some(Some(id)) if id == gone.id => changed.push(Step::DropTable(gone.name.clone())),
+            Some(None) => conflicts.push(unclaimed(gone)),
+            Some(Some(_)) | None => {}
+        }
+    }
+    new.extend(changed);
+    new
 }
 
 /// Vector indexes whose profile is not the one wanted, and what builds that did not finish left behind.
@@ -116,7 +178,7 @@ pub fn rebuilds(desired: &DesiredState, existing: &Existing) -> Vec<Rebuild> {
         let Some(tables) = existing.schemas.get(&schema) else {
             continue;
         };
-        for collection in of_distribution(desired, distribution) {
+        for collection in of_distribution(&desired.collections, distribution) {
             let Some(table) = tables.get(collection.name.as_str()) else {
                 continue;
             };
@@ -155,8 +217,11 @@ fn schemas(desired: &DesiredState) -> Vec<(String, Distribution)> {
     schemas
 }
 
-fn of_distribution(desired: &DesiredState, distribution: Distribution) -> impl Iterator<Item = &DesiredCollection> {
-    desired.collections.iter().filter(move |collection| collection.settings.distribution == distribution)
+fn of_distribution(
+    collections: &[DesiredCollection],
+    distribution: Distribution,
+) -> impl Iterator<Item = &DesiredCollection> {
+    collections.iter().filter(move |collection| collection.settings.distribution == distribution)
 }
 
 #[cfg(test)]
@@ -190,7 +255,7 @@ mod tests {
 
     fn table(id: u64, name: &str, graph: (u32, u32)) -> (String, ExistingTable) {
         let index = ExistingVectorIndex { valid: true, graph };
-        let vector_indexes = BTreeMap::from([(format!("{name}_hnsw"), index)]);
+        let vector_indexes = BTreeMap::from([(format!("_{name}_hnsw"), index)]);
         (name.to_owned(), ExistingTable { collection: Some(CollectionId(id)), logged: true, vector_indexes })
     }
 
@@ -201,52 +266,75 @@ mod tests {
         Existing { schemas: BTreeMap::from([("s0003_g2".to_owned(), all)]) }
     }
 
-    #[test]
-    fn an_empty_server_gets_everything_and_a_right_one_nothing() {
-        let wanted = desired(vec![collection(7, "a")], Vec::new());
-        let plans = plan(&wanted, &Existing::default()).unwrap();
-        let steps = vec![Step::CreateSchema, Step::CreateTable(collection(7, "a"))];
-        assert_eq!(plans, [SchemaPlan { schema: "s0003_g2".to_owned(), steps }]);
-        assert_eq!(plan(&wanted, &existing(vec![table(7, "a", (16, 64))])).unwrap(), []);
+    /// The steps in the only schema that lacks something; nothing may be in the way.
+    fn only_steps(desired: &DesiredState, existing: &Existing) -> Vec<Step> {
+        let Plan { mut schemas, conflicts } = plan(desired, existing);
+        assert_eq!((schemas.len(), conflicts), (1, Vec::new()));
+        schemas.remove(0).steps
+    }
+
+    fn name(text: &str) -> CollectionName {
+        CollectionName::parse(text).unwrap()
     }
 
     #[test]
-    fn only_what_is_named_is_dropped() {
+    fn an_empty_server_gets_everything_and_a_right_one_nothing() {
+        let wanted = desired(vec![collection(7, "a")], Vec::new());
+        let steps = vec![Step::CreateSchema, Step::CreateTable(collection(7, "a"))];
+        let schemas = vec![SchemaPlan { schema: "s0003_g2".to_owned(), steps }];
+        assert_eq!(plan(&wanted, &Existing::default()), Plan { schemas, conflicts: Vec::new() });
+        assert_eq!(plan(&wanted, &existing(vec![table(7, "a", (16, 64))])), Plan::default());
+    }
+
+    #[test]
+    fn only_what_is_named_is_dropped_and_after_what_is_new() {
         let there = existing(vec![table(7, "a", (16, 64)), table(8, "b", (16, 64))]);
-        let plans = plan(&desired(Vec::new(), vec![collection(7, "a")]), &there).unwrap();
-        assert_eq!(plans[0].steps, [Step::DropTable(CollectionName::parse("a").unwrap())]);
+        let wanted = desired(vec![collection(9, "c")], vec![collection(7, "a")]);
+        assert_eq!(only_steps(&wanted, &there), [Step::CreateTable(collection(9, "c")), Step::DropTable(name("a"))]);
     }
 
     #[test]
     fn a_name_used_again_is_told_apart_by_its_id() {
         let again = desired(vec![collection(9, "a")], vec![collection(7, "a")]);
-        let steps = plan(&again, &existing(vec![table(7, "a", (16, 64))])).unwrap().remove(0).steps;
-        assert_eq!(
-            steps,
-            [Step::DropTable(CollectionName::parse("a").unwrap()), Step::CreateTable(collection(9, "a"))]
-        );
-        assert_eq!(plan(&again, &existing(vec![table(9, "a", (16, 64))])).unwrap(), []);
-        let missing_drop = desired(vec![collection(9, "a")], Vec::new());
-        assert!(plan(&missing_drop, &existing(vec![table(7, "a", (16, 64))])).is_err());
+        let old = existing(vec![table(7, "a", (16, 64))]);
+        assert_eq!(only_steps(&again, &old), [Step::ReplaceTable(collection(9, "a"))]);
+        assert_eq!(plan(&again, &existing(vec![table(9, "a", (16, 64))])), Plan::default());
+        let late = desired(Vec::new(), vec![collection(7, "a")]);
+        assert_eq!(plan(&late, &existing(vec![table(9, "a", (16, 64))])), Plan::default());
+    }
+
+    #[test]
+    fn what_belongs_to_others_is_left_alone_and_holds_nothing_up() {
+        let missing_drop = desired(vec![collection(9, "a"), collection(10, "b")], Vec::new());
+        let Plan { schemas, conflicts } = plan(&missing_drop, &existing(vec![table(7, "a", (16, 64))]));
+        assert_eq!(schemas[0].steps, [Step::CreateTable(collection(10, "b"))]);
+        assert!(matches!(&conflicts[..], [Conflict::OtherCollection { .. }]));
+
+        let (by_hand, mut table) = table(7, "a", (16, 64));
+        table.collection = None;
+        let there = existing(vec![(by_hand, table)]);
+        for wanted in [desired(vec![collection(7, "a")], Vec::new()), desired(Vec::new(), vec![collection(7, "a")])] {
+            let Plan { schemas, conflicts } = plan(&wanted, &there);
+            assert_eq!(schemas, []);
+            assert!(conflicts[0].to_string().contains("set its comment to 'atoll collection 7'"), "{conflicts:?}");
+        }
     }
 
     #[test]
     fn changed_durability_changes_the_table() {
         let mut ephemeral = collection(7, "a");
         ephemeral.settings.durability = Durability::Ephemeral;
-        let steps = plan(&desired(vec![ephemeral.clone()], Vec::new()), &existing(vec![table(7, "a", (16, 64))]));
-        let expected = Step::SetDurability { collection: ephemeral.name, logged: false };
-        assert_eq!(steps.unwrap()[0].steps, [expected]);
+        let steps = only_steps(&desired(vec![ephemeral], Vec::new()), &existing(vec![table(7, "a", (16, 64))]));
+        assert_eq!(steps, [Step::SetDurability { collection: name("a"), logged: false }]);
     }
 
     #[test]
     fn reference_collections_have_a_schema_of_their_own() {
         let mut reference = collection(7, "a");
         reference.settings.distribution = Distribution::Reference;
-        let plans = plan(&desired(vec![reference.clone()], Vec::new()), &existing(Vec::new())).unwrap();
-        assert_eq!(plans.len(), 1);
-        assert_eq!(plans[0].schema, REFERENCE_SCHEMA);
-        assert_eq!(plans[0].steps, [Step::CreateSchema, Step::CreateTable(reference)]);
+        let schemas = plan(&desired(vec![reference.clone()], Vec::new()), &existing(Vec::new())).schemas;
+        let steps = vec![Step::CreateSchema, Step::CreateTable(reference)];
+        assert_eq!(schemas, [SchemaPlan { schema: REFERENCE_SCHEMA.to_owned(), steps }]);
     }
 
     #[test]
@@ -260,7 +348,7 @@ mod tests {
         let with_next = |used, valid| {
             let (name, mut table) = table(7, "a", used);
             let next = ExistingVectorIndex { valid, graph: (32, 128) };
-            table.vector_indexes.insert("a_hnsw_new".to_owned(), next);
+            table.vector_indexes.insert("_a_hnsw_new".to_owned(), next);
             (name, table)
         };
         assert_eq!(work(with_next((16, 64), true)), Some(RebuildWork::Swap));

@@ -33,10 +33,8 @@ pub async fn rebuild_indexes(worker: Arc<Worker>, applier: Arc<Applier>, mut sto
                 round = rebuild_round(&worker, &desired) => round,
                 () = stop.told() => return,
             };
-            match round {
-                Ok(_) => {}
-                Err(error) if error.is_gone() => tracing::debug!(error = chain(&error), "dropped in the meantime"),
-                Err(error) => tracing::warn!(error = chain(&error), "vector indexes not rebuilt, trying again later"),
+            if let Err(error) = round {
+                tracing::warn!(error = chain(&error), "vector indexes not rebuilt, trying again later");
             }
         }
         tokio::select! {
@@ -71,18 +69,32 @@ pub async fn sweep_expired(worker: Arc<Worker>, applier: Arc<Applier>, mut stop:
     }
 }
 
+/// Rebuilds what is to be rebuilt, one after the other; one that fails does not keep the others back.
 async fn rebuild_round(worker: &Worker, desired: &DesiredState) -> Result<(), PgError> {
-    let mut client = worker.target.connect(Duration::ZERO).await?;
-    for rebuild in rebuilds(desired, &Existing::read(&client).await?) {
+    let session = worker.target.connect(Duration::ZERO).await?;
+    for rebuild in rebuilds(desired, &Existing::read(&session).await?) {
+        let (schema, collection) = (&rebuild.schema, &rebuild.collection.name);
         let begun = Instant::now();
-        index::rebuild(&mut client, &rebuild).await?;
-        let took_ms = begun.elapsed().as_millis();
-        tracing::info!(schema = rebuild.schema, collection = %rebuild.collection.name, took_ms, "vector index rebuilt");
+        match index::rebuild(&session, &rebuild).await {
+            Ok(()) => {
+                let took_ms = begun.elapsed().as_millis();
+                tracing::info!(schema, %collection, took_ms, "vector index rebuilt");
+            }
+            Err(error) if error.is_lost() => return Err(error),
+            // A desired state dropped or changed the table, and had the build sent away.
+            Err(error) if error.is_gone() || error.is_cancelled() => {
+                tracing::debug!(schema, %collection, error = chain(&error), "vector index not rebuilt");
+            }
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(schema, %collection, error, "vector index not rebuilt, trying again later");
+            }
+        }
     }
     Ok(())
 }
 
 async fn sweep_round(worker: &Worker, desired: &DesiredState) -> Result<u64, PgError> {
-    let client = worker.target.connect(SWEEP_STATEMENT_LIMIT).await?;
-    sweep::sweep(&client, &schemas_of(desired)).await
+    let session = worker.target.connect(SWEEP_STATEMENT_LIMIT).await?;
+    sweep::sweep(&session, &schemas_of(desired)).await
 }

@@ -37,8 +37,8 @@ pub enum Refusal {
     },
 }
 
-/// Whether a server with these facts may be a worker.
-pub fn admit(facts: &ServerFacts, allow_old_pgvector: bool) -> Result<(), Refusal> {
+/// Whether a server with these facts may be a worker, if `pgvector` is the version it works with.
+pub fn admit(facts: &ServerFacts, pgvector: Option<&str>, allow_old_pgvector: bool) -> Result<(), Refusal> {
     if facts.version_num / 10_000 < POSTGRES_MAJOR_MIN {
         return Err(Refusal::PostgresTooOld { version: facts.version.clone() });
     }
@@ -51,7 +51,7 @@ pub fn admit(facts: &ServerFacts, allow_old_pgvector: bool) -> Result<(), Refusa
     if !facts.full_page_writes {
         return Err(Refusal::FullPageWritesOff);
     }
-    let Some(version) = facts.pgvector() else {
+    let Some(version) = pgvector else {
         return Err(Refusal::PgvectorMissing);
     };
     // A version that is no version, such as a development build's, is not known to be safe either.
@@ -79,18 +79,23 @@ mod tests {
             system_identifier: "7".to_owned(),
             pgvector_installed: Some("0.8.5".to_owned()),
             pgvector_available: Some("0.8.5".to_owned()),
+            pending_restart: None,
         }
+    }
+
+    fn judged(facts: &ServerFacts) -> Result<(), Refusal> {
+        admit(facts, facts.pgvector(), false)
     }
 
     #[test]
     fn a_good_server_is_admitted() {
-        assert_eq!(admit(&good(), false), Ok(()));
-        assert_eq!(admit(&ServerFacts { version_num: 150_000, ..good() }, false), Ok(()));
+        assert_eq!(judged(&good()), Ok(()));
+        assert_eq!(judged(&ServerFacts { version_num: 150_000, ..good() }), Ok(()));
     }
 
     #[test]
     fn each_fault_is_refused_with_its_reason() {
-        let refused = |facts: ServerFacts| admit(&facts, false).unwrap_err();
+        let refused = |facts: ServerFacts| judged(&facts).unwrap_err();
         assert!(matches!(refused(ServerFacts { version_num: 140_012, ..good() }), Refusal::PostgresTooOld { .. }));
         assert_eq!(refused(ServerFacts { in_recovery: true, ..good() }), Refusal::InRecovery);
         assert_eq!(refused(ServerFacts { fsync: false, ..good() }), Refusal::FsyncOff);
@@ -103,11 +108,15 @@ mod tests {
     fn an_old_pgvector_needs_consent() {
         for old in ["0.8.3", "0.7.4", "0.8.x"] {
             let facts = ServerFacts { pgvector_installed: Some(old.to_owned()), ..good() };
-            assert!(matches!(admit(&facts, false), Err(Refusal::PgvectorTooOld { .. })), "{old}");
-            assert_eq!(admit(&facts, true), Ok(()));
+            assert!(matches!(judged(&facts), Err(Refusal::PgvectorTooOld { .. })), "{old}");
+            assert_eq!(admit(&facts, facts.pgvector(), true), Ok(()));
+            // Before the extension is updated, what counts is what it can be updated to.
+            assert_eq!(admit(&facts, facts.pgvector_to_come(), false), Ok(()));
         }
         let available =
             ServerFacts { pgvector_installed: None, pgvector_available: Some("0.8.4".to_owned()), ..good() };
-        assert_eq!(admit(&available, false), Ok(()));
+        assert_eq!(judged(&available), Ok(()));
+        let hopeless = ServerFacts { pgvector_available: Some("0.8.3".to_owned()), ..good() };
+        assert!(admit(&hopeless, hopeless.pgvector_to_come(), false).is_err());
     }
 }

@@ -2,8 +2,8 @@
 //! the agent, and an older desired state is refused after a restart too.
 
 use crate::pg::connect::PgError;
+use crate::pg::session::Session;
 use atoll_proto::CatalogVersion;
-use tokio_postgres::Client;
 
 /// The single row of `atoll.applied`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub struct AppliedRow {
 }
 
 /// Reads the row; none before the first desired state.
-pub async fn read(client: &Client) -> Result<Option<AppliedRow>, PgError> {
+pub async fn read(session: &Session) -> Result<Option<AppliedRow>, PgError> {
     let statement = "select cluster_id, begun, applied from atoll.applied";
-    let row = client.query_opt(statement, &[]).await.map_err(PgError::of("read the applied version"))?;
+    let row = session.query_opt("read the applied version", statement, &[]).await?;
     Ok(row.map(|row| AppliedRow {
         cluster_id: row.get(0),
         begun: version(row.get(1)),
@@ -28,17 +28,17 @@ pub async fn read(client: &Client) -> Result<Option<AppliedRow>, PgError> {
 }
 
 /// Notes that `begun` is being made so, before anything is touched.
-pub async fn begin(client: &Client, cluster_id: &str, begun: CatalogVersion) -> Result<(), PgError> {
+pub async fn begin(session: &Session, cluster_id: &str, begun: CatalogVersion) -> Result<(), PgError> {
     let statement = "insert into atoll.applied (cluster_id, begun) values ($1, $2)
                      on conflict (only_row) do update set begun = greatest(atoll.applied.begun, excluded.begun)";
-    client.execute(statement, &[&cluster_id, &number(begun)]).await.map_err(PgError::of("note the version begun"))?;
+    session.execute("note the version begun", statement, &[&cluster_id, &number(begun)]).await?;
     Ok(())
 }
 
 /// Notes that `applied` has been made so.
-pub async fn finish(client: &Client, applied: CatalogVersion) -> Result<(), PgError> {
+pub async fn finish(session: &Session, applied: CatalogVersion) -> Result<(), PgError> {
     let statement = "update atoll.applied set applied = $1, changed_at = now()";
-    client.execute(statement, &[&number(applied)]).await.map_err(PgError::of("note the version applied"))?;
+    session.execute("note the version applied", statement, &[&number(applied)]).await?;
     Ok(())
 }
 

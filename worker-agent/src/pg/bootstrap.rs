@@ -4,10 +4,11 @@
 
 use crate::pg::connect::{PgError, Target};
 use crate::pg::ddl::quote;
+use crate::pg::session::Session;
 use crate::secret::Secret;
 use atoll_proto::agent::COORDINATOR_ROLE;
+use postgres_protocol::password::scram_sha_256;
 use std::time::Duration;
-use tokio_postgres::Client;
 
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -16,39 +17,38 @@ pub async fn make_database(target: &Target) -> Result<(), PgError> {
     let Some(first) = &target.first_database else {
         return Ok(());
     };
-    let client = target.connect_to(first, STATEMENT_LIMIT).await?;
-    if exists(&client, "select exists (select from pg_database where datname = $1)", &target.database).await? {
+    let session = target.connect_to(first, STATEMENT_LIMIT).await?;
+    if exists(&session, "select exists (select from pg_database where datname = $1)", &target.database).await? {
         return Ok(());
     }
-    let statement = format!("create database {}", quote(&target.database));
-    client.batch_execute(&statement).await.map_err(PgError::of("create the database"))
+    session.run("create the database", &format!("create database {}", quote(&target.database))).await
 }
 
 /// Makes extension, bookkeeping and role in the worker's database.
 pub async fn make_ready(target: &Target, password: &Secret) -> Result<(), PgError> {
-    let client = target.connect(STATEMENT_LIMIT).await?;
-    make_extension(&client).await?;
-    if !exists(&client, "select to_regclass($1) is not null", "atoll.applied").await? {
+    let session = target.connect(STATEMENT_LIMIT).await?;
+    make_extension(&session).await?;
+    if !exists(&session, "select to_regclass($1) is not null", "atoll.applied").await? {
         let what = "create the schema `atoll`; grant `create` on the database, or create it for the agent's user";
-        client.batch_execute(include_str!("bookkeeping.sql")).await.map_err(PgError::of(what))?;
+        session.run(what, include_str!("bookkeeping.sql")).await?;
     }
-    make_role(&client, password).await?;
-    grant(&client, target).await
+    make_role(&session, password).await?;
+    grant(&session, target).await
 }
 
-async fn make_extension(client: &Client) -> Result<(), PgError> {
-    let row = client.query_one(include_str!("facts.sql"), &[]).await.map_err(PgError::of("describe itself"))?;
+async fn make_extension(session: &Session) -> Result<(), PgError> {
+    let row = session.query_one("describe itself", include_str!("facts.sql"), &[]).await?;
     let installed: Option<String> = row.get("pgvector_installed");
     let available: Option<String> = row.get("pgvector_available");
     match (installed, available) {
         (None, _) => {
             let what = "create the extension; run `create extension vector` as a superuser";
-            client.batch_execute("create extension if not exists vector").await.map_err(PgError::of(what))
+            session.run(what, "create extension if not exists vector").await
         }
         (Some(installed), Some(available)) if installed != available => {
             tracing::info!(installed, available, "updating the extension vector");
             let what = "update the extension; run `alter extension vector update` as its owner";
-            match client.batch_execute("alter extension vector update").await.map_err(PgError::of(what)) {
+            match session.run(what, "alter extension vector update").await {
                 // The installed version is judged afterwards; if it is good enough the update can wait.
                 Err(error) if error.is_rights() => {
                     tracing::warn!(%error, "extension vector stays as it is");
@@ -61,19 +61,27 @@ async fn make_extension(client: &Client) -> Result<(), PgError> {
     }
 }
 
-async fn make_role(client: &Client, password: &Secret) -> Result<(), PgError> {
-    let is_there = exists(client, "select exists (select from pg_roles where rolname = $1)", COORDINATOR_ROLE).await?;
-    let verb = if is_there { "alter" } else { "create" };
-    // The server quotes the password, so that no other text can come out of it.
-    let compose = "select format('%s role %I login nosuperuser nocreatedb nocreaterole password %L', $1::text, $2::text, $3::text)";
-    let row = client
-        .query_one(compose, &[&verb, &COORDINATOR_ROLE, &password.expose()])
-        .await
-        .map_err(PgError::of("quote a password"))?;
-    let statement: String = row.get(0);
+/// Makes the role, or brings it to what it should be. What it is already is not mentioned: to say `nosuperuser` takes a
+/// superuser even where nothing changes. Its password cannot be read, so it is set each time.
+async fn make_role(session: &Session, password: &Secret) -> Result<(), PgError> {
+    let statement = "select rolcanlogin, rolsuper, rolcreatedb, rolcreaterole from pg_roles where rolname = $1";
+    let there = session.query_opt("look into its catalog", statement, &[&COORDINATOR_ROLE]).await?;
+    let (verb, options) = match &there {
+        None => ("create", " login".to_owned()),
+        Some(row) => {
+            let [can_login, others @ ..] = [row.get::<_, bool>(0), row.get(1), row.get(2), row.get(3)];
+            let login = if can_login { "" } else { " login" };
+            let too_much = [" nosuperuser", " nocreatedb", " nocreaterole"].into_iter().zip(others);
+            ("alter", too_much.filter(|(_, has)| *has).fold(login.to_owned(), |text, (word, _)| text + word))
+        }
+    };
+    // A statement that is refused is logged as it is, so it carries what the server stores and not the password. There is
+    // no quote in a verifier.
+    let verifier = scram_sha_256(password.expose().as_bytes());
+    let statement = format!("{verb} role {}{options} password '{verifier}'", quote(COORDINATOR_ROLE));
     let what = format!("{verb} the role `{COORDINATOR_ROLE}` with its password; grant `createrole`, or do it by hand");
-    match client.batch_execute(&statement).await.map_err(PgError::of(what)) {
-        Err(error) if is_there && error.is_rights() => {
+    match session.run(what, &statement).await {
+        Err(error) if there.is_some() && error.is_rights() => {
             tracing::warn!(%error, "the role keeps the password it has");
             Ok(())
         }
@@ -81,7 +89,7 @@ async fn make_role(client: &Client, password: &Secret) -> Result<(), PgError> {
     }
 }
 
-async fn grant(client: &Client, target: &Target) -> Result<(), PgError> {
+async fn grant(session: &Session, target: &Target) -> Result<(), PgError> {
     let (database, role) = (quote(&target.database), quote(COORDINATOR_ROLE));
     // Types and operators of the extension are in `public`, so its use stays; making things there does not.
     let statements = [
@@ -94,15 +102,15 @@ async fn grant(client: &Client, target: &Target) -> Result<(), PgError> {
     if !ours {
         // Somebody else's database may serve others too: give, but do not take away.
         for statement in [&statements[1], &statements[3]] {
-            grant_or_warn(client, statement).await?;
+            grant_or_warn(session, statement).await?;
         }
         return Ok(());
     }
-    client.batch_execute(&statements.join(";\n")).await.map_err(PgError::of("grant rights on the database"))
+    session.run("grant rights on the database", &statements.join(";\n")).await
 }
 
-async fn grant_or_warn(client: &Client, statement: &str) -> Result<(), PgError> {
-    match client.batch_execute(statement).await.map_err(PgError::of(format!("`{statement}`; do it by hand"))) {
+async fn grant_or_warn(session: &Session, statement: &str) -> Result<(), PgError> {
+    match session.run(format!("`{statement}`; do it by hand"), statement).await {
         Err(error) if error.is_rights() => {
             tracing::warn!(%error, "right not granted");
             Ok(())
@@ -111,7 +119,6 @@ async fn grant_or_warn(client: &Client, statement: &str) -> Result<(), PgError> 
     }
 }
 
-async fn exists(client: &Client, question: &str, name: &str) -> Result<bool, PgError> {
-    let row = client.query_one(question, &[&name]).await.map_err(PgError::of("look into its catalog"))?;
-    Ok(row.get(0))
+async fn exists(session: &Session, question: &str, name: &str) -> Result<bool, PgError> {
+    Ok(session.query_one("look into its catalog", question, &[&name]).await?.get(0))
 }

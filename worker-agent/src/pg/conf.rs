@@ -1,5 +1,7 @@
-//! The managed server's settings, written anew at each start: what the agent decides is what the server runs with.
+//! The managed server's settings, written anew at each start of the agent. A server that it starts runs with them; one that
+//! it adopts takes up those that need no restart, and of the others the agent warns.
 
+use crate::pg::machine::Machine;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -18,15 +20,6 @@ pub struct ServerSettings {
     pub fsync: bool,
     /// Processes that help to build an index.
     pub parallel_builders: u32,
-}
-
-/// What the machine has.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Machine {
-    /// Bytes of memory, where the system tells.
-    pub memory_bytes: Option<u64>,
-    /// Bytes that processes may share through `/dev/shm`, where the system tells.
-    pub shared_memory_bytes: Option<u64>,
 }
 
 const MEBIBYTE: u64 = 1024 * 1024;
@@ -115,21 +108,6 @@ impl ServerSettings {
             IpAddr::V4(_) | IpAddr::V6(_) => self.host,
         }
     }
-}
-
-impl Machine {
-    /// This one.
-    pub fn this() -> Self {
-        let shared = rustix::fs::statvfs("/dev/shm").ok().map(|found| found.f_blocks.saturating_mul(found.f_frsize));
-        Self { memory_bytes: memory_bytes(), shared_memory_bytes: shared }
-    }
-}
-
-fn memory_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
 }
 
 fn quoted(text: &str) -> String {

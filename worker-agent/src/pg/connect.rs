@@ -1,13 +1,17 @@
 //! Connections to the server.
 
+use crate::pg::session::Session;
 use crate::secret::Secret;
 use std::time::Duration;
+use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// A statement of ours that waits longer for a lock gives up: whatever holds it matters more, and we come again.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
+/// A network that swallows everything is noticed after this long, as coordinators notice it.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(20);
 
 /// Where and as whom to connect.
 #[derive(Debug, Clone)]
@@ -91,6 +95,23 @@ impl PgError {
         updated || *error.code() == SqlState::T_R_DEADLOCK_DETECTED
     }
 
+    /// Whether a lock did not become free in time.
+    pub fn is_locked(&self) -> bool {
+        let Self::Refused { source, .. } = self else { return false };
+        source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
+    }
+
+    /// Whether the statement was cancelled, because something more important needed what it held.
+    pub fn is_cancelled(&self) -> bool {
+        let Self::Refused { source, .. } = self else { return false };
+        source.code() == Some(&SqlState::QUERY_CANCELED)
+    }
+
+    /// Whether the connection is of no more use.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Slow { .. })
+    }
+
     /// Whether the server said that a right is missing.
     pub fn is_rights(&self) -> bool {
         matches!(self, Self::Rights { .. })
@@ -99,15 +120,16 @@ impl PgError {
 
 impl Target {
     /// Connects to the worker's database; statements may take `statement_limit` (zero: any time).
-    pub async fn connect(&self, statement_limit: Duration) -> Result<Client, PgError> {
+    pub async fn connect(&self, statement_limit: Duration) -> Result<Session, PgError> {
         self.connect_to(&self.database, statement_limit).await
     }
 
     /// Connects to `database`.
-    pub async fn connect_to(&self, database: &str, statement_limit: Duration) -> Result<Client, PgError> {
+    pub async fn connect_to(&self, database: &str, statement_limit: Duration) -> Result<Session, PgError> {
         let mut config = tokio_postgres::Config::new();
         config.host(&self.host).port(self.port).user(&self.user).dbname(database);
         config.application_name("atoll-agent").connect_timeout(CONNECT_LIMIT);
+        config.keepalives_idle(KEEPALIVE_IDLE).tcp_user_timeout(UNACKNOWLEDGED_LIMIT);
         config.options(format!(
             "-c statement_timeout={} -c lock_timeout={} -c client_min_messages=warning",
             statement_limit.as_millis(),
@@ -120,12 +142,13 @@ impl Target {
         let (client, connection) = connecting
             .map_err(|_| PgError::Slow { limit: CONNECT_LIMIT })?
             .map_err(PgError::of(format!("let `{}` into database `{database}`", self.user)))?;
-        tokio::spawn(async move {
+        let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }
         });
-        Ok(client)
+        let limit = (!statement_limit.is_zero()).then_some(statement_limit);
+        Ok(Session::new(client, limit, connection.abort_handle()))
     }
 }
 

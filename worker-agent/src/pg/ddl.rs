@@ -19,12 +19,18 @@ pub fn qualified(schema: &str, name: &str) -> String {
 
 /// Name of a collection's vector index.
 pub fn vector_index(collection: &CollectionName) -> String {
-    format!("{collection}_hnsw")
+    index_name(collection, "hnsw")
 }
 
 /// Name of a collection's next vector index, while it is built beside the one in use.
 pub fn next_vector_index(collection: &CollectionName) -> String {
-    format!("{collection}_hnsw_new")
+    index_name(collection, "hnsw_new")
+}
+
+/// Tables and indexes of a schema share one space of names. A collection begins with a letter, so nothing that begins with
+/// an underscore can be another collection's table; what belongs to `_idempotency` begins with two.
+fn index_name(collection: &CollectionName, purpose: &str) -> String {
+    format!("_{collection}_{purpose}")
 }
 
 /// The comment that ties a table to its collection's id: a name may be used again after a drop.
@@ -54,13 +60,13 @@ pub fn create_schema(schema: &str) -> String {
     format!(
         "create schema if not exists {schema};\n\
          grant usage on schema {schema} to {role};\n\
-         create table if not exists {outcomes} (\n\
-         \x20 key text collate \"C\" primary key,\n\
+         create table {outcomes} (\n\
+         \x20 key text collate \"C\" constraint \"_{IDEMPOTENCY_TABLE}_pkey\" primary key,\n\
          \x20 request_hash bytea not null,\n\
          \x20 outcome jsonb,\n\
          \x20 created_at timestamptz not null default now()\n\
          );\n\
-         create index if not exists \"{IDEMPOTENCY_TABLE}_created\" on {outcomes} (created_at);\n\
+         create index \"_{IDEMPOTENCY_TABLE}_created\" on {outcomes} (created_at);\n\
          grant select, insert, update, delete on {outcomes} to {role};\n"
     )
 }
@@ -74,8 +80,9 @@ pub fn create_table(schema: &str, collection: &DesiredCollection) -> String {
         Some(dimensions) => format!("\x20 embedding {}({dimensions}) not null,\n", type_name(settings.vector_type)),
         None => String::new(),
     };
+    let primary_key = quote(&index_name(name, "pkey"));
     let mut text = format!(
-        "create {unlogged}table if not exists {table} (\n\
+        "create {unlogged}table {table} (\n\
          \x20 namespace text collate \"C\" not null,\n\
          \x20 key text collate \"C\" not null,\n\
          \x20 value text,\n\
@@ -86,7 +93,7 @@ pub fn create_table(schema: &str, collection: &DesiredCollection) -> String {
          \x20 created_at timestamptz not null,\n\
          \x20 updated_at timestamptz not null,\n\
          \x20 expires_at timestamptz,\n\
-         \x20 primary key (namespace, key)\n\
+         \x20 constraint {primary_key} primary key (namespace, key)\n\
          ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);\n\
          comment on table {table} is '{}';\n\
          alter table {table} alter column namespace set statistics 1000;\n",
@@ -96,17 +103,17 @@ pub fn create_table(schema: &str, collection: &DesiredCollection) -> String {
         let storage = storage(dimensions, settings.vector_type);
         text.push_str(&format!("alter table {table} alter column embedding set storage {storage};\n"));
     }
-    for (suffix, definition) in [
+    for (purpose, definition) in [
         ("created", "(namespace, created_at, key)"),
         ("updated", "(namespace, updated_at, key)"),
         ("tags", "using gin (tags)"),
         ("meta", "using gin (metadata jsonb_path_ops)"),
         ("expires", "(expires_at) where expires_at is not null"),
     ] {
-        text.push_str(&format!("create index if not exists \"{name}_{suffix}\" on {table} {definition};\n"));
+        text.push_str(&format!("create index {} on {table} {definition};\n", quote(&index_name(name, purpose))));
     }
     if let Some(definition) = vector_index_definition(settings) {
-        text.push_str(&format!("create index if not exists {} on {table} {definition};\n", quote(&vector_index(name))));
+        text.push_str(&format!("create index {} on {table} {definition};\n", quote(&vector_index(name))));
     }
     text.push_str(&format!("grant select, insert, update, delete on {table} to {};\n", quote(COORDINATOR_ROLE)));
     text
@@ -198,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_table_is_written_out_in_full() {
-        let expected = r#"create table if not exists "s0003_g2"."memories" (
+        let expected = r#"create table "s0003_g2"."memories" (
   namespace text collate "C" not null,
   key text collate "C" not null,
   value text,
@@ -209,17 +216,17 @@ mod tests {
   created_at timestamptz not null,
   updated_at timestamptz not null,
   expires_at timestamptz,
-  primary key (namespace, key)
+  constraint "_memories_pkey" primary key (namespace, key)
 ) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);
 comment on table "s0003_g2"."memories" is 'atoll collection 7';
 alter table "s0003_g2"."memories" alter column namespace set statistics 1000;
 alter table "s0003_g2"."memories" alter column embedding set storage plain;
-create index if not exists "memories_created" on "s0003_g2"."memories" (namespace, created_at, key);
-create index if not exists "memories_updated" on "s0003_g2"."memories" (namespace, updated_at, key);
-create index if not exists "memories_tags" on "s0003_g2"."memories" using gin (tags);
-create index if not exists "memories_meta" on "s0003_g2"."memories" using gin (metadata jsonb_path_ops);
-create index if not exists "memories_expires" on "s0003_g2"."memories" (expires_at) where expires_at is not null;
-create index if not exists "memories_hnsw" on "s0003_g2"."memories" using hnsw (embedding vector_cosine_ops) with (m = 16, ef_construction = 64);
+create index "_memories_created" on "s0003_g2"."memories" (namespace, created_at, key);
+create index "_memories_updated" on "s0003_g2"."memories" (namespace, updated_at, key);
+create index "_memories_tags" on "s0003_g2"."memories" using gin (tags);
+create index "_memories_meta" on "s0003_g2"."memories" using gin (metadata jsonb_path_ops);
+create index "_memories_expires" on "s0003_g2"."memories" (expires_at) where expires_at is not null;
+create index "_memories_hnsw" on "s0003_g2"."memories" using hnsw (embedding vector_cosine_ops) with (m = 16, ef_construction = 64);
 grant select, insert, update, delete on "s0003_g2"."memories" to "atoll_rw";
 "#;
         assert_eq!(create_table("s0003_g2", &memories()), expected);
@@ -265,20 +272,22 @@ grant select, insert, update, delete on "s0003_g2"."memories" to "atoll_rw";
         let collection = memories();
         assert_eq!(
             build_next_vector_index("s0003_g2", &collection).unwrap(),
-            "create index concurrently \"memories_hnsw_new\" on \"s0003_g2\".\"memories\" using hnsw \
+            "create index concurrently \"_memories_hnsw_new\" on \"s0003_g2\".\"memories\" using hnsw \
              (embedding vector_cosine_ops) with (m = 16, ef_construction = 64)"
         );
         assert_eq!(
             swap_vector_index("s0003_g2", &collection.name),
-            "drop index if exists \"s0003_g2\".\"memories_hnsw\";\n\
-             alter index \"s0003_g2\".\"memories_hnsw_new\" rename to \"memories_hnsw\";\n"
+            "drop index if exists \"s0003_g2\".\"_memories_hnsw\";\n\
+             alter index \"s0003_g2\".\"_memories_hnsw_new\" rename to \"_memories_hnsw\";\n"
         );
     }
 
     #[test]
     fn a_schema_remembers_outcomes() {
         let text = create_schema("s0003_g2");
-        assert!(text.contains("create table if not exists \"s0003_g2\".\"_idempotency\" ("));
+        assert!(text.contains("create table \"s0003_g2\".\"_idempotency\" ("));
+        // Not those of a collection `idempotency`.
+        assert!(text.contains("\"__idempotency_pkey\"") && text.contains("\"__idempotency_created\""));
         assert!(text.contains("grant usage on schema \"s0003_g2\" to \"atoll_rw\";"));
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::pg::connect::PgError;
 use crate::pg::ddl::collection_of_comment;
+use crate::pg::session::Session;
 use atoll_proto::CollectionId;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tokio_postgres::Client;
 
 /// Tables of each schema, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,10 +43,9 @@ struct IndexRow {
 
 impl Existing {
     /// Reads the server's catalog.
-    pub async fn read(client: &Client) -> Result<Self, PgError> {
-        let rows = client.query(include_str!("existing.sql"), &[]).await;
+    pub async fn read(session: &Session) -> Result<Self, PgError> {
         let mut existing = Self::default();
-        for row in rows.map_err(PgError::of("list its schemas"))? {
+        for row in session.query("list its schemas", include_str!("existing.sql"), &[]).await? {
             let tables = existing.schemas.entry(row.get("schema")).or_default();
             // A schema without tables comes as a row without a table.
             let Some(name) = row.get::<_, Option<String>>("table_name") else {
@@ -89,10 +88,10 @@ mod tests {
 
     #[test]
     fn index_options_are_read() {
-        let text = r#"[{"name":"c_hnsw","valid":true,"options":["m=32","ef_construction=128"]},
-                       {"name":"c_hnsw_new","valid":false,"options":null}]"#;
+        let text = r#"[{"name":"_c_hnsw","valid":true,"options":["m=32","ef_construction=128"]},
+                       {"name":"_c_hnsw_new","valid":false,"options":null}]"#;
         let indexes = parse_indexes(text);
-        assert_eq!(indexes["c_hnsw"], ExistingVectorIndex { valid: true, graph: (32, 128) });
-        assert_eq!(indexes["c_hnsw_new"], ExistingVectorIndex { valid: false, graph: (16, 64) });
+        assert_eq!(indexes["_c_hnsw"], ExistingVectorIndex { valid: true, graph: (32, 128) });
+        assert_eq!(indexes["_c_hnsw_new"], ExistingVectorIndex { valid: false, graph: (16, 64) });
     }
 }

@@ -1,8 +1,8 @@
 //! What a server says of itself.
 
 use crate::pg::connect::PgError;
+use crate::pg::session::Session;
 use atoll_proto::agent::PostgresFacts;
-use tokio_postgres::Client;
 
 /// A server's own words, read in one statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +27,14 @@ pub struct ServerFacts {
     pub pgvector_installed: Option<String>,
     /// Version of `vector` that could be installed.
     pub pgvector_available: Option<String>,
+    /// Settings in its files that it takes up only when it is started anew.
+    pub pending_restart: Option<String>,
 }
 
 impl ServerFacts {
     /// Asks the server.
-    pub async fn read(client: &Client) -> Result<Self, PgError> {
-        let row = client.query_one(include_str!("facts.sql"), &[]).await.map_err(PgError::of("describe itself"))?;
+    pub async fn read(session: &Session) -> Result<Self, PgError> {
+        let row = session.query_one("describe itself", include_str!("facts.sql"), &[]).await?;
         let number = |name: &str| u32::try_from(row.get::<_, i32>(name)).unwrap_or(0);
         Ok(Self {
             version: row.get("version"),
@@ -45,6 +47,7 @@ impl ServerFacts {
             system_identifier: row.get("system_identifier"),
             pgvector_installed: row.get("pgvector_installed"),
             pgvector_available: row.get("pgvector_available"),
+            pending_restart: row.get("pending_restart"),
         })
     }
 
@@ -53,7 +56,12 @@ impl ServerFacts {
         self.pgvector_installed.as_deref().or(self.pgvector_available.as_deref())
     }
 
-    /// As coordinators are told.
+    /// The version that can be had: what the extension is made or updated to, whatever is installed now.
+    pub fn pgvector_to_come(&self) -> Option<&str> {
+        self.pgvector_available.as_deref().or(self.pgvector_installed.as_deref())
+    }
+
+    /// As coordinators are told. The cores are those of this machine, which an external server need not share.
     pub fn for_coordinators(&self) -> PostgresFacts {
         PostgresFacts {
             version: self.version.split_whitespace().next().unwrap_or_default().to_owned(),

@@ -124,6 +124,8 @@ impl Wanted {
 
     /// What is in `bin`, or why it will not do.
     fn examine(&self, bin: &Path) -> Result<Install, String> {
+        // Its programs are run from another folder.
+        let bin = &std::path::absolute(bin).map_err(|error| error.to_string())?;
         for program in ["postgres", "initdb"] {
             if !bin.join(program).is_file() {
                 return Err(format!("no `{program}` there"));
@@ -150,7 +152,7 @@ impl Wanted {
             let real = bin.canonicalize().unwrap_or_else(|_| bin.to_owned());
             account.check_way_to(&real.join("postgres")).map_err(|error| error.to_string())?;
         }
-        Ok(Install { bin: bin.to_owned(), major, pgvector })
+        Ok(Install { bin: bin.clone(), major, pgvector })
     }
 }
 
@@ -231,6 +233,15 @@ mod tests {
         assert_eq!(major_of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"), Some(15));
         assert_eq!(major_of("postgres (PostgreSQL) 19beta1"), Some(19));
         assert_eq!(major_of("something else"), None);
+    }
+
+    #[test]
+    fn a_relative_folder_is_made_absolute() {
+        let here = std::env::current_dir().unwrap();
+        let folder = tempfile::tempdir_in(&here).unwrap();
+        let bin = fake_install(folder.path(), "18.4", "0.8.5");
+        let relative = bin.strip_prefix(&here).unwrap();
+        assert_eq!(Wanted::safe(None).examine(relative).unwrap().bin, bin);
     }
 
     #[test]

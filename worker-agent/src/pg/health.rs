@@ -3,21 +3,22 @@
 use crate::pg::admission::{Refusal, admit};
 use crate::pg::connect::{PgError, chain};
 use crate::pg::facts::ServerFacts;
+use crate::pg::session::Session;
 use crate::pg::{applied, bootstrap};
 use crate::secret::{Secret, SecretError};
 use crate::stop::Stop;
 use crate::worker::{ServerState, Worker};
+use atoll_proto::agent::WorkerMode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio_postgres::Client;
 
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// A server that is starting is asked often, so that it serves soon.
 const DOWN_ASK_EVERY: Duration = Duration::from_millis(200);
 const REFUSED_ASK_EVERY: Duration = Duration::from_secs(5);
-/// A server that was started a moment ago and takes no connection yet is nothing to warn of.
+/// While the agent is this young its server may still be starting, and takes no connection yet: nothing to warn of.
 const STARTING: Duration = Duration::from_secs(10);
 /// The server's settings are judged again after this many answers: they can be changed while it runs.
 const JUDGE_AFTER_ANSWERS: u32 = 10;
@@ -76,7 +77,7 @@ pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
 /// Returns only with the reason why the server serves no longer.
 async fn serve_as_long_as_it_can(worker: &Worker, told: &mut String) -> NotReady {
     match make_ready(worker).await {
-        Ok((client, facts)) => {
+        Ok((session, facts)) => {
             tracing::info!(
                 version = facts.version,
                 pgvector = facts.pgvector().unwrap_or_default(),
@@ -85,7 +86,7 @@ async fn serve_as_long_as_it_can(worker: &Worker, told: &mut String) -> NotReady
             );
             told.clear();
             worker.server.set(ServerState::Ready(Box::new(facts)));
-            match ask_always(worker, &client).await {
+            match ask_always(worker, &session).await {
                 Ok(never) => match never {},
                 Err(reason) => reason,
             }
@@ -94,46 +95,49 @@ async fn serve_as_long_as_it_can(worker: &Worker, told: &mut String) -> NotReady
     }
 }
 
-async fn make_ready(worker: &Worker) -> Result<(Client, ServerFacts), NotReady> {
+async fn make_ready(worker: &Worker) -> Result<(Session, ServerFacts), NotReady> {
     let target = &worker.target;
     let first = target.first_database.as_deref().unwrap_or(&target.database);
-    judge(worker, &target.connect_to(first, ANSWER_LIMIT).await?).await?;
+    // An old extension is no reason yet: it is updated below, if it can be.
+    judge(worker, &target.connect_to(first, ANSWER_LIMIT).await?, ServerFacts::pgvector_to_come).await?;
     bootstrap::make_database(target).await?;
     bootstrap::make_ready(target, &Secret::read(&worker.config.postgres_password_file)?).await?;
-    let client = target.connect(ANSWER_LIMIT).await?;
+    let session = target.connect(ANSWER_LIMIT).await?;
     // Again, because now it is known which pgvector is installed.
-    let facts = judge(worker, &client).await?;
-    worker.status.found_applied(applied::read(&client).await?.and_then(|row| row.applied));
-    Ok((client, facts))
+    let facts = judge(worker, &session, ServerFacts::pgvector).await?;
+    if let (WorkerMode::Managed, Some(settings)) = (worker.config.mode, &facts.pending_restart) {
+        tracing::warn!(settings, "PostgreSQL runs with older settings until it is started anew");
+    }
+    worker.status.found_applied(applied::read(&session).await?.and_then(|row| row.applied));
+    Ok((session, facts))
 }
 
-async fn judge(worker: &Worker, client: &Client) -> Result<ServerFacts, NotReady> {
-    let facts = within_limit(ServerFacts::read(client)).await?;
+async fn judge(
+    worker: &Worker,
+    session: &Session,
+    pgvector: impl FnOnce(&ServerFacts) -> Option<&str>,
+) -> Result<ServerFacts, NotReady> {
+    let facts = ServerFacts::read(session).await?;
     worker.status.answered(true);
-    let judgement = admit(&facts, worker.config.allow_old_pgvector);
+    let judgement = admit(&facts, pgvector(&facts), worker.config.allow_old_pgvector);
     worker.status.described(facts.for_coordinators(), judgement.as_ref().err().map(ToString::to_string));
     judgement?;
     Ok(facts)
 }
 
-async fn ask_always(worker: &Worker, client: &Client) -> Result<std::convert::Infallible, NotReady> {
+async fn ask_always(worker: &Worker, session: &Session) -> Result<std::convert::Infallible, NotReady> {
     loop {
         for _ in 0..JUDGE_AFTER_ANSWERS {
             let asked_at = Instant::now();
             // A server that dies closes the connection, which is seen without asking.
-            while !client.is_closed() && asked_at.elapsed() < ASK_EVERY {
+            while !session.is_closed() && asked_at.elapsed() < ASK_EVERY {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            within_limit(async { client.batch_execute("select 1").await.map_err(PgError::of("answer")) }).await?;
+            session.run("answer", "select 1").await?;
             worker.status.answered(true);
         }
-        judge(worker, client).await?;
+        judge(worker, session, ServerFacts::pgvector).await?;
     }
-}
-
-async fn within_limit<T>(asking: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
-    let answer = tokio::time::timeout(ANSWER_LIMIT, asking).await;
-    answer.unwrap_or(Err(PgError::Slow { limit: ANSWER_LIMIT }))
 }
 
 /// Logs what is new; the same text again is not worth a line.

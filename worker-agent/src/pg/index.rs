@@ -3,32 +3,29 @@
 use crate::desired::plan::{Rebuild, RebuildWork};
 use crate::pg::connect::PgError;
 use crate::pg::ddl;
-use tokio_postgres::Client;
+use crate::pg::patience::{self, SendAway};
+use crate::pg::session::Session;
 
-/// Carries out a rebuild. `client` must have no statement limit: a build takes as long as it takes.
-pub async fn rebuild(client: &mut Client, rebuild: &Rebuild) -> Result<(), PgError> {
+/// Carries out a rebuild. `session` must have no statement limit: a build takes as long as it takes.
+pub async fn rebuild(session: &Session, rebuild: &Rebuild) -> Result<(), PgError> {
     let (schema, collection) = (&rebuild.schema, &rebuild.collection);
-    let what = || format!("rebuild the vector index of `{schema}`.`{}`", collection.name);
+    let what = format!("rebuild the vector index of `{schema}`.`{}`", collection.name);
     let drop_next = ddl::drop_next_vector_index(schema, &collection.name);
     // What runs concurrently waits for old transactions while others go on; only the swap holds others up.
-    client.batch_execute("set lock_timeout = 0").await.map_err(PgError::of(what()))?;
+    session.run(&what, "set lock_timeout = 0").await?;
     match rebuild.work {
-        RebuildWork::DropLeftover => {
-            return client.batch_execute(&drop_next).await.map_err(PgError::of(what()));
-        }
+        RebuildWork::DropLeftover => return session.run(&what, &drop_next).await,
         RebuildWork::BuildAndSwap => {
             let Some(build) = ddl::build_next_vector_index(schema, collection) else {
                 return Ok(());
             };
             // Each by itself: neither may run inside a transaction.
-            client.batch_execute(&drop_next).await.map_err(PgError::of(what()))?;
-            client.batch_execute(&build).await.map_err(PgError::of(what()))?;
+            session.run(&what, &drop_next).await?;
+            session.run(&what, &build).await?;
         }
         RebuildWork::Swap => {}
     }
-    let transaction = client.transaction().await.map_err(PgError::of(what()))?;
     let swap = ddl::swap_vector_index(schema, &collection.name);
-    transaction.batch_execute("set local lock_timeout = '5s'").await.map_err(PgError::of(what()))?;
-    transaction.batch_execute(&swap).await.map_err(PgError::of(what()))?;
-    transaction.commit().await.map_err(PgError::of(what()))
+    let table = ddl::qualified(schema, collection.name.as_str());
+    patience::run(session, &what, &swap, &table, SendAway::Nobody).await
 }

@@ -26,8 +26,8 @@ const INCLUDE: &str = "include 'atoll.conf'";
 /// Why there is no data directory to start a server on.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// A file or folder cannot be made or written.
-    #[error("{} cannot be made or written", path.display())]
+    /// A file or folder cannot be read, made or written.
+    #[error("{} cannot be read, made or written", path.display())]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -93,9 +93,11 @@ pub fn claim(layout: &Layout) -> Result<File, InitError> {
     }
 }
 
-/// Makes the data directory if there is none, and writes the server's settings. Blocks for seconds.
+/// Makes the data directory if there is none, and writes the server's settings. With data made anew, the identity in
+/// `identity_file` goes. Blocks for seconds.
 pub fn prepare(
     layout: &Layout,
+    identity_file: &Path,
     install: &Install,
     account: Option<&Account>,
     settings: &ServerSettings,
@@ -104,22 +106,29 @@ pub fn prepare(
     if let Some(account) = account {
         account.check_way_to(data_dir)?;
     }
-    match layout.data_major() {
+    match data_major(layout)? {
         Some(major) if major == install.major => {}
         Some(major) => {
             return Err(InitError::Major { path: data_dir.to_owned(), data: major, program: install.major });
         }
-        None => make(layout, install, account)?,
+        None => make(layout, identity_file, install, account)?,
     }
     write_settings(layout, account, settings)?;
     Ok(Secret::read(&layout.secret())?)
 }
 
-fn make(layout: &Layout, install: &Install, account: Option<&Account>) -> Result<(), InitError> {
+/// Major version of PostgreSQL that made the data; none when there is no data.
+pub fn data_major(layout: &Layout) -> Result<Option<u32>, InitError> {
+    layout.data_major().map_err(at(&layout.version_file()))
+}
+
+fn make(layout: &Layout, identity_file: &Path, install: &Install, account: Option<&Account>) -> Result<(), InitError> {
     let data_dir = layout.data_dir();
-    let holds_files = std::fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some());
-    if holds_files {
-        return Err(InitError::Foreign { path: data_dir.to_owned() });
+    match std::fs::read_dir(data_dir).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => return Err(InitError::Foreign { path: data_dir.to_owned() }),
+        Ok(false) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(at(data_dir)(error)),
     }
     tracing::info!(data_dir = %data_dir.display(), postgres = install.major, "making the data directory");
     // An initdb that outlived a killed agent may still write: it loses its folder, and the new one has another name.
@@ -132,10 +141,7 @@ fn make(layout: &Layout, install: &Install, account: Option<&Account>) -> Result
     std::fs::set_permissions(&unfinished, Permissions::from_mode(0o700)).map_err(at(&unfinished))?;
     give(account, &unfinished)?;
 
-    // New data is a new worker: the identity of the data that was here before must not live on.
-    remove_file(&layout.identity())?;
     let password = Secret::random();
-    write_whole(&layout.secret(), password.expose().as_bytes()).map_err(at(&layout.secret()))?;
     let password_file = layout.password_for_initdb();
     write_whole(&password_file, password.expose().as_bytes()).map_err(at(&password_file))?;
     give(account, &password_file)?;
@@ -146,10 +152,14 @@ fn make(layout: &Layout, install: &Install, account: Option<&Account>) -> Result
 
     let main = unfinished.join("postgresql.conf");
     let text = std::fs::read_to_string(&main).map_err(at(&main))?;
-    std::fs::write(&main, format!("{text}\n{INCLUDE}\n")).map_err(at(&main))?;
-    let included = unfinished.join("atoll.conf");
-    std::fs::write(&included, "").map_err(at(&included))?;
-    give(account, &included)?;
+    for (path, text) in [(main, format!("{text}\n{INCLUDE}\n")), (unfinished.join("atoll.conf"), String::new())] {
+        write_whole(&path, text.as_bytes()).map_err(at(&path))?;
+        give(account, &path)?;
+    }
+    // New data is a new worker: password and identity of the data that was here before must not live on. Only now, when
+    // nothing else can fail any more.
+    remove_file(identity_file)?;
+    write_whole(&layout.secret(), password.expose().as_bytes()).map_err(at(&layout.secret()))?;
     std::fs::rename(&unfinished, data_dir).map_err(at(data_dir))?;
     if let Some(above) = data_dir.parent() {
         File::open(above).and_then(|folder| folder.sync_all()).map_err(at(above))?;
@@ -235,4 +245,29 @@ fn remove_file(path: &Path) -> Result<(), InitError> {
 fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError {
     let path = path.to_owned();
     move |source| InitError::File { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::pg::machine::Machine;
+    use crate::pg::version::PgvectorVersion;
+
+    #[test]
+    fn a_failed_initdb_leaves_secret_and_identity_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(&folder.path().join("w1"));
+        let identity_file = folder.path().join("elsewhere.identity");
+        std::fs::write(layout.secret(), "old").unwrap();
+        std::fs::write(&identity_file, "old").unwrap();
+        // There is no `initdb` there.
+        let install = Install { bin: folder.path().join("bin"), major: 18, pgvector: PgvectorVersion::OLDEST_SAFE };
+        let host = "127.0.0.1".parse().unwrap();
+        let settings = ServerSettings::for_machine(host, 1, 16, true, Machine::default());
+        assert!(prepare(&layout, &identity_file, &install, None, &settings).is_err());
+        for kept in [layout.secret(), identity_file] {
+            assert_eq!(std::fs::read_to_string(&kept).unwrap(), "old", "{}", kept.display());
+        }
+    }
 }

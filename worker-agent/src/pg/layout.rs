@@ -2,6 +2,7 @@
 //! data directory belongs to the user PostgreSQL runs as, and because a copy of the data must not copy secrets.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Paths that follow from a data directory's.
@@ -11,9 +12,9 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of the server whose data is in `data_dir`.
+    /// Of the server whose data is in `data_dir`. A slash at its end is taken away: what lies beside would lie inside.
     pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned() }
+        Self { data_dir: data_dir.components().collect() }
     }
 
     /// PostgreSQL's data directory.
@@ -66,14 +67,52 @@ impl Layout {
         self.data_dir.join("postmaster.pid")
     }
 
-    /// Major version of PostgreSQL that made the data; none when there is no data.
-    pub fn data_major(&self) -> Option<u32> {
-        std::fs::read_to_string(self.data_dir.join("PG_VERSION")).ok()?.trim().parse().ok()
+    /// Major version of PostgreSQL that made the data; none when there is no data. Data that cannot be read is an error,
+    /// lest somebody takes it for none.
+    pub fn data_major(&self) -> io::Result<Option<u32>> {
+        match std::fs::read_to_string(self.version_file()) {
+            Ok(text) => text.trim().parse().map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Written by `initdb`.
+    pub fn version_file(&self) -> PathBuf {
+        self.data_dir.join("PG_VERSION")
     }
 
     fn beside(&self, ending: &str) -> PathBuf {
         let mut name: OsString = self.data_dir.as_os_str().to_owned();
         name.push(ending);
         PathBuf::from(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_agents_files_lie_beside_the_data_however_it_is_spelt() {
+        for spelt in ["/x/w1", "/x/w1/", "/x//w1/."] {
+            assert_eq!(Layout::new(Path::new(spelt)).secret(), Path::new("/x/w1.secret"), "{spelt}");
+        }
+    }
+
+    #[test]
+    fn data_that_cannot_be_read_is_not_taken_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        assert_eq!(layout.data_major().unwrap(), None);
+        std::fs::write(layout.version_file(), "18\n").unwrap();
+        assert_eq!(layout.data_major().unwrap(), Some(18));
+        std::fs::write(layout.version_file(), "").unwrap();
+        assert!(layout.data_major().is_err());
+        // Root may read every file, but no folder as one.
+        std::fs::remove_file(layout.version_file()).unwrap();
+        std::fs::create_dir(layout.version_file()).unwrap();
+        assert!(layout.data_major().is_err());
     }
 }

@@ -5,8 +5,10 @@ use crate::pg::find::Install;
 use crate::pg::init::clean_environment;
 use crate::pg::layout::Layout;
 use rustix::process::{Pid, Signal};
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -138,18 +140,23 @@ impl PidFile {
     }
 }
 
-/// Whether `pid` lives and is the postmaster of `data_dir`: a process id may have been taken by another program since.
-/// A postmaster works in its data directory, which Linux shows; elsewhere the login with our password must prove it.
+/// Whether `pid` lives and is the postmaster of `data_dir`: a process id may have been taken by another program since. Linux
+/// shows the command line of everybody's processes, and that of a dead one, which nobody waited for yet, as empty.
+/// Elsewhere the login with our password must prove it.
 fn is_postmaster_of(pid: u32, data_dir: &Path) -> bool {
     let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return false;
     };
-    if !Path::new("/proc/self/cwd").exists() {
+    if !Path::new("/proc/self/cmdline").exists() {
         return rustix::process::test_kill_process(process).is_ok();
     }
-    let works_in = std::fs::read_link(format!("/proc/{pid}/cwd"));
-    let ours = data_dir.canonicalize();
-    matches!((works_in, ours), (Ok(works_in), Ok(ours)) if works_in == ours)
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut arguments = line.split(|byte| *byte == 0);
+    let Some(served) = arguments.find(|argument| *argument == b"-D").and_then(|_| arguments.next()) else {
+        return false;
+    };
+    let served = Path::new(OsStr::from_bytes(served));
+    served == data_dir || matches!((served.canonicalize(), data_dir.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 #[cfg(test)]
@@ -170,5 +177,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(!is_postmaster_of(std::process::id(), folder.path()));
         assert!(!is_postmaster_of(0, folder.path()));
+    }
+
+    #[test]
+    fn a_postmaster_is_known_by_its_data_directory_until_it_is_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("/bin/sh")
+            .args(["-c", "read line", "-D"])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let until = |wanted: bool| {
+            let begun = std::time::Instant::now();
+            while is_postmaster_of(pid, folder.path()) != wanted {
+                assert!(begun.elapsed() < FAST_STOP_LIMIT, "not seen: {wanted}");
+            }
+        };
+        until(true);
+        assert!(!is_postmaster_of(pid, Path::new("/elsewhere")));
+        drop(child.stdin.take());
+        // Nobody waited for it: it is still in the table of processes.
+        if Path::new("/proc/self/cmdline").exists() {
+            until(false);
+        }
+        child.wait().unwrap();
     }
 }

@@ -1,21 +1,26 @@
 //! Counts rows and bytes of each table, and names the large namespaces. Counting exactly means reading an index, so a table
 //! is counted again only after it changed, and a very large one is estimated from PostgreSQL's own statistics.
 
-use crate::pg::connect::PgError;
+use crate::pg::connect::{PgError, chain};
 use crate::pg::ddl::qualified;
+use crate::pg::session::Session;
 use atoll_proto::agent::{LARGE_NAMESPACE_ROWS, NamespaceRows};
-use std::collections::HashMap;
-use tokio_postgres::Client;
+use std::collections::{HashMap, HashSet};
+use tokio_postgres::types::ToSql;
 
 /// Above this many rows a table is estimated.
 const EXACT_ROWS_MAX: f64 = 1_000_000.0;
 /// Up to this many rows every change is counted; above, changes to a hundredth of the rows are waited for.
 const FOLLOWED_ROWS_MAX: u64 = 50_000;
+/// Longest wait for a table that somebody has for himself: there are others to count.
+const LOCK_WAIT_MS: u32 = 200;
 
 /// Counts, remembering what it counted.
 #[derive(Debug, Default)]
 pub struct Counter {
     counted: HashMap<i64, Counted>,
+    /// Tables that could not be counted, told once each.
+    told: HashSet<i64>,
 }
 
 /// Size of one table.
@@ -40,6 +45,8 @@ struct Counted {
     changes: i64,
     rows: u64,
     large_namespaces: Vec<NamespaceRows>,
+    bytes: u64,
+    vector_index_bytes: u64,
 }
 
 struct TableRow {
@@ -48,61 +55,63 @@ struct TableRow {
     name: String,
     estimate: f64,
     changes: i64,
-    bytes: i64,
-    vector_index_bytes: i64,
 }
 
 impl Counter {
     /// Bytes of the database.
-    pub async fn database_bytes(client: &Client) -> Result<u64, PgError> {
-        let row = client.query_one("select pg_database_size(current_database())", &[]).await;
-        Ok(unsigned(row.map_err(PgError::of("measure its database"))?.get(0)))
+    pub async fn database_bytes(session: &Session) -> Result<u64, PgError> {
+        let statement = "select pg_database_size(current_database())";
+        Ok(unsigned(session.query_one("measure its database", statement, &[]).await?.get(0)))
     }
 
-    /// Size of each table in `schemas`.
-    pub async fn count(&mut self, client: &Client, schemas: &[String]) -> Result<Vec<TableSize>, PgError> {
-        let rows = client.query(include_str!("tables.sql"), &[&schemas]).await;
+    /// Size of each table in `schemas`. A table that cannot be counted now, because somebody needs it for himself, keeps its
+    /// last figures, and does not keep the others back.
+    pub async fn count(&mut self, session: &Session, schemas: &[String]) -> Result<Vec<TableSize>, PgError> {
+        let lock_limit = format!("set lock_timeout = {LOCK_WAIT_MS}");
+        session.run("limit the wait for locks", &lock_limit).await?;
         let mut sizes = Vec::new();
-        let mut counted = HashMap::new();
-        for row in rows.map_err(PgError::of("list its tables"))? {
+        for row in session.query("list its tables", include_str!("tables.sql"), &[&schemas]).await? {
             let table = TableRow {
                 oid: row.get("oid"),
                 schema: row.get("schema"),
                 name: row.get("table_name"),
                 estimate: row.get("estimate"),
                 changes: row.get("changes"),
-                bytes: row.get("bytes"),
-                vector_index_bytes: row.get("vector_index_bytes"),
             };
-            let known = self.counted.remove(&table.oid).filter(|known| !known.is_outdated(table.changes));
-            let now = match known {
-                Some(known) => known,
-                None => match count_one(client, &table).await {
-                    Ok(now) => now,
-                    Err(error @ PgError::Unreachable { .. }) => return Err(error),
-                    // Dropped meanwhile, or too slow to count: the others still matter.
-                    Err(error) => {
-                        tracing::debug!(schema = table.schema, table = table.name, %error, "table not counted");
-                        continue;
-                    }
-                },
-            };
-            sizes.push(TableSize {
-                schema: table.schema,
-                name: table.name,
-                rows: now.rows,
-                bytes: unsigned(table.bytes),
-                vector_index_bytes: unsigned(table.vector_index_bytes),
-                large_namespaces: now.large_namespaces.clone(),
-            });
-            counted.insert(table.oid, now);
+            match count_one(session, &table, self.counted.get(&table.oid)).await {
+                Ok(now) => {
+                    self.counted.insert(table.oid, now);
+                }
+                Err(error) if error.is_lost() => return Err(error),
+                Err(error) => self.tell(&table, &error),
+            }
+            if let Some(known) = self.counted.get(&table.oid).cloned() {
+                sizes.push((table, known));
+            }
         }
-        self.counted = counted;
-        Ok(sizes)
+        let there: HashSet<i64> = sizes.iter().map(|(table, _)| table.oid).collect();
+        self.counted.retain(|oid, _| there.contains(oid));
+        Ok(sizes.into_iter().map(|(table, known)| known.size_of(table)).collect())
+    }
+
+    /// A table never counted is one that nobody knows the size of; others have an old one.
+    fn tell(&mut self, table: &TableRow, error: &PgError) {
+        let (schema, name, error_text) = (&table.schema, &table.name, chain(error));
+        let unknown = !self.counted.contains_key(&table.oid) && !error.is_gone();
+        if unknown && self.told.insert(table.oid) {
+            tracing::warn!(schema, table = name, error = error_text, "table not counted, trying again later");
+        } else {
+            tracing::debug!(schema, table = name, error = error_text, "table not counted");
+        }
     }
 }
 
 impl Counted {
+    fn size_of(self, table: TableRow) -> TableSize {
+        let Self { changes: _, rows, large_namespaces, bytes, vector_index_bytes } = self;
+        TableSize { schema: table.schema, name: table.name, rows, bytes, vector_index_bytes, large_namespaces }
+    }
+
     fn is_outdated(&self, changes: i64) -> bool {
         // Fewer changes than before: the statistics were reset.
         if changes < self.changes || self.rows <= FOLLOWED_ROWS_MAX {
@@ -112,36 +121,44 @@ impl Counted {
     }
 }
 
-async fn count_one(client: &Client, table: &TableRow) -> Result<Counted, PgError> {
-    if table.estimate > EXACT_ROWS_MAX { estimate(client, table).await } else { exact(client, table).await }
+/// Measures the table, and counts it if it changed since it was counted.
+async fn count_one(session: &Session, table: &TableRow, known: Option<&Counted>) -> Result<Counted, PgError> {
+    // One table at a time, because measuring waits for its lock.
+    let measured = session.query_one("measure a table", include_str!("table_bytes.sql"), &[&table.oid]).await?;
+    let bytes = unsigned(measured.get("bytes"));
+    let vector_index_bytes = unsigned(measured.get("vector_index_bytes"));
+    if let Some(known) = known.filter(|known| !known.is_outdated(table.changes)) {
+        return Ok(Counted { bytes, vector_index_bytes, ..known.clone() });
+    }
+    let (rows, large_namespaces) = match table.estimate > EXACT_ROWS_MAX {
+        true => estimate(session, table).await?,
+        false => exact(session, table).await?,
+    };
+    Ok(Counted { changes: table.changes, rows, large_namespaces, bytes, vector_index_bytes })
 }
 
-async fn exact(client: &Client, table: &TableRow) -> Result<Counted, PgError> {
+async fn exact(session: &Session, table: &TableRow) -> Result<(u64, Vec<NamespaceRows>), PgError> {
     let statement = count_statement(&table.schema, &table.name);
     let floor = signed(LARGE_NAMESPACE_ROWS);
-    let rows = client.query(&statement, &[&floor]).await.map_err(PgError::of("count a table"))?;
-    let mut counted = Counted { changes: table.changes, rows: 0, large_namespaces: Vec::new() };
-    for row in rows {
-        let number = unsigned(row.get(1));
+    let mut all = 0;
+    let mut large = Vec::new();
+    for row in session.query("count a table", &statement, &[&floor]).await? {
+        let rows = unsigned(row.get(1));
         match row.get::<_, Option<String>>(0) {
-            None => counted.rows = number,
-            Some(namespace) => counted.large_namespaces.push(NamespaceRows { namespace, rows: number }),
+            None => all = rows,
+            Some(namespace) => large.push(NamespaceRows { namespace, rows }),
         }
     }
-    Ok(counted)
+    Ok((all, large))
 }
 
-async fn estimate(client: &Client, table: &TableRow) -> Result<Counted, PgError> {
+async fn estimate(session: &Session, table: &TableRow) -> Result<(u64, Vec<NamespaceRows>), PgError> {
     let floor = LARGE_NAMESPACE_ROWS as f64;
     let statement = include_str!("common_namespaces.sql");
-    let rows = client.query(statement, &[&table.schema, &table.name, &table.estimate, &floor]).await;
-    let rows = rows.map_err(PgError::of("read its statistics"))?;
+    let parameters: [&(dyn ToSql + Sync); 4] = [&table.schema, &table.name, &table.estimate, &floor];
+    let rows = session.query("read its statistics", statement, &parameters).await?;
     let named = |row: &tokio_postgres::Row| NamespaceRows { namespace: row.get(0), rows: unsigned(row.get(1)) };
-    Ok(Counted {
-        changes: table.changes,
-        rows: table.estimate as u64,
-        large_namespaces: rows.iter().map(named).collect(),
-    })
+    Ok((table.estimate as u64, rows.iter().map(named).collect()))
 }
 
 /// All rows of a table as a row without a namespace, then the namespaces of at least `$1` rows.
@@ -168,7 +185,7 @@ mod tests {
     use super::*;
 
     fn counted(rows: u64) -> Counted {
-        Counted { changes: 1_000, rows, large_namespaces: Vec::new() }
+        Counted { changes: 1_000, rows, large_namespaces: Vec::new(), bytes: 0, vector_index_bytes: 0 }
     }
 
     #[test]

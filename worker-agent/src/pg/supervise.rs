@@ -5,6 +5,9 @@ use crate::pg::find::Install;
 use crate::pg::layout::Layout;
 use crate::pg::process::Postmaster;
 use crate::stop::Stop;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -13,7 +16,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A server that lived this long was well: the next death starts with the shortest wait again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
-const LAST_WORDS_BYTES: usize = 4_096;
+const LAST_WORDS_BYTES: u64 = 4_096;
 
 /// What is supervised.
 #[derive(Debug, Clone)]
@@ -101,11 +104,20 @@ impl Supervised {
         let newest = own_logs
             .chain([self.layout.start_log()])
             .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
-        let text = newest.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LAST_WORDS_BYTES)..]).into_owned();
+        let text = newest.and_then(|path| end_of(&path).ok()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().take(3).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }
+}
+
+/// The last few KiB: a log may be larger than memory.
+fn end_of(log: &Path) -> io::Result<String> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(LAST_WORDS_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 async fn stop_one(postmaster: Postmaster) {

@@ -2,8 +2,8 @@
 
 use crate::pg::connect::PgError;
 use crate::pg::ddl::qualified;
+use crate::pg::session::Session;
 use atoll_proto::agent::IDEMPOTENCY_TABLE;
-use tokio_postgres::Client;
 
 /// Rows deleted by one statement: short enough that nobody waits for it.
 const BATCH_ROWS: u64 = 1_000;
@@ -11,15 +11,14 @@ const BATCH_ROWS: u64 = 1_000;
 const BATCHES_PER_ROUND: usize = 100;
 
 /// Sweeps every table of `schemas` once; tells how many rows went.
-pub async fn sweep(client: &Client, schemas: &[String]) -> Result<u64, PgError> {
+pub async fn sweep(session: &Session, schemas: &[String]) -> Result<u64, PgError> {
     let statement = "select schemaname::text, tablename::text from pg_tables where schemaname = any ($1) order by 1, 2";
-    let tables = client.query(statement, &[&schemas]).await.map_err(PgError::of("list its tables"))?;
     let mut gone = 0;
-    for table in tables {
+    for table in session.query("list its tables", statement, &[&schemas]).await? {
         let (schema, name): (String, String) = (table.get(0), table.get(1));
-        match sweep_table(client, &statement_for(&schema, &name)).await {
+        match sweep_table(session, &statement_for(&schema, &name)).await {
             Ok(rows) => gone += rows,
-            Err(error @ PgError::Unreachable { .. }) => return Err(error),
+            Err(error) if error.is_lost() => return Err(error),
             // Dropped meanwhile, or locked: the others still matter, and the next round comes.
             Err(error) => tracing::debug!(schema, table = name, %error, "table not swept"),
         }
@@ -27,10 +26,10 @@ pub async fn sweep(client: &Client, schemas: &[String]) -> Result<u64, PgError> 
     Ok(gone)
 }
 
-async fn sweep_table(client: &Client, statement: &str) -> Result<u64, PgError> {
+async fn sweep_table(session: &Session, statement: &str) -> Result<u64, PgError> {
     let mut gone = 0;
     for _ in 0..BATCHES_PER_ROUND {
-        let rows = client.execute(statement, &[]).await.map_err(PgError::of("delete expired rows"))?;
+        let rows = session.execute("delete expired rows", statement, &[]).await?;
         gone += rows;
         if rows < BATCH_ROWS {
             break;

@@ -36,6 +36,8 @@ pub(crate) struct Place {
     pub(crate) coordinator: FakeCoordinator,
     /// Lines added to `[postgres]`.
     pub(crate) postgres_lines: String,
+    /// The coordinator that agents ask first: by itself one that is not there.
+    pub(crate) first_coordinator_port: u16,
 }
 
 impl Place {
@@ -54,6 +56,7 @@ impl Place {
             postgres_port: free_port(),
             coordinator: FakeCoordinator::start().await,
             postgres_lines: String::new(),
+            first_coordinator_port: 1,
         }
     }
 
@@ -78,9 +81,10 @@ impl Place {
         let path = folder.join(format!("{mode}.toml"));
         let text = format!(
             "name = \"w1\"\nmode = \"{mode}\"\nlisten = \"127.0.0.1:{agent_port}\"\n\
-             coordinators = [\"http://127.0.0.1:1\", \"http://127.0.0.1:{coordinator}\"]\n\
+             coordinators = [\"http://127.0.0.1:{first}\", \"http://127.0.0.1:{coordinator}\"]\n\
              cluster_secret_file = \"{folder}/cluster.secret\"\npostgres_password_file = \"{folder}/postgres.password\"\n\
              [postgres]\nport = {postgres_port}\n{server}\n[stats]\ninterval_seconds = 1\n",
+            first = self.first_coordinator_port,
             coordinator = self.coordinator.port,
             folder = folder.display(),
         );
