@@ -178,6 +178,12 @@ pub struct TableStats {
     pub vector_index_bytes: u64,
     /// Namespaces with at least [`LARGE_NAMESPACE_ROWS`] rows, largest first: a namespace that is not here is small.
     pub large_namespaces: Vec<NamespaceRows>,
+    /// Namespaces with a graph of their own that searches may walk. One that is to go is named no more a while before.
+    #[serde(default)]
+    pub graphs: Vec<String>,
+    /// Whether there is a graph over the whole table that searches may walk.
+    #[serde(default)]
+    pub shard_graph: bool,
 }
 
 /// Rows of one namespace.
@@ -190,7 +196,10 @@ pub struct NamespaceRows {
 }
 
 /// From this many rows on, a namespace is named in [`TableStats::large_namespaces`].
-pub const LARGE_NAMESPACE_ROWS: u64 = 2_000;
+pub const LARGE_NAMESPACE_ROWS: u64 = 500;
+
+/// From this many rows on, a namespace gets a graph of its own: about here a walk begins to cost less than a scan.
+pub const GRAPH_FROM_ROWS: u64 = 1_000;
 
 /// What an agent answers when it can't do as asked.
 pub type AgentProblem = Problem;

@@ -44,6 +44,31 @@ pub enum IndexProfile {
     Speed,
 }
 
+/// Where the vector index is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum IndexScope {
+    /// Each large namespace has a graph of its own; small ones are scanned exactly. Writes are quick, and so is a search of a
+    /// few namespaces; one of all namespaces walks every graph and scans the rest.
+    #[default]
+    Namespace,
+    /// One graph over each shard. For collections that are searched as a whole.
+    Shard,
+    /// Both: searches choose, writes pay for both.
+    Both,
+}
+
+impl IndexScope {
+    /// Whether there is a graph over each shard.
+    pub fn has_shard_graph(self) -> bool {
+        match self {
+            Self::Namespace => false,
+            Self::Shard | Self::Both => true,
+        }
+    }
+}
+
 /// Settings of the vector index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -51,6 +76,8 @@ pub enum IndexProfile {
 pub struct IndexSettings {
     /// The graph's density.
     pub profile: IndexProfile,
+    /// Where graphs are.
+    pub scope: IndexScope,
 }
 
 /// What `PUT /v1/collections/{c}` takes.

@@ -16,7 +16,7 @@ pub mod problem;
 pub mod search;
 pub mod vector;
 
-pub use collection::{CollectionSettings, Distribution, Durability, IndexProfile, IndexSettings};
+pub use collection::{CollectionSettings, Distribution, Durability, IndexProfile, IndexScope, IndexSettings};
 pub use id::{CatalogVersion, CollectionId, CoordinatorId, Generation, GroupId, ShardId, WorkerId};
 pub use name::{CollectionName, EntryKey, GroupName, NameError, Namespace, WorkerName};
 pub use vector::{Metric, Vector, VectorError, VectorType};

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, ConfigError};
 use crate::desired::apply::Applier;
-use crate::desired::upkeep;
+use crate::desired::{graphs, upkeep};
 use crate::identity::IdentityError;
 use crate::pg::account::{Account, AccountError};
 use crate::pg::conf::ServerSettings;
@@ -115,6 +115,7 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     parts.spawn(register::register_always(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
     parts.spawn(status::count_always(Arc::clone(&worker), applier.current(), stop.clone()));
     parts.spawn(upkeep::rebuild_indexes(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
+    parts.spawn(graphs::keep_graphs(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
     parts.spawn(upkeep::sweep_expired(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
     parts.spawn({
         let (worker, mut stop) = (Arc::clone(&worker), stop);

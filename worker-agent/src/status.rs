@@ -9,12 +9,24 @@ use crate::stop::Stop;
 use crate::worker::Worker;
 use atoll_proto::agent::{AgentStatus, DesiredState, PostgresFacts, REFERENCE_SCHEMA, TableStats, shard_schema};
 use atoll_proto::{CatalogVersion, CollectionName, ShardId, WorkerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 const COUNT_STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// A collection's table in a shard; no shard for a reference collection.
+pub type TableKey = (Option<ShardId>, CollectionName);
+
+/// Graphs of a table that searches may walk.
+#[derive(Debug, Clone, Default)]
+pub struct Graphs {
+    /// Namespaces with one of their own.
+    pub namespaces: BTreeSet<String>,
+    /// Whether there is one over the whole table.
+    pub shard: bool,
+}
 
 /// The worker's state as it was last seen.
 #[derive(Debug, Default)]
@@ -31,7 +43,15 @@ struct Seen {
     apply_error: Option<String>,
     bytes: u64,
     tables: Vec<TableStats>,
+    graphs: HashMap<TableKey, Graphs>,
     counted_at: Option<Instant>,
+}
+
+impl Seen {
+    fn with_graphs(&self, table: &TableStats) -> TableStats {
+        let graphs = self.graphs.get(&(table.shard, table.collection.clone())).cloned().unwrap_or_default();
+        TableStats { graphs: graphs.namespaces.into_iter().collect(), shard_graph: graphs.shard, ..table.clone() }
+    }
 }
 
 impl Status {
@@ -47,7 +67,7 @@ impl Status {
             applied: seen.applied,
             apply_error: seen.refusal.clone().or_else(|| seen.apply_error.clone()),
             bytes: seen.bytes,
-            tables: seen.tables.clone(),
+            tables: seen.tables.iter().map(|table| seen.with_graphs(table)).collect(),
             stats_age_seconds: seen.counted_at.map(|at| at.elapsed().as_secs()),
         })
     }
@@ -94,6 +114,16 @@ impl Status {
     /// A desired state could not be applied.
     pub fn apply_failed(&self, why: String) {
         self.write(|seen| seen.apply_error = Some(why));
+    }
+
+    /// Size of each table, and when it was counted; none before the first count.
+    pub fn tables(&self) -> Option<(Instant, Vec<TableStats>)> {
+        self.read(|seen| Some((seen.counted_at?, seen.tables.clone())))
+    }
+
+    /// The graphs that searches may walk.
+    pub fn graphs(&self, graphs: HashMap<TableKey, Graphs>) {
+        self.write(|seen| seen.graphs = graphs);
     }
 
     fn counted(&self, bytes: u64, tables: Vec<TableStats>) {
@@ -150,7 +180,17 @@ fn by_shard(desired: &DesiredState, sizes: Vec<TableSize>) -> Vec<TableStats> {
         let TableSize { schema, name, rows, bytes, vector_index_bytes, large_namespaces } = size;
         // A table that somebody made by hand may have a name that no collection can have.
         if let (Some(shard), Ok(collection)) = (shards.get(&schema), CollectionName::parse(&name)) {
-            tables.push(TableStats { shard: *shard, collection, rows, bytes, vector_index_bytes, large_namespaces });
+            tables.push(TableStats {
+                shard: *shard,
+                collection,
+                rows,
+                bytes,
+                vector_index_bytes,
+                large_namespaces,
+                // Known elsewhere, see `with_graphs`.
+                graphs: Vec::new(),
+                shard_graph: false,
+            });
         }
     }
     tables

@@ -102,6 +102,8 @@ pub enum RebuildWork {
     Swap,
     /// The index in use is right; what is left of another build goes.
     DropLeftover,
+    /// The collection wants no index over the whole table.
+    DropAll,
 }
 
 /// What each schema lacks. Schemas that lack nothing do not appear; schemas of shards that the group does not own are
@@ -171,7 +173,7 @@ fn steps(
     new
 }
 
-/// Vector indexes whose profile is not the one wanted, and what builds that did not finish left behind.
+/// Indexes over whole tables that are not as wanted, and what builds that did not finish left behind.
 pub fn rebuilds(desired: &DesiredState, existing: &Existing) -> Vec<Rebuild> {
     let mut rebuilds = Vec::new();
     for (schema, distribution) in schemas(desired) {
@@ -197,8 +199,12 @@ fn rebuild_work(collection: &DesiredCollection, table: &ExistingTable) -> Option
     let wanted = graph(collection.settings.index.profile);
     let is_right =
         |name: &str| table.vector_indexes.get(name).is_some_and(|index| index.valid && index.graph == wanted);
-    let next = next_vector_index(&collection.name);
-    match (is_right(&vector_index(&collection.name)), is_right(&next)) {
+    let (used, next) = (vector_index(&collection.name), next_vector_index(&collection.name));
+    if !collection.settings.index.scope.has_shard_graph() {
+        let is_there = [&used, &next].into_iter().any(|name| table.vector_indexes.contains_key(name));
+        return is_there.then_some(RebuildWork::DropAll);
+    }
+    match (is_right(&used), is_right(&next)) {
         (true, _) if table.vector_indexes.contains_key(&next) => Some(RebuildWork::DropLeftover),
         (true, _) => None,
         (false, true) => Some(RebuildWork::Swap),
@@ -231,7 +237,7 @@ mod tests {
     use crate::pg::existing::ExistingVectorIndex;
     use atoll_proto::agent::DesiredShard;
     use atoll_proto::{
-        CatalogVersion, CollectionId, CollectionSettings, Durability, Generation, GroupId, IndexProfile, ShardId,
+        CatalogVersion, CollectionId, CollectionSettings, Durability, Generation, GroupId, IndexProfile, IndexScope, ShardId,
     };
 
     fn collection(id: u64, name: &str) -> DesiredCollection {
@@ -254,7 +260,7 @@ mod tests {
     }
 
     fn table(id: u64, name: &str, graph: (u32, u32)) -> (String, ExistingTable) {
-        let index = ExistingVectorIndex { valid: true, graph };
+        let index = ExistingVectorIndex { valid: true, graph, namespace: None };
         let vector_indexes = BTreeMap::from([(format!("_{name}_hnsw"), index)]);
         (name.to_owned(), ExistingTable { collection: Some(CollectionId(id)), logged: true, vector_indexes })
     }
@@ -341,13 +347,14 @@ mod tests {
     fn a_changed_profile_rebuilds_from_where_it_got_to() {
         let mut dense = collection(7, "a");
         dense.settings.index.profile = IndexProfile::Accuracy;
+        dense.settings.index.scope = IndexScope::Both;
         let wanted = desired(vec![dense], Vec::new());
         let work = |table| rebuilds(&wanted, &existing(vec![table])).first().map(|rebuild| rebuild.work);
         assert_eq!(work(table(7, "a", (32, 128))), None);
         assert_eq!(work(table(7, "a", (16, 64))), Some(RebuildWork::BuildAndSwap));
         let with_next = |used, valid| {
             let (name, mut table) = table(7, "a", used);
-            let next = ExistingVectorIndex { valid, graph: (32, 128) };
+            let next = ExistingVectorIndex { valid, graph: (32, 128), namespace: None };
             table.vector_indexes.insert("_a_hnsw_new".to_owned(), next);
             (name, table)
         };
@@ -356,5 +363,15 @@ mod tests {
         assert_eq!(work(with_next((32, 128), true)), Some(RebuildWork::DropLeftover));
         // A table of another collection is not ours to index.
         assert_eq!(work(table(8, "a", (16, 64))), None);
+    }
+
+    #[test]
+    fn a_collection_without_shard_graphs_keeps_none() {
+        let wanted = desired(vec![collection(7, "a")], Vec::new());
+        let work = |there: &Existing| rebuilds(&wanted, there).first().map(|rebuild| rebuild.work);
+        let (name, mut bare) = table(7, "a", (16, 64));
+        assert_eq!(work(&existing(vec![(name.clone(), bare.clone())])), Some(RebuildWork::DropAll));
+        bare.vector_indexes.clear();
+        assert_eq!(work(&existing(vec![(name, bare)])), None);
     }
 }

@@ -1,7 +1,10 @@
 //! The statements that shape a server, composed from typed names. Nothing here talks to a server.
 
 use atoll_proto::agent::{COORDINATOR_ROLE, DesiredCollection, IDEMPOTENCY_TABLE};
-use atoll_proto::{CollectionId, CollectionName, CollectionSettings, Durability, IndexProfile, Metric, VectorType};
+use atoll_proto::{
+    CollectionId, CollectionName, CollectionSettings, Durability, IndexProfile, Metric, Namespace, VectorType,
+};
+use sha2::{Digest, Sha256};
 
 /// An embedding up to this many bytes stays in the row: a toasted one makes an exact scan 2.7 times slower.
 const INLINE_EMBEDDING_BYTES_MAX: u64 = 6_000;
@@ -25,6 +28,13 @@ pub fn vector_index(collection: &CollectionName) -> String {
 /// Name of a collection's next vector index, while it is built beside the one in use.
 pub fn next_vector_index(collection: &CollectionName) -> String {
     index_name(collection, "hnsw_new")
+}
+
+/// Name of a namespace's own graph: a namespace may be longer than an identifier.
+pub fn namespace_graph(collection: CollectionId, namespace: &Namespace) -> String {
+    let digest = Sha256::digest(namespace.as_str());
+    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("_ns_{collection}_{digest}")
 }
 
 /// Tables and indexes of a schema share one space of names. A collection begins with a letter, so nothing that begins with
@@ -112,7 +122,9 @@ pub fn create_table(schema: &str, collection: &DesiredCollection) -> String {
     ] {
         text.push_str(&format!("create index {} on {table} {definition};\n", quote(&index_name(name, purpose))));
     }
-    if let Some(definition) = vector_index_definition(settings) {
+    if let Some(definition) = vector_index_definition(settings)
+        && settings.index.scope.has_shard_graph()
+    {
         text.push_str(&format!("create index {} on {table} {definition};\n", quote(&vector_index(name))));
     }
     text.push_str(&format!("grant select, insert, update, delete on {table} to {};\n", quote(COORDINATOR_ROLE)));
@@ -137,9 +149,23 @@ pub fn build_next_vector_index(schema: &str, collection: &DesiredCollection) -> 
     Some(format!("create index concurrently {name} on {} {definition}", qualified(schema, collection.name.as_str())))
 }
 
+/// Builds a namespace's own graph while reads and writes go on; none for a collection without vectors.
+pub fn build_namespace_graph(schema: &str, collection: &DesiredCollection, namespace: &Namespace) -> Option<String> {
+    let definition = vector_index_definition(&collection.settings)?;
+    let name = quote(&namespace_graph(collection.id, namespace));
+    let table = qualified(schema, collection.name.as_str());
+    // A namespace has no quotes in it, so it can be no syntax: its type sees to that.
+    Some(format!("create index concurrently {name} on {table} {definition} where namespace = '{namespace}'"))
+}
+
+/// Drops an index while reads and writes go on.
+pub fn drop_index(schema: &str, name: &str) -> String {
+    format!("drop index concurrently if exists {}", qualified(schema, name))
+}
+
 /// Drops what a build that did not finish left behind.
 pub fn drop_next_vector_index(schema: &str, collection: &CollectionName) -> String {
-    format!("drop index concurrently if exists {}", qualified(schema, &next_vector_index(collection)))
+    drop_index(schema, &next_vector_index(collection))
 }
 
 /// Puts the next vector index in the place of the one in use.
@@ -194,12 +220,16 @@ fn storage(dimensions: u32, vector_type: VectorType) -> &'static str {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use atoll_proto::{IndexScope, IndexSettings};
 
     fn memories() -> DesiredCollection {
         DesiredCollection {
             id: CollectionId(7),
             name: CollectionName::parse("memories").unwrap(),
-            settings: CollectionSettings::memory_entries(),
+            settings: CollectionSettings {
+                index: IndexSettings { scope: IndexScope::Both, ..IndexSettings::default() },
+                ..CollectionSettings::memory_entries()
+            },
         }
     }
 
@@ -289,5 +319,24 @@ grant select, insert, update, delete on "s0003_g2"."memories" to "atoll_rw";
         // Not those of a collection `idempotency`.
         assert!(text.contains("\"__idempotency_pkey\"") && text.contains("\"__idempotency_created\""));
         assert!(text.contains("grant usage on schema \"s0003_g2\" to \"atoll_rw\";"));
+    }
+
+    #[test]
+    fn a_namespace_has_a_graph_over_its_rows_alone() {
+        let namespace = Namespace::parse("noun.animal").unwrap();
+        let name = namespace_graph(CollectionId(7), &namespace);
+        assert_eq!(name, "_ns_7_282678be81495406");
+        assert_eq!(
+            build_namespace_graph("s0003_g2", &memories(), &namespace).unwrap(),
+            format!(
+                "create index concurrently \"{name}\" on \"s0003_g2\".\"memories\" using hnsw \
+                 (embedding vector_cosine_ops) with (m = 16, ef_construction = 64) where namespace = 'noun.animal'"
+            )
+        );
+        let longest = namespace_graph(CollectionId(u64::MAX), &Namespace::parse(&"n".repeat(128)).unwrap());
+        assert!(longest.len() <= 63);
+        let mut whole = memories();
+        whole.settings.index.scope = IndexScope::Namespace;
+        assert!(!create_table("s0003_g2", &whole).contains("hnsw"));
     }
 }

@@ -32,6 +32,8 @@ pub struct ExistingVectorIndex {
     pub valid: bool,
     /// `m` and `ef_construction`.
     pub graph: (u32, u32),
+    /// The one namespace whose rows it holds; none for all.
+    pub namespace: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,6 +41,7 @@ struct IndexRow {
     name: String,
     valid: bool,
     options: Option<Vec<String>>,
+    namespace: Option<String>,
 }
 
 impl Existing {
@@ -77,7 +80,7 @@ fn parse_indexes(text: &str) -> BTreeMap<String, ExistingVectorIndex> {
             };
             // pgvector's own defaults.
             let graph = (option("m", 16), option("ef_construction", 64));
-            (row.name, ExistingVectorIndex { valid: row.valid, graph })
+            (row.name, ExistingVectorIndex { valid: row.valid, graph, namespace: row.namespace })
         })
         .collect()
 }
@@ -88,10 +91,10 @@ mod tests {
 
     #[test]
     fn index_options_are_read() {
-        let text = r#"[{"name":"_c_hnsw","valid":true,"options":["m=32","ef_construction=128"]},
+        let text = r#"[{"name":"_c_hnsw","valid":true,"options":["m=32","ef_construction=128"],"namespace":"a"},
                        {"name":"_c_hnsw_new","valid":false,"options":null}]"#;
         let indexes = parse_indexes(text);
-        assert_eq!(indexes["_c_hnsw"], ExistingVectorIndex { valid: true, graph: (32, 128) });
-        assert_eq!(indexes["_c_hnsw_new"], ExistingVectorIndex { valid: false, graph: (16, 64) });
+        assert_eq!(indexes["_c_hnsw"], ExistingVectorIndex { valid: true, graph: (32, 128), namespace: Some("a".to_owned()) });
+        assert_eq!(indexes["_c_hnsw_new"], ExistingVectorIndex { valid: false, graph: (16, 64), namespace: None });
     }
 }

@@ -2,7 +2,9 @@ select n.nspname::text as schema,
        c.relname::text as table_name,
        c.relpersistence <> 'u' as logged,
        obj_description(c.oid, 'pg_class') as comment,
-       (select json_agg(json_build_object('name', i.relname, 'valid', x.indisvalid, 'options', i.reloptions))::text
+       -- The only predicate that an agent gives an index is (namespace = '…'::text), and a namespace has no quotes in it.
+       (select json_agg(json_build_object('name', i.relname, 'valid', x.indisvalid, 'options', i.reloptions, 'namespace',
+                                          substring(pg_get_expr(x.indpred, x.indrelid) from '''([^'']*)''')))::text
           from pg_index x
           join pg_class i on i.oid = x.indexrelid
           join pg_am a on a.oid = i.relam

@@ -15,6 +15,10 @@ pub async fn rebuild(session: &Session, rebuild: &Rebuild) -> Result<(), PgError
     session.run(&what, "set lock_timeout = 0").await?;
     match rebuild.work {
         RebuildWork::DropLeftover => return session.run(&what, &drop_next).await,
+        RebuildWork::DropAll => {
+            session.run(&what, &drop_next).await?;
+            return session.run(&what, &ddl::drop_index(schema, &ddl::vector_index(&collection.name))).await;
+        }
         RebuildWork::BuildAndSwap => {
             let Some(build) = ddl::build_next_vector_index(schema, collection) else {
                 return Ok(());
