@@ -84,7 +84,8 @@ pub fn plan_shard(wish: &Wish, size: ShardSize) -> ShardPlan {
         (Strategy::Exact, Some(most)) => {
             // Those beyond the limit take up places of other namespaces' candidates, so there are more places.
             let each = most + NEAR_TIES_IN_NAMESPACE;
-            ShardPlan { candidates: candidates * each.div_ceil(most) + NEAR_TIES, per_namespace: Some(each), ..plan }
+            let candidates = candidates.max(wish.k * each.div_ceil(most)) + NEAR_TIES;
+            ShardPlan { candidates, per_namespace: Some(each), ..plan }
         }
         (Strategy::Hnsw | Strategy::HnswIterative, _) => plan,
     }
