@@ -28,9 +28,14 @@ pub enum RequestError {
     /// There is no such entry.
     #[error("there is no such entry")]
     EntryNotFound,
-    /// The entry is there and should not be.
-    #[error("the entry exists already")]
-    AlreadyExists,
+    /// No entry of a batch could be written.
+    #[error("no entry was written")]
+    NoneWritten {
+        /// Why the first could not.
+        code: ProblemCode,
+        /// Why each could not.
+        errors: Vec<FieldError>,
+    },
     /// The entry is not at the version asked for.
     #[error("the entry is at version {current:?}")]
     VersionMismatch {
@@ -90,13 +95,11 @@ impl RequestError {
     pub fn problem(&self) -> Problem {
         match self {
             RequestError::Invalid(errors) => {
-                let detail = match errors.as_slice() {
-                    [one] => one.detail.clone(),
-                    many => format!("{} fields are wrong, see errors", many.len()),
-                };
-                let mut problem = Problem::new(ProblemCode::ValidationFailed, detail);
-                problem.errors = errors.clone();
-                problem
+                let many = format!("{} fields are wrong, see errors", errors.len());
+                fields_problem(ProblemCode::ValidationFailed, many, errors)
+            }
+            RequestError::NoneWritten { code, errors } => {
+                fields_problem(*code, "no entry was written, see errors".to_owned(), errors)
             }
             RequestError::CollectionNotFound(name) => Problem::new(
                 ProblemCode::CollectionNotFound,
@@ -111,7 +114,6 @@ impl RequestError {
                 format!("the cluster waits for its workers: {registered} of {wanted} groups have registered"),
             ),
             RequestError::EntryNotFound => Problem::new(ProblemCode::EntryNotFound, "there is no such entry"),
-            RequestError::AlreadyExists => Problem::new(ProblemCode::AlreadyExists, "the entry exists already"),
             RequestError::VersionMismatch { current } => {
                 let detail = match current {
                     Some(version) => format!("the entry is at version {version}; read it again and decide anew"),
@@ -147,6 +149,17 @@ impl RequestError {
             }
         }
     }
+}
+
+/// `many` says what is wrong if it is more than one field.
+fn fields_problem(code: ProblemCode, many: String, errors: &[FieldError]) -> Problem {
+    let detail = match errors {
+        [one] => one.detail.clone(),
+        _ => many,
+    };
+    let mut problem = Problem::new(code, detail);
+    problem.errors = errors.to_vec();
+    problem
 }
 
 fn shards_problem(failures: &[ShardFailure], total: usize, cause: &ShardError) -> Problem {

@@ -11,7 +11,6 @@ use crate::settle::Settler;
 use crate::telemetry::Metrics;
 use crate::workers::{Workers, WorkersSettings};
 use crate::write::Writer;
-use atoll_proto::agent::LARGE_NAMESPACE_ROWS;
 use atoll_proto::{CollectionName, Namespace, ShardId};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -182,13 +181,15 @@ fn app(config: &Config, node: CatalogNode, board: AgentBoard) -> Result<App, Con
 }
 
 impl RowCounts for AgentBoard {
-    fn table_rows(&self, shard: ShardId, collection: &CollectionName) -> Option<u64> {
-        self.rows(Some(shard), collection)
-    }
-
-    fn namespace_rows(&self, shard: ShardId, collection: &CollectionName, namespace: &Namespace) -> Option<u64> {
-        // Only where rows were counted, a namespace that is not named is known to be small.
-        self.rows(Some(shard), collection)?;
-        Some(AgentBoard::namespace_rows(self, shard, collection, namespace).unwrap_or(LARGE_NAMESPACE_ROWS))
+    fn rows(
+        &self,
+        shard: Option<ShardId>,
+        collection: &CollectionName,
+        namespaces: Option<&[Namespace]>,
+    ) -> Option<u64> {
+        match namespaces {
+            Some(namespaces) => self.rows_of(shard, collection, namespaces),
+            None => AgentBoard::rows(self, shard, collection),
+        }
     }
 }

@@ -81,6 +81,13 @@ impl Target {
 }
 
 impl Place {
+    /// The same table by the latest view; none if that view knows no such place.
+    pub fn latest(&self, views: &Views, workers: &Workers) -> Option<Self> {
+        let latest = Target::find(views, self.table.collection()).ok()?;
+        let route = latest.view.shard(self.route.shard)?;
+        Some(latest.place(workers, route))
+    }
+
     /// The shard's failure, as an answer names it.
     pub fn failure(&self, error: &ShardError) -> ShardFailure {
         ShardFailure {
@@ -104,12 +111,31 @@ impl Place {
     }
 }
 
+/// Reads at a place, and once more by the latest view where that may help: the shard may have moved since the view was taken, or
+/// its server been started again. Says which place answered.
+pub async fn read_at<T, F: Future<Output = Result<T, ShardError>>>(
+    views: &Views,
+    workers: &Workers,
+    place: &Place,
+    read: impl Fn(Place) -> F,
+) -> (Place, Result<T, ShardError>) {
+    let done = read(place.clone()).await;
+    if done.as_ref().is_err_and(worth_a_second_try)
+        && let Some(latest) = place.latest(views, workers)
+    {
+        let done = read(latest.clone()).await;
+        return (latest, done);
+    }
+    (place.clone(), done)
+}
+
 /// Whether a read that failed so may be tried again at once: nothing happened, or nothing that matters to a read.
-pub fn worth_a_second_try(error: &ShardError) -> bool {
+fn worth_a_second_try(error: &ShardError) -> bool {
     match error {
         ShardError::Broken { .. } | ShardError::Stale { .. } | ShardError::Conflict { .. } => true,
         ShardError::Unreachable { .. }
         | ShardError::Deadline { .. }
+        | ShardError::TimedOut { .. }
         | ShardError::Overloaded { .. }
         | ShardError::Refused { .. }
         | ShardError::Malformed { .. } => false,

@@ -72,13 +72,15 @@ impl IndexScope {
 /// Settings of the vector index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct IndexSettings {
     /// The graph's density.
     pub profile: IndexProfile,
     /// Where graphs are.
     pub scope: IndexScope,
 }
+
+crate::object::only_objects!(IndexSettings);
 
 /// What `PUT /v1/collections/{c}` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

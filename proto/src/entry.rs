@@ -6,13 +6,25 @@ use crate::{EntryKey, Namespace, ShardId, Vector};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+crate::object::only_objects!(
+    EntryId,
+    NewEntry,
+    EntryBody,
+    EntryPatch,
+    WriteBatch,
+    GetEntries,
+    DeleteEntries,
+    ListEntries,
+    CountEntries,
+);
+
 /// Metadata of an entry: any JSON object.
 pub type Metadata = Map<String, Value>;
 
 /// Names one entry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct EntryId {
     /// Its namespace.
     pub namespace: Namespace,
@@ -23,7 +35,7 @@ pub struct EntryId {
 /// An entry to write.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct NewEntry {
     /// Its namespace.
     pub namespace: Namespace,
@@ -47,7 +59,7 @@ pub struct NewEntry {
 /// Body of `PUT …/entries/{key}`: the path names the entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct EntryBody {
     /// Text; null for none.
     #[serde(default)]
@@ -67,7 +79,7 @@ pub struct EntryBody {
 /// Body of `PATCH …/entries/{key}`: what is absent stays.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct EntryPatch {
     /// Replaces the text; null removes it.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
@@ -106,7 +118,7 @@ pub enum WriteMode {
 /// Body of `POST …/entries`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct WriteBatch {
     /// 1 to 1,000 entries, each (namespace, key) once.
     pub entries: Vec<NewEntry>,
@@ -187,7 +199,7 @@ impl Include {
 /// Body of `POST …/entries/get`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct GetEntries {
     /// 1 to 1,000 ids.
     pub ids: Vec<EntryId>,
@@ -232,7 +244,7 @@ pub struct EntryList {
 /// Body of `POST …/entries/delete`: ids, or a namespace with an optional filter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct DeleteEntries {
     /// 1 to 1,000 ids.
     #[serde(default)]
@@ -285,7 +297,7 @@ pub enum ListOrder {
 /// Body of `POST …/entries/list`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct ListEntries {
     /// The namespace.
     pub namespace: Namespace,
@@ -326,7 +338,7 @@ pub struct EntryPage {
 /// Body of `POST …/entries/count`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct CountEntries {
     /// The namespace.
     pub namespace: Namespace,
@@ -379,11 +391,9 @@ pub struct ImportProgress {
     pub written: u64,
     /// Lines refused so far.
     pub failed: u64,
-    /// The first of them, at most 20; only on the last line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The first of them, at most 20; null but on the last line.
     pub first_failures: Option<Vec<ImportFailure>>,
-    /// Why the import ended before the end of its input; only on the last line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Why the import ended before the end of its input; null if it did not.
     pub problem: Option<Problem>,
 }
 

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+crate::object::only_objects!(Filter, Clause, Range);
+
 /// All of `must`, at least one of `should` (if there are any), none of `must_not`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Filter {
     /// Every one holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -22,7 +24,7 @@ pub struct Filter {
 /// A condition, or a filter inside the filter (`{"filter": {…}}`). A condition names a field and exactly one operator.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Clause {
     /// A filter of its own, in place of field and operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +71,7 @@ pub struct Clause {
 /// Bounds; at least one.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Range {
     /// Greater than.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@ pub mod id;
 pub mod join;
 pub mod limits;
 pub mod name;
+mod object;
 pub mod problem;
 pub mod search;
 pub mod vector;

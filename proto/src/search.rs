@@ -7,10 +7,12 @@ use crate::{CatalogVersion, Namespace, Vector};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+crate::object::only_objects!(SearchRequest, Partial, SearchBatch);
+
 /// Body of `POST …/search`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct SearchRequest {
     /// What to look for. Exactly one of `vector` and `like`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,19 +133,20 @@ pub enum CachePolicy {
 }
 
 /// Whether an answer without some shards will do.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct Partial {
     /// Answer 200 with `complete: false` in place of 503.
     pub allow: bool,
-    /// Least share of the shards that must have answered, 0 to 1.
-    pub min_coverage: f64,
+    /// Least share of the shards that must have answered, 0 to 1. Null: any, but at least one shard.
+    pub min_coverage: Option<f64>,
 }
 
-impl Default for Partial {
-    fn default() -> Self {
-        Self { allow: false, min_coverage: 1.0 }
+impl Partial {
+    /// Whether an answer of `ok` shards of `total` will do.
+    pub fn accepts(self, ok: usize, total: usize) -> bool {
+        ok == total || (self.allow && ok > 0 && ok as f64 / total as f64 >= self.min_coverage.unwrap_or(0.0))
     }
 }
 
@@ -306,7 +309,7 @@ pub struct ShardExplain {
 /// Body of `POST …/search/batch`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct SearchBatch {
     /// 1 to 32 searches.
     pub searches: Vec<SearchRequest>,
@@ -328,4 +331,22 @@ pub struct SearchBatchItem {
     pub answer: Option<SearchAnswer>,
     /// Why it found nothing.
     pub problem: Option<crate::problem::Problem>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_partial_answer_needs_leave_and_its_coverage() {
+        let partial = |text: &str| serde_json::from_str::<Partial>(text).unwrap();
+        assert!(partial("{}").accepts(4, 4));
+        assert!(!partial("{}").accepts(3, 4));
+        assert!(!partial(r#"{"min_coverage":0.1}"#).accepts(3, 4));
+        assert!(partial(r#"{"allow":true}"#).accepts(1, 4));
+        assert!(!partial(r#"{"allow":true}"#).accepts(0, 4));
+        assert!(partial(r#"{"allow":true,"min_coverage":0.75}"#).accepts(3, 4));
+        assert!(!partial(r#"{"allow":true,"min_coverage":0.76}"#).accepts(3, 4));
+    }
 }

@@ -68,11 +68,6 @@ impl Vector {
         self.0.len()
     }
 
-    /// Whether every number is zero: such a vector has no direction, so no cosine.
-    pub fn is_zero(&self) -> bool {
-        self.0.iter().all(|x| *x == 0.0)
-    }
-
     /// The base64 form, a third of the JSON array's size.
     pub fn to_b64(&self) -> String {
         let bytes: Vec<u8> = self.0.iter().flat_map(|x| x.to_le_bytes()).collect();

@@ -65,6 +65,7 @@ async fn finds_what_it_stored() {
     answers_are_exact_or_nearly_so(&client, &entries).await;
     filters_let_through_what_they_say(&client, &entries).await;
     thresholds_exclusions_and_groups(&client, &entries).await;
+    likes_and_groups(&client, &entries).await;
     large_and_empty_answers(&client, &entries).await;
     forms_of_an_answer(&client, &entries).await;
     ties_have_one_order(&client).await;
@@ -243,6 +244,25 @@ async fn thresholds_exclusions_and_groups(client: &Client, entries: &[Sample]) {
     }
 }
 
+/// The entry that is searched by takes up nobody's place: not among the candidates, not in its namespace.
+async fn likes_and_groups(client: &Client, entries: &[Sample]) {
+    for entry in [&entries[40], &entries[77]] {
+        let itself = |one: &Sample| one.namespace == entry.namespace && one.key == entry.key;
+        let all = oracle::nearest(Metric::Cosine, &entry.vector, entries, entries.len(), |one| !itself(one));
+        for most in [1, 2] {
+            let mut truth: Vec<Neighbour> = Vec::new();
+            for one in &all {
+                if truth.len() < K && truth.iter().filter(|taken| taken.namespace == one.namespace).count() < most {
+                    truth.push(one.clone());
+                }
+            }
+            let like = json!({"namespace": entry.namespace, "key": entry.key});
+            let body = json!({"like": like, "all": true, "group_by_namespace": most, "include": []});
+            assert_same(&client.post(SEARCH, &body).await.expect(200).json(), &truth);
+        }
+    }
+}
+
 async fn large_and_empty_answers(client: &Client, entries: &[Sample]) {
     let query = &entries[99].vector;
     let truth = oracle::nearest(Metric::Cosine, query, entries, 1_000, |_| true);
@@ -288,6 +308,10 @@ async fn forms_of_an_answer(client: &Client, entries: &[Sample]) {
             assert_eq!(hits(&answer)[0].get(other), Some(&Value::Null), "{other} must be there, and null");
         }
     }
+    let often =
+        json!({"vector": entry.vector, "namespaces": [entry.namespace], "k": 1, "include": vec!["tags"; 1_700]});
+    let answer = client.post(SEARCH, &often).await.expect(200).json();
+    assert_eq!((&hits(&answer)[0]["tags"], &hits(&answer)[0]["value"]), (&hit["tags"], &Value::Null));
     // Both forms of a vector are one.
     let bytes: Vec<u8> = entry.vector.iter().flat_map(|x| x.to_le_bytes()).collect();
     let b64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
@@ -386,6 +410,11 @@ async fn other_metrics(client: &Client) {
                 };
                 assert!((score - wanted).abs() < 1e-9, "{hit}");
             }
+            // A hit of just the least score is one.
+            let mut body = body;
+            body["min_score"] = hits(&answer)[7]["score"].clone();
+            let cut = client.post(&format!("/v1/collections/{name}/search"), &body).await.expect(200).json();
+            assert_eq!(ids(&cut), ids(&answer)[..8], "{}", body["min_score"]);
         }
     }
 }

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use cluster_tests::poll;
-use cluster_tests::{Client, Cluster, ClusterOptions};
+use cluster_tests::{Client, Cluster, ClusterOptions, poll, sql};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -23,7 +22,7 @@ async fn gives_entries_back() {
     odd_names_are_kept(&client).await;
     kinds_of_collections(&client).await;
     bodies_may_be_packed(&client).await;
-    entries_vanish_in_time(&client).await;
+    entries_vanish_in_time(&client, &cluster).await;
     cluster.finish(&[]).await;
 }
 
@@ -111,10 +110,29 @@ async fn lists_and_counts(client: &Client) {
         .await;
     assert_eq!(count.expect(200).json(), json!({"count": 23}));
 
+    // A path goes through objects alone: a number is a name, no position.
+    let body = json!({"vector": [1, 0, 0], "metadata": {"a": [7, "text"], "o": {"0": 7, "1": "text"}}});
+    client.put(&entry_path("c", "paths", "k"), &body).await.expect(201);
+    for (condition, count) in [
+        (json!({"field": "metadata.a.0", "exists": true}), 0),
+        (json!({"field": "metadata.a.0", "range": {"gte": 1}}), 0),
+        (json!({"field": "metadata.a.1", "range": {"gte": "a"}}), 0),
+        (json!({"field": "metadata.a.1", "prefix": "t"}), 0),
+        (json!({"field": "metadata.o.0", "exists": true}), 1),
+        (json!({"field": "metadata.o.0", "range": {"gte": 7, "lt": 8}}), 1),
+        (json!({"field": "metadata.o.1", "range": {"gte": "text"}}), 1),
+        (json!({"field": "metadata.o.1", "prefix": "te"}), 1),
+        (json!({"field": "created_at", "range": {"gte": "0000-01-01T00:00:00Z", "lte": "9999-12-30T22:00:00Z"}}), 1),
+    ] {
+        let body = json!({"namespace": "paths", "filter": {"must": [condition]}});
+        let found = client.post(&format!("{path}/count"), &body).await.expect(200).json();
+        assert_eq!(found, json!({"count": count}), "{body}");
+    }
+
     client.put(&entry_path("c", "elsewhere", "a"), &json!({"vector": [1, 0, 0]})).await.expect(201);
     // Read by id: in the order asked, what exists, what is named.
     let ids = json!({"ids": [{"namespace": "list", "key": "k9"}, {"namespace": "elsewhere", "key": "a"}, {"namespace": "list", "key": "no"}, {"namespace": "list", "key": "k1"}],
-                     "include": ["value"]});
+                     "include": vec!["value"; 1_700]});
     let got = client.post(&format!("{path}/get"), &ids).await.expect(200).json();
     assert_eq!(keys(&got), ["k9", "a", "k1"]);
     assert_eq!(got["entries"][0]["value"], "k9");
@@ -187,6 +205,7 @@ async fn exports_can_be_imported(client: &Client) {
         .collect();
     let invalid = "validation-failed";
     assert_eq!(failures, [(3, "malformed-json"), (4, invalid), (5, invalid), (6, invalid)]);
+    assert!(done.get("problem").is_some(), "every line has every field: {done}");
 }
 
 /// The same entries, in whatever order: shards are exported side by side.
@@ -365,7 +384,7 @@ async fn bodies_may_be_packed(client: &Client) {
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["entries"], plain.json()["entries"]);
 }
 
-async fn entries_vanish_in_time(client: &Client) {
+async fn entries_vanish_in_time(client: &Client, cluster: &Cluster) {
     client.put("/v1/collections/fleeting", &json!({"dimensions": 2, "ttl_seconds": 2})).await.expect(201);
     let path = entry_path("fleeting", "n", "k");
     client.put(&path, &json!({"vector": [1, 2]})).await.expect(201);
@@ -389,11 +408,50 @@ async fn entries_vanish_in_time(client: &Client) {
     );
     assert_eq!(client.export("fleeting", None).await, Vec::<Value>::new());
     assert_eq!(client.get("/v1/collections/fleeting/namespaces").await.expect(200).json()["namespaces"], json!([]));
-    client
-        .request(Method::PUT, &path)
-        .header("if-none-match", "*")
-        .json(&json!({"vector": [1, 2]}))
-        .send()
-        .await
-        .expect(201);
+    // What has expired is no entry: it uses up no limit, and what takes its place is new.
+    client.put("/v1/collections/fleeting", &json!({"dimensions": 2, "ttl_seconds": 600})).await.expect(200);
+    client.put(&entry_path("fleeting", "n", "z"), &json!({"vector": [1, 2]})).await.expect(201);
+    let delete = json!({"namespace": "n", "limit": 1});
+    let deleted = client.post("/v1/collections/fleeting/entries/delete", &delete).await.expect(200).json();
+    assert_eq!(deleted, json!({"deleted": 1}), "not the row of what has expired before it");
+    let absent = client.request(Method::PUT, &path).header("if-none-match", "*").json(&json!({"vector": [1, 2]}));
+    absent.send().await.expect(201);
+    let line = r#"{"namespace":"n","key":"k","vector":[1,2]}"#;
+    let before = client.get(&path).await.expect(200).json();
+    everywhere(cluster, "update %I.fleeting set expires_at = now()").await;
+    client.get(&path).await.expect_problem(404, "entry-not-found");
+    client.import("fleeting", line).await;
+    let after = client.get(&path).await.expect(200).json();
+    assert_eq!(after["created_at"], after["updated_at"]);
+    assert!(after["created_at"].as_str() > before["created_at"].as_str(), "{after} is not newer than {before}");
+
+    // What is as given keeps its version, though it lives longer for it.
+    let version = after["version"].clone();
+    let short_lived = "update %I.fleeting set expires_at = now() + interval $$60 s$$";
+    let body = json!({"vector": [1, 2]});
+    let patch = json!({"vector": [1, 2]});
+    for write in ["put", "patch", "import"] {
+        everywhere(cluster, short_lived).await;
+        match write {
+            "put" => assert_eq!(statuses(&client.put(&path, &body).await.expect(200).json()), ["unchanged"]),
+            "patch" => assert_eq!(statuses(&client.patch(&path, &patch).await.expect(200).json()), ["unchanged"]),
+            _ => drop(client.import("fleeting", line).await),
+        }
+        let got = client.get(&path).await.expect(200).json();
+        assert_eq!((&got["version"], &got["updated_at"]), (&version, &after["updated_at"]), "{write}");
+        let longer = "select key from %I.fleeting where expires_at > now() + interval $$120 s$$";
+        assert_eq!(everywhere(cluster, longer).await, ["k"], "{write}");
+    }
+}
+
+/// Runs a statement on each shard's table of the collection `fleeting`; `%I` is the schema.
+async fn everywhere(cluster: &Cluster, statement: &str) -> Vec<String> {
+    let mut rows = Vec::new();
+    for worker in cluster.layout().workers {
+        let each = format!("select format('{statement}', schemaname) from pg_tables where tablename = 'fleeting'");
+        for one in sql::rows(&worker.dsn, &each).await {
+            rows.extend(sql::rows(&worker.dsn, &one).await);
+        }
+    }
+    rows
 }

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use cluster_tests::{Client, Cluster, ClusterOptions};
+use cluster_tests::cluster::WorkerPlace;
+use cluster_tests::{Client, Cluster, ClusterOptions, sql};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -13,11 +14,13 @@ async fn keeps_entries() {
     collections_come_change_and_go(&client).await;
     client.put("/v1/collections/c", &json!({"dimensions": 3})).await.expect(201);
     batches_tell_what_became_of_each_entry(&client).await;
+    batches_of_which_nothing_is_written(&client).await;
     one_entry_at_a_time(&client).await;
     preconditions(&client).await;
     patches(&client).await;
     repeated_requests_happen_once(&client).await;
     deletes(&client).await;
+    copies_lose_the_same_entries(&client, &cluster).await;
     // A drop that meets an index that is just being built anew is tried again.
     cluster.finish(&["tuple concurrently updated", "the agent could not apply the desired state; will retry"]).await;
 }
@@ -108,12 +111,35 @@ async fn batches_tell_what_became_of_each_entry(client: &Client) {
     let bare = json!({"entries": [{"namespace": "n1", "key": "a", "value": "4"}, {"namespace": "n7", "key": "g"}]});
     let answer = client.post(path, &bare).await.expect(207).json();
     assert_eq!(statuses(&answer), ["updated", "failed"]);
+    let problem = &answer["results"][1]["problem"];
+    assert_eq!((&problem["code"], pointers(problem)), (&json!("validation-failed"), vec!["/entries/1/vector"]));
     let kept = client.get(&entry_path("c", "n1", "a")).await.expect(200).json();
     assert_eq!((&kept["value"], &kept["vector"]), (&json!("4"), &json!([1.0, 0.0, 0.0])));
     client
         .post(path, &json!({"entries": [entry("n", "k", "1"), entry("n", "k", "2")]}))
         .await
         .expect_problem(422, "validation-failed");
+}
+
+/// A batch of which nothing was written is a problem, by the first entry's code, that names each.
+async fn batches_of_which_nothing_is_written(client: &Client) {
+    let path = "/v1/collections/c/entries";
+    let entry = |namespace: &str, key: &str| json!({"namespace": namespace, "key": key, "vector": [1, 0, 0]});
+    let bare = |namespace: &str| json!({"namespace": namespace, "key": "new"});
+    let (first, second) = ("/entries/0", "/entries/1");
+    for (mode, entries, (status, code), named) in [
+        ("insert_only", [entry("n1", "a"), entry("n2", "b")], (409, "already-exists"), [first, second]),
+        ("insert_only", [entry("n1", "a"), bare("n9")], (409, "already-exists"), [first, "/entries/1/vector"]),
+        ("update_only", [entry("n8", "no"), entry("n9", "no")], (404, "entry-not-found"), [first, second]),
+        ("upsert", [bare("n8"), bare("n9")], (422, "validation-failed"), ["/entries/0/vector", "/entries/1/vector"]),
+    ] {
+        let answer = client.post(path, &json!({"mode": mode, "entries": entries})).await;
+        assert_eq!(pointers(&answer.expect_problem(status, code)), named, "{mode}");
+    }
+}
+
+fn pointers(problem: &Value) -> Vec<&str> {
+    problem["errors"].as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap()).collect()
 }
 
 async fn one_entry_at_a_time(client: &Client) {
@@ -163,6 +189,8 @@ async fn preconditions(client: &Client) {
     put("if-none-match", "*", "2").send().await.expect_problem(412, "version-mismatch");
     put("if-match", "\"7\"", "2").send().await.expect_problem(412, "version-mismatch");
     assert_eq!(put("if-match", "\"1\"", "2").send().await.expect(200).header("etag"), "\"2\"");
+    let same = put("if-match", "\"2\"", "2").send().await.expect(200);
+    assert_eq!((statuses(&same.json()), same.header("etag")), (vec!["unchanged"], "\"2\""), "as given already");
     let patch = client.request(Method::PATCH, &path).header("if-match", "\"1\"").json(&json!({"value": "3"}));
     patch.send().await.expect_problem(412, "version-mismatch");
     client
@@ -195,8 +223,7 @@ async fn preconditions(client: &Client) {
         let races = (0..8).map(|_| client.post("/v1/collections/c/entries", &insert));
         let answers: Vec<Value> =
             futures::future::join_all(races).await.into_iter().map(|answer| answer.json()).collect();
-        let failed =
-            answers.iter().filter(|answer| answer["results"][0]["problem"]["code"] == "already-exists").count();
+        let failed = answers.iter().filter(|answer| answer["code"] == "already-exists").count();
         assert_eq!(failed, 7, "{answers:#?}");
     }
 }
@@ -220,6 +247,22 @@ async fn patches(client: &Client) {
     let same = client.patch(&path, &json!({"tags": ["b", "c"]})).await.expect(200);
     assert_eq!((statuses(&same.json()), same.header("etag")), (vec!["unchanged"], "\"3\""));
     assert_eq!(client.patch(&path, &json!({})).await.expect(200).header("etag"), "\"3\"");
+    let same = client.patch(&path, &json!({"vector": [3, 2, 1]})).await.expect(200);
+    assert_eq!((statuses(&same.json()), same.header("etag")), (vec!["unchanged"], "\"3\""), "the same vector");
+    let keyed = client.request(Method::PATCH, &path).header("idempotency-key", "patch-same").json(&json!({}));
+    assert_eq!(statuses(&keyed.send().await.expect(200).json()), ["unchanged"], "nothing changes, under a key too");
+    // Writers at the same moment take turns: none is lost, none refused, with a key or without.
+    let counts = (0..12).map(|i| {
+        let patch = client.request(Method::PATCH, &path).json(&json!({"metadata": {format!("w{i}"): i}}));
+        let keyed = if i % 2 == 0 { patch } else { patch.header("idempotency-key", format!("patch-race-{i}")) };
+        keyed.send()
+    });
+    for answer in futures::future::join_all(counts).await {
+        answer.expect(200);
+    }
+    let got = client.get(&path).await.json();
+    assert_eq!(got["version"], 15);
+    assert!((0..12).all(|i| got["metadata"][format!("w{i}")] == i), "{got}");
 }
 
 async fn repeated_requests_happen_once(client: &Client) {
@@ -258,6 +301,24 @@ async fn repeated_requests_happen_once(client: &Client) {
     assert_eq!(delete().await.expect(200).json(), json!({"deleted": 1}));
     assert_eq!(delete().await.expect(200).json(), json!({"deleted": 1}), "deleted once, told twice");
 
+    // A patch sent again finds its outcome first, whatever became of the entry since.
+    let path = entry_path("c", "idem", "patched");
+    let patch = |key: &'static str| {
+        let body = json!({"metadata": {"more": "x".repeat(1_000)}});
+        client.request(Method::PATCH, &path).header("idempotency-key", key).json(&body).send()
+    };
+    patch("patch-early").await.expect_problem(404, "entry-not-found");
+    client.put(&path, &json!({"vector": [1, 0, 0]})).await.expect(201);
+    patch("patch-early").await.expect_problem(404, "entry-not-found");
+    assert_eq!(patch("patch-1").await.expect(200).header("etag"), "\"2\"");
+    let full = json!({"vector": [1, 0, 0], "metadata": {"full": "x".repeat(64 * 1024 - 20)}});
+    client.put(&path, &full).await.expect(200);
+    assert_eq!(patch("patch-1").await.expect(200).header("etag"), "\"2\"", "it has grown since");
+    patch("patch-2").await.expect_problem(422, "validation-failed");
+    client.delete(&path).await.expect(200);
+    assert_eq!(patch("patch-1").await.expect(200).header("etag"), "\"2\"", "it is gone since");
+    client.get(&path).await.expect_problem(404, "entry-not-found");
+
     let race = (0..6).map(|_| {
         let body = json!({"entries": [entry("idem-race", "1")]});
         client.request(Method::POST, "/v1/collections/c/entries").header("idempotency-key", "race-1").json(&body).send()
@@ -290,5 +351,32 @@ async fn deletes(client: &Client) {
     assert_eq!((count("del-0").await, count("del-1").await), (json!(9), json!(0)));
     for bad in [json!({}), json!({"ids": [], "namespace": "n"}), json!({"filter": {}})] {
         client.post(&delete, &bad).await.expect_problem(422, "validation-failed");
+    }
+}
+
+/// A delete by filter takes the same entries from every copy, also from one that had been left behind.
+async fn copies_lose_the_same_entries(client: &Client, cluster: &Cluster) {
+    client.put("/v1/collections/ref", &json!({"dimensions": 2, "distribution": "reference"})).await.expect(201);
+    let entries: Vec<Value> =
+        (0..9).map(|i| json!({"namespace": "many", "key": format!("k{i}"), "vector": [i, 1]})).collect();
+    client.post("/v1/collections/ref/entries", &json!({"entries": entries})).await.expect(200);
+    let workers = cluster.layout().workers;
+    let first = client.get("/v1/admin/shards").await.json()["shards"][0]["group"].clone();
+    let (first, others): (Vec<_>, Vec<_>) = workers.iter().partition(|worker| json!(worker.group) == first);
+    sql::rows(&first[0].dsn, "delete from atoll_reference.ref where key in ('k0', 'k8')").await;
+    assert_eq!(others.len(), 2);
+
+    let path = "/v1/collections/ref/entries/delete";
+    let left =
+        async |worker: &WorkerPlace| sql::rows(&worker.dsn, "select key from atoll_reference.ref order by 1").await;
+    let delete = json!({"namespace": "many", "limit": 3});
+    assert_eq!(client.post(path, &delete).await.expect(200).json(), json!({"deleted": 3}));
+    assert_eq!(left(first[0]).await, ["k4", "k5", "k6", "k7"]);
+    for other in &others {
+        assert_eq!(left(other).await, ["k4", "k5", "k6", "k7", "k8"], "{}", other.name);
+    }
+    assert_eq!(client.delete("/v1/collections/ref/namespaces/many").await.expect(200).json(), json!({"deleted": 4}));
+    for worker in &workers {
+        assert_eq!(left(worker).await, Vec::<String>::new(), "{}", worker.name);
     }
 }

@@ -260,6 +260,10 @@ async fn fields_nobody_knows(client: &Client) {
         (Method::POST, SEARCH, json!({"vector": [1, 2, 3], "all": true, "colour": 1}), "/colour"),
         (Method::POST, SEARCH, json!({"vector": [1, 2, 3], "all": true, "partial": {"colour": 1}}), "/partial/colour"),
         (Method::POST, SEARCH, json!({"vector": [1, 2, 3], "all": true, "profile": "best"}), "/profile"),
+        // An array of the fields' values, in whatever order, is no object.
+        (Method::POST, ENTRIES, json!({"entries": [["n", "k", null, [1, 2, 3]]]}), "/entries/0"),
+        (Method::POST, SEARCH, json!({"like": ["n", "k"], "all": true}), "/like"),
+        (Method::POST, SEARCH, json!({"vector": [1, 2, 3], "all": true, "filter": {"must": [[]]}}), "/filter/must/0"),
     ] {
         refuse(client, method, path, &body.to_string(), INVALID, pointer).await;
     }
@@ -288,6 +292,7 @@ async fn searches_that_make_no_sense(client: &Client) {
         (json!({"like": {"namespace": "n", "key": "k"}}), "/like"),
         (json!({"filter": {"must": [{"field": "value", "eq": 1}]}}), "/filter/must/0/field"),
         (json!({"filter": {"must": [{"field": "metadata.a"}]}}), "/filter/must/0"),
+        (json!({"filter": {"must": [{"field": "created_at", "eq": "-000001-12-31T00:00:00Z"}]}}), "/filter/must/0/eq"),
         (json!({"filter": {"must": [{"field": "metadata.a", "eq": 1, "ne": 2}]}}), "/filter/must/0"),
         (json!({"filter": {"must": [{"field": "metadata.a", "like": "x"}]}}), "/filter/must/0/like"),
     ] {
@@ -408,11 +413,16 @@ async fn sizes_at_and_beyond_their_limits(client: &Client) {
         .body("application/json", packer.finish().unwrap());
     refused(&bomb.send().await, get, too_large, "a small body that unpacks to a huge one");
 
-    // A line of an import has a limit of its own; whoever sends much more behind it gets the answer all the same.
-    let bad = format!("{{\"namespace\":\"n\",\"key\":\"k\",\"value\":\"{}\"}}", "x".repeat(3 * 1024 * 1024));
-    let line = format!("{bad}\n{}", "\n".repeat(20 * 1024 * 1024));
-    let done = client.import("c", line).await;
-    assert_eq!((&done["written"], &done["problem"]["code"]), (&json!(0), &json!("validation-failed")), "{done}");
+    // So has a line of an import. One that is too long is left out, and the import goes on.
+    let line = |key: &str, bytes: usize| {
+        let line = format!("{{\"namespace\":\"n\",\"key\":\"{key}\",\"vector\":[1,2,3]}}");
+        format!("{line}{}\n", " ".repeat(bytes - line.len()))
+    };
+    let most = 2 * 1024 * 1024;
+    let lines = [line("at", most), line("beyond", most + 1), line("far", 5 * most), line("after", 100)].concat();
+    let done = client.import("limits", lines).await;
+    assert_eq!((&done["written"], &done["failed"], &done["problem"]), (&json!(2), &json!(2), &Value::Null), "{done}");
+    assert_eq!((&done["first_failures"][0]["line"], &done["first_failures"][1]["line"]), (&json!(2), &json!(3)));
 }
 
 async fn counts_at_and_beyond_their_limits(client: &Client) {

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use atoll_core::search::merge::{MergeLimits, Ranked, merge};
+use atoll_proto::Metric;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 
@@ -44,7 +45,7 @@ fn merge_candidates(c: &mut Criterion) {
     let candidates = candidates();
     let mut group = c.benchmark_group("merge 12 x 40 candidates");
     for (name, per_namespace) in [("k 10", None), ("k 10, 2 of a namespace", Some(2))] {
-        let limits = MergeLimits { k: 10, max_distance: None, per_namespace };
+        let limits = MergeLimits { k: 10, metric: Metric::Cosine, min_score: None, per_namespace };
         group.bench_function(name, |b| {
             b.iter_batched(
                 || candidates.clone(),

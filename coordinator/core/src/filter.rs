@@ -83,6 +83,9 @@ pub enum TimeField {
     Updated,
 }
 
+/// The year 0000 in microseconds since 1970: RFC 3339 knows none before it, and PostgreSQL not all of those.
+const YEAR_ZERO: i64 = -62_167_219_200_000_000;
+
 /// Checks a filter. `pointer` is where it stands in the request's body.
 pub fn check(filter: &Filter, pointer: &str) -> Result<Expr, Vec<FieldError>> {
     let mut checker = Checker { conditions: 0, errors: Vec::new() };
@@ -261,9 +264,12 @@ impl Checker {
 
     fn time(&mut self, field: TimeField, comparison: Comparison, value: &Value, pointer: &str) -> Expr {
         let parsed = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
-        match parsed {
-            Some(time) => Expr::Test(Test::Time(field, comparison, time.as_microsecond())),
-            None => self.refused(pointer, "a time is RFC 3339 text such as 2026-01-31T12:00:00Z"),
+        match parsed.map(|time| time.as_microsecond()) {
+            Some(micros) if micros >= YEAR_ZERO => Expr::Test(Test::Time(field, comparison, micros)),
+            Some(_) | None => {
+                let detail = "a time is RFC 3339 text such as 2026-01-31T12:00:00Z, from 0000-01-01 to 9999-12-30";
+                self.refused(pointer, detail)
+            }
         }
     }
 

@@ -62,3 +62,14 @@ fn limits_hold_at_n_and_n_plus_one() {
     assert!(checked(values(1_000)).is_ok());
     assert!(checked(values(1_001)).is_err());
 }
+
+#[test]
+fn times_are_of_the_years_that_rfc_3339_knows() {
+    let with = |time: &str| checked(json!({"must": [{"field": "created_at", "range": {"gte": time}}]}));
+    for good in ["0000-01-01T00:00:00Z", "9999-12-30T22:00:00Z", "2026-01-31T12:00:00+01:00"] {
+        assert!(with(good).is_ok(), "{good}");
+    }
+    for bad in ["-000001-12-31T23:59:59Z", "-009999-01-02T02:00:00Z", "+010000-01-01T00:00:00Z", "2026-01-31"] {
+        assert_eq!(with(bad).unwrap_err()[0].pointer, "/filter/must/0/range/gte", "{bad}");
+    }
+}

@@ -8,7 +8,7 @@ use atoll_proto::agent::{AgentStatus, LARGE_NAMESPACE_ROWS, TableStats};
 use atoll_proto::{CollectionName, Namespace, ShardId, WorkerId};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -43,7 +43,7 @@ struct Round {
     /// Tables of shards by the shard's primary; of reference collections (no shard) by any primary.
     tables: BTreeMap<(Option<ShardId>, CollectionName), TableStats>,
     /// Shards whose primary has counted its rows at least once.
-    counted: std::collections::BTreeSet<ShardId>,
+    counted: BTreeSet<ShardId>,
 }
 
 struct Asking(JoinHandle<()>);
@@ -90,12 +90,26 @@ impl AgentBoard {
         self.round().tables.get(&(shard, collection.clone())).map(|table| table.rows)
     }
 
-    /// Rows of a namespace in a shard, if it is known to be large; none if it is small, or nothing is known.
-    pub fn namespace_rows(&self, shard: ShardId, collection: &CollectionName, namespace: &Namespace) -> Option<u64> {
+    /// At least as many rows as these namespaces have together: of the large ones what was counted, of the small ones together no
+    /// more than the large ones leave of the table.
+    pub fn rows_of(
+        &self,
+        shard: Option<ShardId>,
+        collection: &CollectionName,
+        namespaces: &[Namespace],
+    ) -> Option<u64> {
         let round = self.round();
-        let table = round.tables.get(&(Some(shard), collection.clone()))?;
-        let found = table.large_namespaces.iter().find(|large| large.namespace == namespace.as_str())?;
-        (found.rows >= LARGE_NAMESPACE_ROWS).then_some(found.rows)
+        let table = round.tables.get(&(shard, collection.clone()))?;
+        let asked: BTreeSet<&str> = namespaces.iter().map(Namespace::as_str).collect();
+        let (mut rows, mut small, mut left) = (0, asked.len() as u64, table.rows);
+        for large in table.large_namespaces.iter().filter(|large| large.rows >= LARGE_NAMESPACE_ROWS) {
+            left = left.saturating_sub(large.rows);
+            if asked.contains(large.namespace.as_str()) {
+                rows += large.rows;
+                small -= 1;
+            }
+        }
+        Some(rows + left.min(small * LARGE_NAMESPACE_ROWS))
     }
 
     /// Whether a shard's primary has counted its rows: only then a namespace that is not named is small.

@@ -89,11 +89,40 @@ async fn rows_are_those_of_the_owner() {
         let expected = if route.group == GroupId(WORKERS[0].0) { 5_000 } else { 7 };
         assert_eq!(board.rows(Some(route.shard), &notes()), Some(expected));
         assert_eq!(board.has_stats(route.shard), expected == 5_000);
-        let large = board.namespace_rows(route.shard, &notes(), &"large".parse().unwrap());
-        assert_eq!(large, (expected == 5_000).then_some(5_000), "below the threshold is not large");
-        assert_eq!(board.namespace_rows(route.shard, &notes(), &"small".parse().unwrap()), None);
     }
     assert_eq!(board.rows(None, &notes()), None);
+}
+
+#[tokio::test]
+async fn small_namespaces_share_what_the_large_ones_leave() {
+    let mut table = TableStats {
+        shard: Some(ShardId(0)),
+        collection: notes(),
+        rows: 10_000,
+        bytes: 1,
+        vector_index_bytes: 0,
+        large_namespaces: vec![
+            NamespaceRows { namespace: "large".to_owned(), rows: 5_000 },
+            NamespaceRows { namespace: "below".to_owned(), rows: LARGE_NAMESPACE_ROWS - 1 },
+        ],
+    };
+    let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<Namespace>>();
+    let fifty: Vec<Namespace> = (0..50).map(|i| format!("small-{i}").parse().unwrap()).collect();
+    let rows = |table: &TableStats, shard: Option<ShardId>, namespaces: &[Namespace]| {
+        let tables = BTreeMap::from([((table.shard, notes()), table.clone())]);
+        let last = Arc::new(RwLock::new(Arc::new(Round { tables, ..Round::default() })));
+        let board = AgentBoard { last, _asking: Arc::new(Asking(tokio::spawn(async {}))) };
+        board.rows_of(shard, &notes(), namespaces)
+    };
+    let shard = table.shard;
+    assert_eq!(rows(&table, shard, &names(&["large"])), Some(5_000));
+    assert_eq!(rows(&table, shard, &names(&["small"])), Some(2_000));
+    assert_eq!(rows(&table, shard, &names(&["below", "small", "small"])), Some(4_000));
+    assert_eq!(rows(&table, shard, &fifty), Some(5_000), "they can't have more than the rest");
+    assert_eq!(rows(&table, shard, &[fifty, names(&["large"])].concat()), Some(10_000));
+    assert_eq!(rows(&table, None, &names(&["small"])), None);
+    table.shard = None;
+    assert_eq!(rows(&table, None, &names(&["small"])), Some(2_000), "a reference collection has no shard");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::Reader;
 use crate::error::RequestError;
 use crate::targets::Target;
-use crate::workers::copy;
+use crate::workers::copy::{self, Exported};
 use atoll_proto::entry::Entry;
 use atoll_proto::{CollectionName, Namespace};
 use tokio::sync::mpsc;
@@ -30,12 +30,14 @@ impl Reader {
             for route in routes {
                 let place = target.place(&workers, &route);
                 let namespace = namespace.as_ref().map(Namespace::as_str);
-                let copied = copy::export(&place.pool, &place.table, namespace, &out).await;
-                if let Err(error) = copied {
-                    // Nobody listens any more, or is told why the stream ends.
-                    let _ = out.send(Err(place.read_error(error))).await;
-                    return;
-                }
+                let error = match copy::export(&place.pool, &place.table, namespace, &out).await {
+                    Ok(Exported::Whole) => continue,
+                    Ok(Exported::Abandoned) => RequestError::Deadline,
+                    Err(error) => place.read_error(error),
+                };
+                // Nobody listens any more, or is told why the stream ends.
+                let _ = out.send(Err(error)).await;
+                return;
             }
         });
         Ok(receiver)

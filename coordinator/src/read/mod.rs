@@ -4,7 +4,7 @@ mod cursor;
 mod export;
 
 use crate::error::RequestError;
-use crate::targets::{Place, Target, Views, worth_a_second_try};
+use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::read::{self, After, ListPage};
 use crate::workers::{ShardError, Workers};
 use atoll_core::filter;
@@ -51,10 +51,9 @@ impl Reader {
             let part = by_shard.entry(route.shard).or_insert_with(|| (target.place(&self.workers, route), Vec::new()));
             part.1.push(id.clone());
         }
-        let target = &target;
         let gets = by_shard.into_values().map(|(place, ids)| async move {
             let ids = &ids;
-            self.read(target, &place, |place: Place| async move {
+            self.read(&place, |place: Place| async move {
                 read::get(&place.pool, &place.table, ids, &request.include, deadline).await
             })
             .await
@@ -95,10 +94,8 @@ impl Reader {
             limit: request.limit + 1,
             include: &request.include,
         };
-        let mut entries =
-            self.read(&target, &place, |place: Place| async move {
-                read::list(&place.pool, &place.table, page, deadline).await
-            })
+        let mut entries = self
+            .read(&place, |place: Place| async move { read::list(&place.pool, &place.table, page, deadline).await })
             .await?;
         let more = entries.len() > request.limit as usize;
         entries.truncate(request.limit as usize);
@@ -118,10 +115,19 @@ impl Reader {
     ) -> Result<u64, RequestError> {
         let target = Target::find(&self.views, collection)?;
         let filter = check_filter(request.filter.as_ref())?;
-        let place = target.place(&self.workers, target.route(&request.namespace));
-        let filter = filter.as_ref();
-        self.read(&target, &place, |place: Place| async move {
-            read::count(&place.pool, &place.table, request.namespace.as_str(), filter, deadline).await
+        self.count_in(&target, &request.namespace, filter.as_ref(), deadline).await
+    }
+
+    async fn count_in(
+        &self,
+        target: &Target,
+        namespace: &Namespace,
+        filter: Option<&filter::Expr>,
+        deadline: Instant,
+    ) -> Result<u64, RequestError> {
+        let place = target.place(&self.workers, target.route(namespace));
+        self.read(&place, |place: Place| async move {
+            read::count(&place.pool, &place.table, namespace.as_str(), filter, deadline).await
         })
         .await
     }
@@ -151,7 +157,7 @@ impl Reader {
         let (target, after) = (&target, after.as_deref());
         let reads = target.routes().iter().map(|route| async move {
             let place = target.place(&self.workers, route);
-            self.read(target, &place, |place: Place| async move {
+            self.read(&place, |place: Place| async move {
                 read::namespaces(&place.pool, &place.table, prefix, after, limit + 1, deadline).await
             })
             .await
@@ -174,9 +180,8 @@ impl Reader {
         namespace: &Namespace,
         deadline: Instant,
     ) -> Result<NamespaceInfo, RequestError> {
-        let request = CountEntries { namespace: namespace.clone(), filter: None };
-        let count = self.count(collection, &request, deadline).await?;
         let target = Target::find(&self.views, collection)?;
+        let count = self.count_in(&target, namespace, None, deadline).await?;
         let route = target.route(namespace);
         Ok(NamespaceInfo {
             namespace: namespace.clone(),
@@ -187,20 +192,12 @@ impl Reader {
         })
     }
 
-    /// Reads from one shard, once more by the latest view if that may help.
     async fn read<T, F: Future<Output = Result<T, ShardError>>>(
         &self,
-        target: &Target,
         place: &Place,
         read: impl Fn(Place) -> F,
     ) -> Result<T, RequestError> {
-        let mut done = read(place.clone()).await;
-        if done.as_ref().is_err_and(worth_a_second_try) {
-            let latest = Target::find(&self.views, &target.name)?;
-            if let Some(route) = latest.view.shard(place.route.shard) {
-                done = read(latest.place(&self.workers, route)).await;
-            }
-        }
+        let (place, done) = read_at(&self.views, &self.workers, place, read).await;
         done.map_err(|error| place.read_error(error))
     }
 }

@@ -2,14 +2,14 @@
 
 use super::request::CheckedSearch;
 use super::{RowCounts, ShardExplainPart, millis_since};
-use crate::targets::{Place, Target, Views, worth_a_second_try};
+use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, Workers};
 use atoll_core::routing::ShardRoute;
 use atoll_core::search::plan::{ShardPlan, ShardSize, Strategy, plan_shard};
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::ShardExplain;
-use atoll_proto::{Namespace, ShardId, Vector};
+use atoll_proto::{Distribution, Namespace, ShardId, Vector};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::BTreeMap;
@@ -20,8 +20,9 @@ const WIDE_CANDIDATES_MAX: u32 = 64;
 
 /// What to ask of whom.
 pub(super) struct FanOut {
-    target: Target,
     asks: Vec<Ask>,
+    /// Whether winners' wide columns are fetched after the fan-out.
+    pub(super) fetches: bool,
 }
 
 struct Ask {
@@ -61,7 +62,7 @@ impl FanOut {
                     scope,
                     exclude: search.exclude.clone(),
                     filter: search.filter.clone(),
-                    per_namespace: search.per_namespace,
+                    without: search.like.clone(),
                     wide: Vec::new(),
                     plan: plan_shard(&wish, size),
                 };
@@ -69,55 +70,35 @@ impl FanOut {
             })
             .collect();
         // One shard's candidates bring their wide columns along: a second round trip would cost more.
+        let mut fetches = !search.wide_columns().is_empty();
         if let [only] = asks.as_mut_slice()
             && only.query.plan.candidates <= WIDE_CANDIDATES_MAX
         {
             only.query.wide = search.wide_columns();
+            fetches = false;
         }
-        Self { target: target.clone(), asks }
+        Self { asks, fetches }
     }
 
-    /// Asks every shard and waits for all, at most until the deadline.
-    pub(super) async fn run(&self, views: &Views, workers: &Workers, deadline: Instant) -> Vec<ShardAnswer> {
-        let mut answers = Vec::with_capacity(self.asks.len());
+    /// How many shards are asked.
+    pub(super) fn shards(&self) -> usize {
+        self.asks.len()
+    }
+
+    /// Asks every shard and waits for all, at most until the deadline. From then on each place is the one that answered.
+    pub(super) async fn run(&mut self, views: &Views, workers: &Workers, deadline: Instant) -> Vec<ShardAnswer> {
         let mut under_way: FuturesUnordered<_> =
-            self.asks.iter().enumerate().map(|(i, ask)| self.ask(i, ask, views, workers, deadline)).collect();
+            self.asks.iter().enumerate().map(|(i, ask)| ask.run(i, views, workers, deadline)).collect();
+        let mut answers = Vec::with_capacity(self.asks.len());
         while let Some(answer) = under_way.next().await {
             answers.push(answer);
         }
-        answers
-    }
-
-    async fn ask(&self, i: usize, ask: &Ask, views: &Views, workers: &Workers, deadline: Instant) -> ShardAnswer {
-        let started = Instant::now();
-        let mut rows = knn::nearest(&ask.place.pool, &ask.place.table, &ask.query, deadline).await;
-        if let Err(error) = &rows
-            && worth_a_second_try(error)
-        {
-            // The shard may have moved since the view was taken, or its server restarted: once more, by the latest view.
-            let place = self.latest_place(ask, views, workers);
-            rows = knn::nearest(&place.pool, &place.table, &ask.query, deadline).await;
-        }
-        let mut fell_back = false;
-        if let Ok(found) = &rows
-            && ask.query.plan.strategy != Strategy::Exact
-            && found.len() < ask.needed
-        {
-            // The graph may have missed rows that match: look at all of them, so that a short answer is a true one.
-            let plan = ShardPlan { strategy: Strategy::Exact, ..ask.query.plan };
-            let exact = KnnQuery { plan, ..ask.query.clone() };
-            rows = knn::nearest(&ask.place.pool, &ask.place.table, &exact, deadline).await;
-            fell_back = true;
-        }
-        ShardAnswer { place: i, plan: ask.query.plan, rows, fell_back, ms: millis_since(started) }
-    }
-
-    fn latest_place(&self, ask: &Ask, views: &Views, workers: &Workers) -> Place {
-        let latest = Target::find(views, &self.target.name);
-        match latest.as_ref().ok().and_then(|latest| Some((latest, latest.view.shard(ask.place.route.shard)?))) {
-            Some((latest, route)) => latest.place(workers, route),
-            None => ask.place.clone(),
-        }
+        drop(under_way);
+        let answered = answers.into_iter().map(|(place, answer)| {
+            self.asks[answer.place].place = place;
+            answer
+        });
+        answered.collect()
     }
 
     /// Where a candidate came from.
@@ -158,6 +139,27 @@ impl FanOut {
     }
 }
 
+impl Ask {
+    async fn run(&self, i: usize, views: &Views, workers: &Workers, deadline: Instant) -> (Place, ShardAnswer) {
+        let started = Instant::now();
+        let query = &self.query;
+        let nearest = |place: Place| async move { knn::nearest(&place.pool, &place.table, query, deadline).await };
+        let (mut place, mut rows) = read_at(views, workers, &self.place, nearest).await;
+        let mut fell_back = false;
+        if let Ok(found) = &rows
+            && query.plan.strategy != Strategy::Exact
+            && found.len() < self.needed
+        {
+            // The graph may have missed rows that match: look at all of them, so that a short answer is a true one.
+            let exact = &KnnQuery { plan: query.plan.exact(), ..query.clone() };
+            let nearest = |place: Place| async move { knn::nearest(&place.pool, &place.table, exact, deadline).await };
+            (place, rows) = read_at(views, workers, &place, nearest).await;
+            fell_back = true;
+        }
+        (place, ShardAnswer { place: i, plan: query.plan, rows, fell_back, ms: millis_since(started) })
+    }
+}
+
 /// The part of the scope that each shard holds. Shards that hold none of it are not asked.
 fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)> {
     match scope {
@@ -174,13 +176,14 @@ fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)>
 }
 
 fn size(counts: &dyn RowCounts, target: &Target, shard: ShardId, scope: &Scope) -> ShardSize {
-    let table_rows = counts.table_rows(shard, &target.name);
+    let shard = match target.collection.settings.distribution {
+        Distribution::Hash => Some(shard),
+        Distribution::Reference => None,
+    };
+    let rows = |namespaces| counts.rows(shard, &target.name, namespaces);
     match scope {
-        Scope::Prefix(_) => ShardSize { rows: table_rows, whole_table: false },
-        Scope::All => ShardSize { rows: table_rows, whole_table: true },
-        Scope::Namespaces(namespaces) => {
-            let rows = namespaces.iter().map(|namespace| counts.namespace_rows(shard, &target.name, namespace));
-            ShardSize { rows: rows.sum(), whole_table: false }
-        }
+        Scope::Prefix(_) => ShardSize { rows: rows(None), whole_table: false },
+        Scope::All => ShardSize { rows: rows(None), whole_table: true },
+        Scope::Namespaces(namespaces) => ShardSize { rows: rows(Some(namespaces)), whole_table: false },
     }
 }

@@ -1,7 +1,7 @@
 //! The vector of a stored entry, to search by.
 
 use crate::error::RequestError;
-use crate::targets::{Target, worth_a_second_try};
+use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::{Workers, read};
 use atoll_proto::Vector;
 use atoll_proto::entry::{EntryId, Include};
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 /// Looks the entry up.
 pub(super) async fn vector_of(
+    views: &Views,
     workers: &Workers,
     target: &Target,
     id: &EntryId,
@@ -16,10 +17,9 @@ pub(super) async fn vector_of(
 ) -> Result<Vector, RequestError> {
     let place = target.place(workers, target.route(&id.namespace));
     let ids = std::slice::from_ref(id);
-    let mut found = read::get(&place.pool, &place.table, ids, &[Include::Vector], deadline).await;
-    if found.as_ref().is_err_and(worth_a_second_try) {
-        found = read::get(&place.pool, &place.table, ids, &[Include::Vector], deadline).await;
-    }
+    let look_up =
+        |place: Place| async move { read::get(&place.pool, &place.table, ids, &[Include::Vector], deadline).await };
+    let (place, found) = read_at(views, workers, &place, look_up).await;
     let entries = found.map_err(|error| place.read_error(error))?;
     let vector = entries.into_iter().next().and_then(|entry| entry.vector);
     vector.ok_or(RequestError::EntryNotFound)

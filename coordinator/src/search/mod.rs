@@ -18,20 +18,26 @@ use atoll_core::search::merge::{Ranked, merge};
 use atoll_core::search::plan::{ShardPlan, Strategy};
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::{
-    CachePolicy, Coverage, PlanSummary, SearchAnswer, SearchRequest, ShardCoverage, ShortReason, Strategies, Timings,
+    CachePolicy, Coverage, Hit, PlanSummary, SearchAnswer, SearchRequest, ShardCoverage, ShortReason, Strategies,
+    Timings,
 };
-use atoll_proto::{CollectionName, Namespace, ShardId};
+use atoll_proto::{CollectionName, Namespace, ShardId, Vector};
 use fanout::{FanOut, ShardAnswer};
 use request::CheckedSearch;
 use std::sync::Arc;
 use tokio::time::Instant;
+use winners::Winners;
 
 /// Row counts that planning goes by.
 pub trait RowCounts: Send + Sync {
-    /// Rows of a collection's table in a shard; none if not known yet.
-    fn table_rows(&self, shard: ShardId, collection: &CollectionName) -> Option<u64>;
-    /// At least as many rows as the namespace has; none if not known yet.
-    fn namespace_rows(&self, shard: ShardId, collection: &CollectionName, namespace: &Namespace) -> Option<u64>;
+    /// Rows of a collection's table in a shard, or of a reference collection (no shard); with `namespaces` at least as many as
+    /// these have together. None if not known yet.
+    fn rows(
+        &self,
+        shard: Option<ShardId>,
+        collection: &CollectionName,
+        namespaces: Option<&[Namespace]>,
+    ) -> Option<u64>;
 }
 
 /// Answers searches.
@@ -80,44 +86,23 @@ impl Searcher {
         let target = Target::find(&self.views, collection)?;
         let mut search = request::check(request, &target.collection.settings)?;
         if let Some(id) = search.like.clone() {
-            search.vector = Some(like::vector_of(&self.workers, &target, &id, deadline).await?);
+            search.vector = Some(like::vector_of(&self.views, &self.workers, &target, &id, deadline).await?);
         }
         let vector = search.vector.clone().expect("check leaves a vector or like, and like was looked up");
 
-        let fan_out = FanOut::plan(&target, &self.workers, self.counts.as_ref(), &search, &vector);
-        let answers = fan_out.run(&self.views, &self.workers, deadline).await;
-        let fanout_ms = millis_since(started);
-        let merging = Instant::now();
-        let metric = target.collection.settings.metric;
-        let query = Query::new(metric, vector.as_slice());
-        let mut summary = Summary::default();
-        let mut candidates = Vec::new();
-        let mut failed = Vec::new();
-        for ShardAnswer { place, plan, rows, fell_back, ms } in answers {
-            self.measure(fan_out.place(place), plan.strategy, ms);
-            match rows {
-                Err(error) => failed.push((place, error)),
-                Ok(rows) => {
-                    summary.add(place, plan, ShardExplainPart { fell_back, candidates: rows.len() as u32, ms });
-                    let exact = |row: KnnRow| Candidate { distance: query.distance(row.vector.as_slice()), row, place };
-                    candidates.extend(rows.into_iter().filter(|row| !search.is_like(row)).map(exact));
-                }
-            }
+        let mut round = self.round(&target, &search, &vector, deadline).await?;
+        if round.outdated {
+            // Entries changed between being found and being fetched: once more, by what is stored now.
+            round = self.round(&target, &search, &vector, deadline).await?;
         }
-        let failures = accept_missing_shards(&search, &fan_out, summary.shards, failed)?;
-        let merged = merge(candidates, search.merge_limits(metric));
-        let merge_ms = millis_since(merging);
-
-        let cut_by_distance = merged.cut_by_distance;
-        let hits = winners::fetch(&fan_out, &search, metric, merged, deadline).await?;
-        let short_reason = short_reason(hits.len(), search.k, !failures.is_empty(), cut_by_distance);
-        let ok = summary.shards;
-        let total = ok + failures.len() as u32;
+        let Round { fan_out, summary, hits, failures, cut_by_score, outdated, fanout_ms, merge_ms } = round;
+        let short_reason = short_reason(hits.len(), search.k, outdated || !failures.is_empty(), cut_by_score);
+        let (total, failed) = (fan_out.shards() as u32, failures.len() as u32);
         Ok(SearchAnswer {
             hits,
             complete: failures.is_empty(),
             short_reason,
-            coverage: Coverage { shards: ShardCoverage { total, ok, failed: failures.len() as u32 }, failures },
+            coverage: Coverage { shards: ShardCoverage { total, ok: total - failed, failed }, failures },
             plan: PlanSummary {
                 profile: search.profile_used(),
                 ef: summary.ef,
@@ -140,6 +125,70 @@ impl Searcher {
             explain: search.explain.then(|| fan_out.explain(summary.explain)),
         })
     }
+
+    /// Asks the shards, merges their candidates and fetches the winners.
+    async fn round(
+        &self,
+        target: &Target,
+        search: &CheckedSearch,
+        vector: &Vector,
+        deadline: Instant,
+    ) -> Result<Round, RequestError> {
+        let started = Instant::now();
+        let metric = target.collection.settings.metric;
+        let mut fan_out = FanOut::plan(target, &self.workers, self.counts.as_ref(), search, vector);
+        let answers_due = match search.partial.allow && fan_out.fetches {
+            // A shard that hangs must leave time to fetch the winners of the others.
+            true => started + deadline.saturating_duration_since(started) * 3 / 4,
+            false => deadline,
+        };
+        let answers = fan_out.run(&self.views, &self.workers, answers_due).await;
+        let fanout_ms = millis_since(started);
+        let merging = Instant::now();
+        let query = Query::new(metric, vector.as_slice());
+        let mut summary = Summary::default();
+        let mut candidates = Vec::new();
+        let mut failed = Vec::new();
+        for ShardAnswer { place, plan, rows, fell_back, ms } in answers {
+            self.measure(fan_out.place(place), plan.strategy, ms);
+            match rows {
+                Err(error) => failed.push((place, error)),
+                Ok(rows) => {
+                    summary.add(place, plan, ShardExplainPart { fell_back, candidates: rows.len() as u32, ms });
+                    let exact = |row: KnnRow| Candidate { distance: query.distance(row.vector.as_slice()), row, place };
+                    candidates.extend(rows.into_iter().map(exact));
+                }
+            }
+        }
+        let failed = accept_missing_shards(search, &fan_out, failed)?;
+        let merged = merge(candidates, search.merge_limits(metric));
+        let merge_ms = millis_since(merging);
+
+        let cut_by_score = merged.cut_by_score;
+        let Winners { hits, failed: not_fetched, outdated } =
+            winners::fetch(&self.views, &self.workers, &fan_out, search, metric, merged, deadline).await;
+        let failed = accept_missing_shards(search, &fan_out, failed.into_iter().chain(not_fetched).collect())?;
+        let failures = failed.iter().map(|(place, error)| {
+            let failure = fan_out.failure(*place, error);
+            let cause = error as &dyn std::error::Error;
+            tracing::warn!(error = cause, shard = %failure.shard, "a search goes on without a shard");
+            failure
+        });
+        let failures = failures.collect();
+        Ok(Round { fan_out, summary, hits, failures, cut_by_score, outdated, fanout_ms, merge_ms })
+    }
+}
+
+/// What one round of asking gave.
+struct Round {
+    fan_out: FanOut,
+    summary: Summary,
+    hits: Vec<Hit>,
+    failures: Vec<ShardFailure>,
+    cut_by_score: bool,
+    outdated: bool,
+    fanout_ms: f64,
+    merge_ms: f64,
 }
 
 impl Searcher {
@@ -157,7 +206,6 @@ impl Searcher {
 /// What the shards' answers add up to.
 #[derive(Default)]
 struct Summary {
-    shards: u32,
     candidates: u32,
     ef: Option<u32>,
     strategies: Strategies,
@@ -174,7 +222,6 @@ struct ShardExplainPart {
 
 impl Summary {
     fn add(&mut self, place: usize, plan: ShardPlan, part: ShardExplainPart) {
-        self.shards += 1;
         self.candidates += part.candidates;
         self.slowest_ms = self.slowest_ms.max(part.ms);
         match (plan.strategy, part.fell_back) {
@@ -194,27 +241,27 @@ impl Summary {
 fn accept_missing_shards(
     search: &CheckedSearch,
     fan_out: &FanOut,
-    ok: u32,
     failed: Vec<(usize, ShardError)>,
-) -> Result<Vec<ShardFailure>, RequestError> {
-    let failures: Vec<_> = failed.iter().map(|(place, error)| fan_out.failure(*place, error)).collect();
-    let total = ok as usize + failures.len();
-    let coverage = f64::from(ok) / total.max(1) as f64;
-    let accepted = search.partial.allow && ok > 0 && coverage >= search.partial.min_coverage;
+) -> Result<Vec<(usize, ShardError)>, RequestError> {
+    let total = fan_out.shards();
+    if search.partial.accepts(total - failed.len(), total) {
+        return Ok(failed);
+    }
+    let failures = failed.iter().map(|(place, error)| fan_out.failure(*place, error)).collect();
     match failed.into_iter().next() {
-        Some((_, cause)) if !accepted => Err(RequestError::Shards { failures, total, cause: Box::new(cause) }),
-        Some(_) | None => Ok(failures),
+        Some((_, cause)) => Err(RequestError::Shards { failures, total, cause: Box::new(cause) }),
+        None => Ok(Vec::new()),
     }
 }
 
-fn short_reason(hits: usize, k: usize, shards_missing: bool, cut_by_distance: bool) -> Option<ShortReason> {
+fn short_reason(hits: usize, k: usize, something_missing: bool, cut_by_score: bool) -> Option<ShortReason> {
     if hits >= k {
         return None;
     }
-    if shards_missing {
+    if something_missing {
         return Some(ShortReason::Deadline);
     }
-    if cut_by_distance {
+    if cut_by_score {
         return Some(ShortReason::MinScore);
     }
     Some(ShortReason::FewerMatches)

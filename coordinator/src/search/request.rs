@@ -2,7 +2,7 @@
 
 use crate::error::RequestError;
 use crate::vectors;
-use crate::workers::knn::{KnnRow, Scope};
+use crate::workers::knn::Scope;
 use atoll_core::filter::{self, Expr};
 use atoll_core::search::merge::MergeLimits;
 use atoll_core::search::plan::Wish;
@@ -28,7 +28,7 @@ pub(super) struct CheckedSearch {
     pub(super) ef: Option<u32>,
     pub(super) exact: bool,
     pub(super) overfetch: f64,
-    pub(super) include: Vec<Include>,
+    pub(super) include: BTreeSet<Include>,
     pub(super) per_namespace: Option<u32>,
     pub(super) partial: Partial,
     pub(super) cache: CachePolicy,
@@ -66,7 +66,7 @@ pub(super) fn check(request: &SearchRequest, settings: &CollectionSettings) -> R
     if request.target_recall.is_some_and(|recall| !(0.0..=1.0).contains(&recall)) {
         wrong("/target_recall", "target_recall must be 0 to 1".to_owned());
     }
-    if !(0.0..=1.0).contains(&request.partial.min_coverage) {
+    if request.partial.min_coverage.is_some_and(|least| !(0.0..=1.0).contains(&least)) {
         wrong("/partial/min_coverage", "min_coverage must be 0 to 1".to_owned());
     }
     let scope = match scope(request) {
@@ -106,7 +106,7 @@ pub(super) fn check(request: &SearchRequest, settings: &CollectionSettings) -> R
         ef: request.ef,
         exact: request.exact,
         overfetch: request.overfetch,
-        include: request.include.clone(),
+        include: request.include.iter().copied().collect(),
         per_namespace: request.group_by_namespace,
         partial: request.partial,
         cache: request.cache,
@@ -143,34 +143,23 @@ fn scope(request: &SearchRequest) -> Result<Scope, (&'static str, String)> {
 }
 
 impl CheckedSearch {
-    /// What of it bears on the plan of a shard. With `like` one candidate more is wanted: the entry itself comes back too.
+    /// What of it bears on the plan of a shard.
     pub(super) fn wish(&self) -> Wish {
-        let own = u32::from(self.like.is_some());
         Wish {
-            k: self.k as u32 + own,
+            k: self.k as u32,
             overfetch: self.overfetch,
             profile: self.profile,
             target_recall: self.target_recall,
             ef: self.ef,
             exact: self.exact,
             filtered: self.filter.is_some() || !self.exclude.is_empty(),
-            grouped: self.per_namespace.is_some(),
+            per_namespace: self.per_namespace,
         }
     }
 
-    pub(super) fn is_like(&self, row: &KnnRow) -> bool {
-        self.like.as_ref().is_some_and(|id| id.namespace.as_str() == row.namespace && id.key.as_str() == row.key)
-    }
-
-    /// The score's threshold becomes one of distance, outside the ordered scan.
     pub(super) fn merge_limits(&self, metric: Metric) -> MergeLimits {
-        let max_distance = self.min_score.map(|score| match metric {
-            Metric::Cosine => 1.0 - score,
-            Metric::Dot => -score,
-            Metric::L2 if score > 0.0 => 1.0 / score - 1.0,
-            Metric::L2 => f64::INFINITY,
-        });
-        MergeLimits { k: self.k, max_distance, per_namespace: self.per_namespace.map(|most| most as usize) }
+        let per_namespace = self.per_namespace.map(|most| most as usize);
+        MergeLimits { k: self.k, metric, min_score: self.min_score, per_namespace }
     }
 
     /// The profile that decided; none if something stronger did.

@@ -1,85 +1,108 @@
 //! From merged candidates to hits: the wide columns of the winners only. An entry that was deleted in between leaves its place
-//! to the next best candidate, so an answer is not short for it.
+//! to the next best candidate, so an answer is not short for it; one that was changed is no longer the one that was found.
 
 use super::Candidate;
 use super::fanout::FanOut;
 use super::request::CheckedSearch;
-use crate::error::RequestError;
-use crate::targets::worth_a_second_try;
+use crate::targets::{Place, Views, read_at};
 use crate::workers::knn::Wide;
-use crate::workers::read;
+use crate::workers::{ShardError, Workers, read};
 use atoll_core::search::distance::score;
 use atoll_core::search::merge::Merged;
 use atoll_proto::entry::{Entry, EntryId, Include};
 use atoll_proto::search::Hit;
 use atoll_proto::{EntryKey, Metric, Namespace};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
 
 /// Rounds of looking up replacements for winners that were deleted under way.
 const ROUNDS_MAX: usize = 4;
 
+/// What became of the winners.
+pub(super) struct Winners {
+    /// Best first.
+    pub(super) hits: Vec<Hit>,
+    /// Shards whose entries could not be looked up; none of their candidates is a hit.
+    pub(super) failed: Vec<(usize, ShardError)>,
+    /// Whether entries changed under way such that better hits may be missing.
+    pub(super) outdated: bool,
+}
+
 /// Makes hits of the winners.
 pub(super) async fn fetch(
+    views: &Views,
+    workers: &Workers,
     fan_out: &FanOut,
     search: &CheckedSearch,
     metric: Metric,
     merged: Merged<Candidate>,
     deadline: Instant,
-) -> Result<Vec<Hit>, RequestError> {
+) -> Winners {
     let Merged { hits: mut winners, reserve, .. } = merged;
-    let include = search.wide_columns();
-    let mut reserve = reserve.into_iter();
-    for _ in 0..ROUNDS_MAX {
-        let missing: Vec<usize> =
-            (0..winners.len()).filter(|i| !include.is_empty() && winners[*i].row.wide.is_none()).collect();
-        if missing.is_empty() {
-            break;
-        }
-        let mut found = look_up(fan_out, &winners, &missing, &include, deadline).await?;
-        for candidate in &mut winners {
-            let id = (candidate.row.namespace.clone(), candidate.row.key.clone());
-            if let Some(entry) = found.remove(&id) {
-                let Entry { value, metadata, tags, version, .. } = entry;
-                candidate.row.version = version;
-                candidate.row.wide = Some(Wide { value, metadata, tags });
+    let mut failed: Vec<(usize, ShardError)> = Vec::new();
+    let (mut gone, mut changed) = (false, false);
+    if fan_out.fetches {
+        let include = search.wide_columns();
+        let mut reserve = reserve.into_iter();
+        for _ in 0..ROUNDS_MAX {
+            let mut found = HashMap::new();
+            for (place, entries) in look_up(views, workers, fan_out, &winners, &include, deadline).await {
+                match entries {
+                    Ok(entries) => found.extend(entries.into_iter().map(|entry| ((place, id_of(&entry)), entry))),
+                    Err(error) => failed.push((place, error)),
+                }
+            }
+            let lost = |place: usize| failed.iter().any(|(failed, _)| *failed == place);
+            for candidate in winners.iter_mut().filter(|candidate| candidate.row.wide.is_none()) {
+                let id = (candidate.row.namespace.clone(), candidate.row.key.clone());
+                match found.remove(&(candidate.place, id)) {
+                    Some(Entry { value, metadata, tags, version, .. }) if version == candidate.row.version => {
+                        candidate.row.wide = Some(Wide { value, metadata, tags });
+                    }
+                    Some(_) => changed = true,
+                    None => gone |= !lost(candidate.place),
+                }
+            }
+            winners.retain(|candidate| candidate.row.wide.is_some() && !lost(candidate.place));
+            let wanted = search.k - winners.len();
+            winners.extend(reserve.by_ref().filter(|candidate| !lost(candidate.place)).take(wanted));
+            if winners.iter().all(|candidate| candidate.row.wide.is_some()) {
+                break;
             }
         }
         winners.retain(|candidate| candidate.row.wide.is_some());
-        winners.extend(reserve.by_ref().take(search.k - winners.len()));
     }
-    if !include.is_empty() {
-        winners.retain(|candidate| candidate.row.wide.is_some());
-    }
-    Ok(winners.into_iter().map(|candidate| hit(search, metric, candidate)).collect())
+    let outdated = changed || (gone && (winners.len() < search.k || search.per_namespace.is_some()));
+    Winners { hits: winners.into_iter().map(|candidate| hit(search, metric, candidate)).collect(), failed, outdated }
 }
 
+/// Looks up the winners that lack their wide columns.
 async fn look_up(
+    views: &Views,
+    workers: &Workers,
     fan_out: &FanOut,
     winners: &[Candidate],
-    missing: &[usize],
     include: &[Include],
     deadline: Instant,
-) -> Result<HashMap<(String, String), Entry>, RequestError> {
+) -> Vec<(usize, Result<Vec<Entry>, ShardError>)> {
     let mut by_place: BTreeMap<usize, Vec<EntryId>> = BTreeMap::new();
-    for i in missing {
-        let row = &winners[*i].row;
+    for Candidate { row, place, .. } in winners.iter().filter(|candidate| candidate.row.wide.is_none()) {
         // Stored names were checked when they were written.
         if let (Ok(namespace), Ok(key)) = (Namespace::parse(&row.namespace), EntryKey::parse(&row.key)) {
-            by_place.entry(winners[*i].place).or_default().push(EntryId { namespace, key });
+            by_place.entry(*place).or_default().push(EntryId { namespace, key });
         }
     }
-    let look_ups = by_place.iter().map(|(place, ids)| async {
-        let place = fan_out.place(*place);
-        let mut entries = read::get(&place.pool, &place.table, ids, include, deadline).await;
-        if entries.as_ref().is_err_and(worth_a_second_try) {
-            entries = read::get(&place.pool, &place.table, ids, include, deadline).await;
-        }
-        entries.map_err(|error| place.read_error(error))
+    let look_ups = by_place.iter().map(|(place, ids)| async move {
+        let get = |place: Place| async move { read::get(&place.pool, &place.table, ids, include, deadline).await };
+        let (_, entries) = read_at(views, workers, fan_out.place(*place), get).await;
+        (*place, entries)
     });
-    let entries = try_join_all(look_ups).await?.into_iter().flatten();
-    Ok(entries.map(|entry| ((entry.namespace.clone(), entry.key.clone()), entry)).collect())
+    join_all(look_ups).await
+}
+
+fn id_of(entry: &Entry) -> (String, String) {
+    (entry.namespace.clone(), entry.key.clone())
 }
 
 fn hit(search: &CheckedSearch, metric: Metric, candidate: Candidate) -> Hit {

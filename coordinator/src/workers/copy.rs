@@ -1,8 +1,9 @@
 //! Bulk: many rows in by binary COPY, all rows out as a stream.
 
-use super::idempotency::begin;
+use super::flight;
+use super::read::ALIVE;
 use super::statement::Embedding;
-use super::write::WriteRow;
+use super::write::{self, MayReplace, WriteRow};
 use super::{ShardError, ShardTable, WorkerPool, row};
 use atoll_proto::entry::{Entry, Include};
 use deadpool_postgres::ClientWrapper;
@@ -10,11 +11,15 @@ use futures::TryStreamExt;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::Error;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{Json, ToSql, Type};
 
+/// Longest that beginning or ending an export may take.
+const OPEN_TIME: Duration = Duration::from_secs(10);
+/// Longest that an export waits for its receiver to take an entry.
+const RECEIVER_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest that one shard's export may take.
 const EXPORT_TIME: Duration = Duration::from_secs(4 * 3600);
 
@@ -26,7 +31,7 @@ pub async fn import(
     rows: &[WriteRow],
     deadline: Instant,
 ) -> Result<(), ShardError> {
-    let begin = begin(table, deadline);
+    let begin = flight::writing(table, deadline);
     pool.run(deadline, async |client| {
         client.batch_execute(&format!("{begin}; {}", create_incoming(table))).await?;
         copy_in(client, table, rows).await?;
@@ -91,62 +96,100 @@ async fn copy_in(client: &ClientWrapper, table: &ShardTable, rows: &[WriteRow]) 
 }
 
 fn merge_statement(table: &ShardTable) -> String {
-    let (name, change, own, excluded) = match table.has_vectors() {
-        true => (", embedding", ", embedding = excluded.embedding", ", e.embedding", ", excluded.embedding"),
-        false => ("", "", "", ""),
-    };
-    // What is there as given stays as it is: a batch that is sent again, because its answer was lost, changes nothing.
-    format!(
-        "insert into {} as e (namespace, key, value, metadata, tags{name}, version, created_at, updated_at, expires_at) \
-         select distinct on (namespace, key) namespace, key, value, metadata, tags{name}, 1, now(), now(), \
-         now() + make_interval(secs => $1::float8) from {} order by namespace, key, place desc \
-         on conflict (namespace, key) do update set value = excluded.value, metadata = excluded.metadata, \
-         tags = excluded.tags{change}, version = e.version + 1, updated_at = excluded.updated_at, \
-         expires_at = excluded.expires_at \
-         where (e.value, e.metadata, e.tags, e.expires_at{own}) is distinct from \
-         (excluded.value, excluded.metadata, excluded.tags, excluded.expires_at{excluded})",
-        table.quoted(),
+    let embedding = if table.has_vectors() { ", embedding" } else { "" };
+    let rows = format!(
+        "(select distinct on (namespace, key) namespace, key, value, metadata, tags{embedding}, \
+         now() + make_interval(secs => $1::float8) as expires_at from {} order by namespace, key, place desc) as last",
         incoming(table)
-    )
+    );
+    // A batch that is sent again, because its answer was lost, changes nothing.
+    write::merge(table, &rows, MayReplace::Any)
+}
+
+/// How an export of one shard ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exported {
+    /// Every entry was taken.
+    Whole,
+    /// The receiver took nothing for too long, or is gone.
+    Abandoned,
 }
 
 /// Sends every entry of one shard, or of one of its namespaces, in the order of ids, as of one moment. Waits for
-/// the receiver: memory stays bounded. Ends early when the receiver is gone.
+/// the receiver: memory stays bounded. Ends early when the receiver is gone, or takes nothing for a minute: meanwhile an export
+/// holds a connection, and a snapshot that keeps the server from cleaning up.
 pub async fn export<E>(
     pool: &WorkerPool,
     table: &ShardTable,
     namespace: Option<&str>,
     out: &mpsc::Sender<Result<Entry, E>>,
-) -> Result<(), ShardError> {
+) -> Result<Exported, ShardError> {
     let include = [Include::Value, Include::Metadata, Include::Tags, Include::Vector];
     let text = format!(
-        "select {} from {} where (expires_at is null or expires_at > now()) and ($1::text is null or namespace = $1) \
-         order by namespace, key",
+        "select {} from {} where {ALIVE} and ($1::text is null or namespace = $1) order by namespace, key",
         row::columns(table, &include),
         table.quoted()
     );
-    let deadline = Instant::now() + EXPORT_TIME;
-    let mut connection = pool.connection(Instant::now() + Duration::from_secs(10)).await?;
+    let started = Instant::now();
+    let (soon, deadline) = (started + OPEN_TIME, started + EXPORT_TIME);
+    let silent = |_| ShardError::Deadline { worker: pool.worker().to_owned() };
+    let _place = pool.export_place(soon).await?;
+    let mut connection = pool.connection(soon).await?;
     let client = connection.start();
-    let failed = |error| ShardError::of(pool.worker(), error);
     let begin = format!(
         "begin isolation level repeatable read read only; set local statement_timeout = {}",
         EXPORT_TIME.as_millis()
     );
-    client.batch_execute(&begin).await.map_err(failed)?;
-    let statement = client.prepare_cached(&text).await.map_err(failed)?;
-    let rows = client.query_raw(&statement, [namespace]).await.map_err(failed)?;
-    let mut rows = pin!(rows);
+    let opened = timeout_at(soon, async {
+        client.batch_execute(&begin).await?;
+        let statement = client.prepare_cached(&text).await?;
+        client.query_raw(&statement, [namespace]).await
+    });
+    let mut rows = pin!(opened.await.map_err(silent)?.map_err(|error| pool.failed(error))?);
     loop {
-        let next = timeout_at(deadline, rows.try_next()).await;
-        let Ok(next) = next else { return Err(ShardError::Deadline { worker: pool.worker().to_owned() }) };
-        let Some(row) = next.map_err(failed)? else { break };
-        if out.send(Ok(row::entry(pool.worker(), table, &row)?)).await.is_err() {
+        let next = timeout_at(deadline, rows.try_next()).await.map_err(silent)?;
+        let Some(row) = next.map_err(|error| pool.failed(error))? else { break };
+        if !taken(out, row::entry(pool.worker(), table, &row)?).await {
             // The guard cancels the statement.
-            return Ok(());
+            return Ok(Exported::Abandoned);
         }
     }
-    client.batch_execute("commit").await.map_err(failed)?;
+    let ended = timeout_at(Instant::now() + OPEN_TIME, client.batch_execute("commit")).await;
+    ended.map_err(silent)?.map_err(|error| pool.failed(error))?;
     connection.finish();
-    Ok(())
+    Ok(Exported::Whole)
+}
+
+async fn taken<E>(out: &mpsc::Sender<Result<Entry, E>>, entry: Entry) -> bool {
+    matches!(timeout(RECEIVER_PATIENCE, out.send(Ok(entry))).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            namespace: "n".to_owned(),
+            key: "k".to_owned(),
+            value: None,
+            metadata: None,
+            tags: None,
+            vector: None,
+            version: 1,
+            created_at: String::new(),
+            updated_at: String::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_takes_nothing_is_given_up() {
+        let (out, mut receiver) = mpsc::channel::<Result<Entry, ()>>(1);
+        assert!(taken(&out, entry()).await);
+        assert!(!taken(&out, entry()).await, "nobody took the first");
+        assert!(receiver.recv().await.is_some());
+        assert!(taken(&out, entry()).await);
+        drop(receiver);
+        assert!(!taken(&out, entry()).await);
+    }
 }

@@ -1,10 +1,13 @@
-//! Removing entries of one shard, and changing one in place.
+//! Removing entries of one shard.
 
 use super::filter_sql::push_condition;
-use super::idempotency::{Bound, Replay, Ticket, in_transaction};
+use super::flight::Bound;
+use super::idempotency::{Replay, Ticket, in_transaction};
+use super::read::ALIVE;
 use super::statement::Statement;
 use super::{ShardError, ShardTable, WorkerPool};
 use atoll_core::filter::Expr;
+use atoll_proto::Namespace;
 use atoll_proto::entry::EntryId;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -30,31 +33,27 @@ pub async fn by_ids(
     remove(pool, table, &sql, true, ticket, deadline).await
 }
 
-/// Removes at most `limit` entries of a namespace that match.
+/// Removes at most `limit` entries of a namespace that match; says how many.
 pub async fn by_filter(
     pool: &WorkerPool,
     table: &ShardTable,
-    namespace: &str,
+    namespace: &Namespace,
     filter: Option<&Expr>,
     limit: Option<u32>,
     ticket: Option<&Ticket>,
     deadline: Instant,
 ) -> Result<Replay<u64>, ShardError> {
     let quoted = table.quoted();
-    let mut sql = Statement::new("with doomed as (select namespace, key, expires_at from ");
-    sql.push(&quoted).push(" where namespace = ").bind(namespace.to_owned());
+    let mut sql = Statement::new("with doomed as (select namespace, key from ");
+    // Those that have expired are left to the agent: they must not use up the limit.
+    sql.push(&quoted).push(" where ").push(ALIVE).push(" and namespace = ").bind(namespace.to_string());
     if let Some(filter) = filter {
         sql.push(" and ");
         push_condition(&mut sql, filter);
     }
-    sql.push(" order by namespace, key");
-    if let Some(limit) = limit {
-        sql.push(" limit ").bind(i64::from(limit));
-    }
-    sql.push(" for update), gone as (delete from ");
-    sql.push(&quoted).push(" as e using doomed as d where e.namespace = d.namespace and e.key = d.key");
-    sql.push(" returning d.expires_at is null or d.expires_at > now() as alive)");
-    sql.push(" select count(*) filter (where alive) from gone");
+    sql.push(" order by namespace, key limit ").bind(limit.map(i64::from)).push(" for update), gone as (delete from ");
+    sql.push(&quoted).push(" as e using doomed as d where e.namespace = d.namespace and e.key = d.key returning 1)");
+    sql.push(" select count(*) from gone");
     remove(pool, table, &sql, filter.is_none(), ticket, deadline).await
 }
 

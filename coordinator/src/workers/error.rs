@@ -29,6 +29,12 @@ pub enum ShardError {
         /// The worker.
         worker: String,
     },
+    /// The server ended a statement at the deadline; nothing happened.
+    #[error("worker {worker} ended a statement at the deadline")]
+    TimedOut {
+        /// The worker.
+        worker: String,
+    },
     /// Too many requests wait for the worker; nothing was sent.
     #[error("too many requests wait for worker {worker}")]
     Overloaded {
@@ -78,8 +84,9 @@ impl ShardError {
                 false => Self::Broken { worker, source: error },
             };
         };
-        if *state == SqlState::QUERY_CANCELED || *state == SqlState::LOCK_NOT_AVAILABLE {
-            return Self::Deadline { worker };
+        // A server that says so has rolled back: it does not end a commit that has begun.
+        if [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(state) {
+            return Self::TimedOut { worker };
         }
         if [
             SqlState::UNDEFINED_TABLE,
@@ -118,7 +125,7 @@ impl ShardError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Conflict { .. } => "unavailable",
-            Self::Deadline { .. } => "deadline",
+            Self::Deadline { .. } | Self::TimedOut { .. } => "deadline",
             Self::Overloaded { .. } => "overloaded",
             Self::Stale { .. } => "stale",
             Self::Refused { .. } | Self::Malformed { .. } => "internal",
@@ -130,6 +137,7 @@ impl ShardError {
         match self {
             Self::Broken { .. } | Self::Deadline { .. } => true,
             Self::Unreachable { .. }
+            | Self::TimedOut { .. }
             | Self::Overloaded { .. }
             | Self::Stale { .. }
             | Self::Conflict { .. }

@@ -56,23 +56,35 @@ fn push_test(sql: &mut Statement, test: &Test) {
             sql.push("metadata @> ").bind(nested(path, Value::Array(values.clone()))).push("::jsonb");
         }
         Test::MetadataExists(path) => {
-            sql.push("metadata #> ").bind(path.clone()).push("::text[] is not null");
+            push_member(sql, path);
+            sql.push(" is not null");
         }
         Test::MetadataNumber(path, comparison, number) => {
             // A cast of what is no number would fail the statement, so the type is looked at first.
             push_typed_case(sql, path, "number");
-            sql.push("(metadata #>> ").bind(path.clone()).push("::text[])::numeric ").push(operator(*comparison));
-            sql.push(" ").bind(number.clone()).push("::text::numeric else false end");
+            sql.push("(");
+            push_member(sql, path);
+            sql.push(" #>> '{}')::numeric ")
+                .push(operator(*comparison))
+                .push(" ")
+                .bind(number.clone())
+                .push("::text::numeric else false end");
         }
         Test::MetadataText(path, comparison, text) => {
             push_typed_case(sql, path, "string");
-            sql.push("(metadata #>> ").bind(path.clone()).push("::text[]) collate \"C\" ").push(operator(*comparison));
-            sql.push(" ").bind(text.clone()).push("::text else false end");
+            sql.push("(");
+            push_member(sql, path);
+            sql.push(" #>> '{}') collate \"C\" ")
+                .push(operator(*comparison))
+                .push(" ")
+                .bind(text.clone())
+                .push("::text else false end");
         }
         Test::MetadataPrefix(path, text) => {
             push_typed_case(sql, path, "string");
-            sql.push("starts_with(metadata #>> ").bind(path.clone()).push("::text[], ");
-            sql.bind(text.clone()).push("::text) else false end");
+            sql.push("starts_with(");
+            push_member(sql, path);
+            sql.push(" #>> '{}', ").bind(text.clone()).push("::text) else false end");
         }
         Test::TagsAny(tags) => {
             sql.push("tags && ").bind(tags.clone()).push("::text[]");
@@ -108,8 +120,18 @@ fn push_test(sql: &mut Statement, test: &Test) {
 }
 
 fn push_typed_case(sql: &mut Statement, path: &[String], json_type: &str) {
-    sql.push("case when jsonb_typeof(metadata #> ").bind(path.to_vec());
-    sql.push("::text[]) = '").push(json_type).push("' then ");
+    sql.push("case when jsonb_typeof(");
+    push_member(sql, path);
+    sql.push(") = '").push(json_type).push("' then ");
+}
+
+/// What is at the path. By names alone: `#>` would take a number as a position in an array.
+fn push_member(sql: &mut Statement, path: &[String]) {
+    sql.push("(metadata");
+    for name in path {
+        sql.push(" -> ").bind(name.clone()).push("::text");
+    }
+    sql.push(")");
 }
 
 /// `{"a": {"b": value}}` for the path a.b.
@@ -149,13 +171,13 @@ mod tests {
         let filter = json!({
             "must": [{"field": "metadata.a.b", "eq": "x'; drop table y; --"}],
             "should": [{"field": "tags", "any": ["q"]}, {"field": "key", "prefix": "p"}],
-            "must_not": [{"field": "metadata.c", "exists": true}]
+            "must_not": [{"field": "metadata.c.0", "exists": true}]
         });
         let expr = atoll_core::filter::check(&serde_json::from_value(filter).unwrap(), "").unwrap();
         assert_eq!(
             text_of(&expr),
             "((metadata @> $1::jsonb) and ((tags && $2::text[]) or (starts_with(key, $3::text))) and \
-             (not coalesce((metadata #> $4::text[] is not null), false)))"
+             (not coalesce(((metadata -> $4::text -> $5::text) is not null), false)))"
         );
     }
 

@@ -4,17 +4,17 @@
 //! A second row, on the one shard that the key itself is hashed onto, remembers the request's digest: there a key that comes back
 //! with another body is caught, whatever shards the two bodies touch. Agents remove rows after 24 hours.
 
+use super::flight::{self, Bound};
 use super::shard_table::idempotency_table;
 use super::{ShardError, ShardTable, WorkerPool};
 use atoll_core::routing::ShardRoute;
 use deadpool_postgres::ClientWrapper;
-use futures::future::{join, join_all};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use tokio::time::Instant;
-use tokio_postgres::types::{Json, ToSql};
-use tokio_postgres::{Error, Row, Statement};
+use tokio_postgres::types::Json;
+use tokio_postgres::{Error, Row};
 
 /// Names a request that may come again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,13 +49,13 @@ pub async fn claim(
          on conflict (key) do update set key = i.key returning request_hash"
     );
     let key = format!("claim:{}", ticket.key);
-    let stored: Vec<u8> = pool
-        .run(deadline, async |client| {
-            let prepared = client.prepare_cached(&text).await?;
-            client.query_one(&prepared, &[&key, &ticket.digest]).await?.try_get(0)
-        })
-        .await?;
-    Ok(stored == ticket.digest)
+    let statement = Bound { text: &text, params: vec![&key, &ticket.digest], cacheable: true };
+    let rows = flight::query(pool, &flight::remembering(deadline), statement, deadline).await?;
+    let stored: Option<Vec<u8>> = match rows.first() {
+        Some(row) => row.try_get(0).map_err(|error| ShardError::of(pool.worker(), error))?,
+        None => None,
+    };
+    Ok(stored.as_ref() == Some(&ticket.digest))
 }
 
 /// Runs a write in a transaction: in one flight without a ticket, and with one such that it happens once. `outcome` reads the
@@ -68,89 +68,63 @@ pub(super) async fn in_transaction<T: Serialize + DeserializeOwned + Debug + Sen
     ticket: Option<&Ticket>,
     deadline: Instant,
 ) -> Result<Replay<T>, ShardError> {
-    let begin = begin(table, deadline);
+    let begin = flight::writing(table, deadline);
     let Some(ticket) = ticket else {
-        let done = pool.run(deadline, async |client| {
-            let prepared = prepare(client, statements).await?;
-            let begin = client.batch_execute(&begin);
-            let writes = prepared.iter().zip(statements).map(|(prepared, bound)| client.query(prepared, &bound.params));
-            let commit = client.batch_execute("commit");
-            // Polled in this order for the first time, so sent in this order, in one flight. What fails makes the server take
-            // the commit as a rollback.
-            let (begun, (rows, committed)) = join(begin, join(try_join_all_in_order(writes), commit)).await;
-            begun?;
-            let rows = rows?;
-            committed?;
-            outcome(rows)
-        });
+        let done = pool.run(deadline, async |client| outcome(flight::fly(client, &begin, statements).await?));
         return done.await.map(Replay::Fresh);
     };
-
-    let outcomes = table.idempotency();
-    let claim = format!("insert into {outcomes} (key, request_hash) values ($1, $2) on conflict (key) do nothing");
-    let known = format!("select request_hash, outcome from {outcomes} where key = $1");
-    let store = format!("update {outcomes} set outcome = $2 where key = $1");
-    let key = format!("done:{}:{}", table.quoted(), ticket.key);
     pool.run(deadline, async |client| {
-        client.batch_execute(&begin).await?;
-        let claim = client.prepare_cached(&claim).await?;
-        if client.execute(&claim, &[&key, &ticket.digest]).await? == 0 {
-            let row = client.query_one(&client.prepare_cached(&known).await?, &[&key]).await?;
-            client.batch_execute("rollback").await?;
-            let digest: Vec<u8> = row.try_get(0)?;
-            if digest != ticket.digest {
-                return Ok(Replay::OtherRequest);
-            }
-            let Json(outcome) = row.try_get::<_, Json<T>>(1)?;
-            return Ok(Replay::Again(outcome));
+        if let Some(replay) = open(client, &begin, table, Some(ticket)).await? {
+            return Ok(replay);
         }
-        let prepared = prepare(client, statements).await?;
-        let mut rows = Vec::with_capacity(statements.len());
-        for (prepared, bound) in prepared.iter().zip(statements) {
-            rows.push(client.query(prepared, &bound.params).await?);
-        }
-        let value = outcome(rows)?;
-        client.execute(&client.prepare_cached(&store).await?, &[&key, &Json(&value)]).await?;
-        client.batch_execute("commit").await?;
+        let value = outcome(flight::each(client, statements).await?)?;
+        close(client, table, Some(ticket), &value).await?;
         Ok(Replay::Fresh(value))
     })
     .await
 }
 
-/// A statement and its values.
-pub(super) struct Bound<'a> {
-    pub(super) text: &'a str,
-    pub(super) params: Vec<&'a (dyn ToSql + Sync)>,
-    /// Whether the text is one of few: the cache of prepared statements has no eviction.
-    pub(super) cacheable: bool,
-}
-
-async fn prepare(client: &ClientWrapper, statements: &[Bound<'_>]) -> Result<Vec<Statement>, Error> {
-    let mut prepared = Vec::with_capacity(statements.len());
-    for Bound { text, cacheable, .. } in statements {
-        prepared.push(match cacheable {
-            true => client.prepare_cached(text).await?,
-            false => client.prepare(text).await?,
-        });
+/// Opens a transaction by `begin`. Under a ticket that was carried out before, gives its outcome, and the transaction has ended.
+pub(super) async fn open<T: DeserializeOwned + Debug + Send + Sync>(
+    client: &ClientWrapper,
+    begin: &str,
+    table: &ShardTable,
+    ticket: Option<&Ticket>,
+) -> Result<Option<Replay<T>>, Error> {
+    client.batch_execute(begin).await?;
+    let Some(ticket) = ticket else { return Ok(None) };
+    let outcomes = table.idempotency();
+    let claim = format!("insert into {outcomes} (key, request_hash) values ($1, $2) on conflict (key) do nothing");
+    let known = format!("select request_hash, outcome from {outcomes} where key = $1");
+    let key = done_key(table, ticket);
+    if client.execute(&client.prepare_cached(&claim).await?, &[&key, &ticket.digest]).await? > 0 {
+        return Ok(None);
     }
-    Ok(prepared)
+    let row = client.query_one(&client.prepare_cached(&known).await?, &[&key]).await?;
+    client.batch_execute("rollback").await?;
+    let digest: Vec<u8> = row.try_get(0)?;
+    if digest != ticket.digest {
+        return Ok(Some(Replay::OtherRequest));
+    }
+    let Json(outcome) = row.try_get::<_, Json<T>>(1)?;
+    Ok(Some(Replay::Again(outcome)))
 }
 
-/// Waits for all, also after a failure: the connection is fit for use only when every statement was answered.
-async fn try_join_all_in_order<F: Future<Output = Result<Vec<Row>, Error>>>(
-    writes: impl Iterator<Item = F>,
-) -> Result<Vec<Vec<Row>>, Error> {
-    // A few at most, which join_all polls in order.
-    join_all(writes).await.into_iter().collect()
+/// Stores the outcome under the ticket, if there is one, and commits.
+pub(super) async fn close<T: Serialize + Debug + Sync>(
+    client: &ClientWrapper,
+    table: &ShardTable,
+    ticket: Option<&Ticket>,
+    outcome: &T,
+) -> Result<(), Error> {
+    if let Some(ticket) = ticket {
+        let store = format!("update {} set outcome = $2 where key = $1", table.idempotency());
+        let key = done_key(table, ticket);
+        client.execute(&client.prepare_cached(&store).await?, &[&key, &Json(outcome)]).await?;
+    }
+    client.batch_execute("commit").await
 }
 
-/// Opens a transaction with the collection's durability and the request's deadline.
-pub(super) fn begin(table: &ShardTable, deadline: Instant) -> String {
-    let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
-    let durability = match table.settings.durability {
-        atoll_proto::Durability::Quorum => "on",
-        atoll_proto::Durability::Local => "local",
-        atoll_proto::Durability::Ephemeral => "off",
-    };
-    format!("begin; set local statement_timeout = {left_ms}; set local synchronous_commit = {durability}")
+fn done_key(table: &ShardTable, ticket: &Ticket) -> String {
+    format!("done:{}:{}", table.quoted(), ticket.key)
 }

@@ -1,18 +1,17 @@
 //! One shard's nearest candidates.
 //!
 //! An exact scan orders by `distance + 0`, an expression that no vector index answers, so the server reads the rows that match
-//! by the primary key and sorts. A walk of the graph orders by the bare operator. Settings and statement travel together in one
-//! flight: `begin; set local …`, the prepared statement, `commit`; no setting outlives its statement.
+//! by the primary key and sorts. A walk of the graph orders by the bare operator.
 
 use super::filter_sql::push_condition;
+use super::flight::{self, Bound};
 use super::row;
 use super::statement::{Embedding, Statement};
 use super::{ShardError, ShardTable, WorkerPool};
 use atoll_core::filter::Expr;
 use atoll_core::search::plan::{ShardPlan, Strategy};
-use atoll_proto::entry::Include;
+use atoll_proto::entry::{EntryId, Include};
 use atoll_proto::{Namespace, Vector};
-use futures::future::join;
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -40,8 +39,8 @@ pub struct KnnQuery {
     pub exclude: Arc<[Namespace]>,
     /// Which of them match.
     pub filter: Option<Arc<Expr>>,
-    /// Most candidates of one namespace.
-    pub per_namespace: Option<u32>,
+    /// An entry to leave out.
+    pub without: Option<EntryId>,
     /// Wide columns that candidates bring along.
     pub wide: Vec<Include>,
     /// Strategy, number of candidates, ef.
@@ -85,30 +84,13 @@ pub async fn nearest(
     let statement = statement(table, query);
     // A filter's shape varies without bound, and the cache of prepared statements has no eviction.
     let cacheable = query.filter.is_none();
-    let rows = pool
-        .run(deadline, async |client| {
-            let prepared = match cacheable {
-                true => client.prepare_cached(&statement.text).await?,
-                false => client.prepare(&statement.text).await?,
-            };
-            let params = statement.params();
-            let begin = client.batch_execute(&settings);
-            let rows = client.query(&prepared, &params);
-            let commit = client.batch_execute("commit");
-            // Polled in this order for the first time, so sent in this order, in one flight.
-            let (begun, (rows, committed)) = join(begin, join(rows, commit)).await;
-            begun?;
-            let rows = rows?;
-            committed?;
-            Ok(rows)
-        })
-        .await?;
+    let statement = Bound { text: &statement.text, params: statement.params(), cacheable };
+    let rows = flight::query(pool, &settings, statement, deadline).await?;
     rows.iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
 }
 
 fn settings(plan: &ShardPlan, deadline: Instant) -> String {
-    let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
-    let mut settings = format!("begin read only; set local statement_timeout = {left_ms}");
+    let mut settings = flight::reading(deadline);
     match plan.strategy {
         Strategy::Exact => {}
         Strategy::Hnsw => settings.push_str(&format!("; set local hnsw.ef_search = {}", plan.ef)),
@@ -127,7 +109,7 @@ fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     let operator = table.operator();
     let columns = columns(query);
     let mut sql = Statement::new(format!("select {columns} from "));
-    if let Some(most) = query.per_namespace {
+    if let Some(most) = query.plan.per_namespace {
         sql.push("(select ").push(&columns).push(", ");
         push_distance(&mut sql, table, operator, query);
         sql.push(" as distance, row_number() over (partition by namespace order by ");
@@ -193,6 +175,10 @@ fn push_where(sql: &mut Statement, query: &KnnQuery) {
     if !query.exclude.is_empty() {
         let names: Vec<String> = query.exclude.iter().map(ToString::to_string).collect();
         sql.push(" and namespace <> all(").bind(names).push(")");
+    }
+    if let Some(id) = &query.without {
+        sql.push(" and (namespace, key) <> (").bind(id.namespace.to_string()).push(", ");
+        sql.bind(id.key.to_string()).push(")");
     }
     if let Some(filter) = &query.filter {
         sql.push(" and ");

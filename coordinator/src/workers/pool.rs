@@ -8,23 +8,26 @@
 use super::ShardError;
 use atoll_core::routing::WorkerRoute;
 use atoll_proto::WorkerId;
-use atoll_proto::agent::{COORDINATOR_ROLE, PostgresAddress};
-use deadpool_postgres::{
-    ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod, Timeouts,
-};
+use atoll_proto::agent::COORDINATOR_ROLE;
+use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{Client, NoTls};
+
+/// Longest that connecting may take.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
 
 /// How coordinators connect to workers.
 #[derive(Clone)]
 pub struct WorkersSettings {
     /// Password of the coordinators' role.
     pub password: String,
-    /// Connections to each worker; 0 for twice its cores and one more.
+    /// Connections to each worker; 0 for twice its cores and one more. Never more than the coordinator's share of what the
+    /// worker takes.
     pub pool_size: usize,
     /// Most requests that wait for a connection to a worker.
     pub queue: usize,
@@ -51,17 +54,19 @@ impl Workers {
         Self { settings, pools: RwLock::default() }
     }
 
-    /// The pool of a worker, made anew if the worker's address has changed.
+    /// The pool of a worker, made anew if the worker's address changed, or what its size depends on.
     pub fn pool(&self, route: &WorkerRoute) -> Arc<WorkerPool> {
         {
             let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(pool) = pools.get(&route.worker)
-                && pool.address == route.postgres
-            {
+            if let Some(pool) = pools.get(&route.worker).filter(|pool| pool.fits(route)) {
                 return pool.clone();
             }
         }
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        // Another request may have made it since.
+        if let Some(pool) = pools.get(&route.worker).filter(|pool| pool.fits(route)) {
+            return pool.clone();
+        }
         let pool = Arc::new(WorkerPool::new(route, &self.settings));
         pools.insert(route.worker, pool.clone());
         pool
@@ -90,11 +95,16 @@ pub struct PoolGauge {
 /// Connections to one worker.
 #[derive(Debug)]
 pub struct WorkerPool {
-    name: String,
-    address: PostgresAddress,
+    route: WorkerRoute,
     pool: Pool,
+    /// A place for each connection: waiting for one and connecting are told apart by it.
+    places: Arc<Semaphore>,
+    /// Places of exports, which hold a connection for as long as their client likes.
+    exports: Semaphore,
     waiting: AtomicUsize,
     queue: usize,
+    /// How often the worker gave an answer.
+    answers: Arc<AtomicU64>,
 }
 
 impl WorkerPool {
@@ -107,12 +117,12 @@ impl WorkerPool {
             .user(COORDINATOR_ROLE)
             .password(&settings.password)
             .application_name("atoll")
-            .connect_timeout(Duration::from_secs(2))
+            .connect_timeout(CONNECT_TIME)
             .keepalives_idle(Duration::from_secs(10))
             .tcp_user_timeout(Duration::from_secs(20))
             // The coordinator chooses the path of a statement, by its text: a cached generic plan must not choose another.
             .options(format!(
-                "-c statement_timeout={} -c lock_timeout=10000 -c plan_cache_mode=force_custom_plan -c jit=off",
+                "-c statement_timeout={} -c plan_cache_mode=force_custom_plan -c jit=off",
                 settings.statement_timeout.as_millis()
             ));
         let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
@@ -120,57 +130,85 @@ impl WorkerPool {
             0 => route.cores as usize * 2 + 1,
             size => size,
         };
-        // A few connections are left to agents, replication and people.
-        let free = (route.max_connections as usize).saturating_sub(20).max(1);
+        let size = size.min(route.connections as usize).max(2);
         let pool = Pool::builder(manager)
-            .max_size(size.clamp(2, free.max(2)))
+            .max_size(size)
             // The connection used last comes first: its backend has its caches warm.
             .queue_mode(QueueMode::Lifo)
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
             .expect("only timeouts without a runtime make a pool fail to build");
         Self {
-            name: route.name.clone(),
-            address: route.postgres.clone(),
+            route: route.clone(),
             pool,
+            places: Arc::new(Semaphore::new(size)),
+            exports: Semaphore::new(size.div_ceil(3)),
             waiting: AtomicUsize::new(0),
             queue: settings.queue,
+            answers: Arc::default(),
         }
+    }
+
+    /// Whether it is as it would be made for this route.
+    fn fits(&self, route: &WorkerRoute) -> bool {
+        let WorkerRoute { postgres, connections, cores, .. } = &self.route;
+        *postgres == route.postgres && *connections == route.connections && *cores == route.cores
     }
 
     /// The worker's name.
     pub fn worker(&self) -> &str {
-        &self.name
+        &self.route.name
     }
 
     fn gauge(&self) -> PoolGauge {
         let status = self.pool.status();
         let idle = status.available;
-        PoolGauge { worker: self.name.clone(), active: status.size.saturating_sub(idle), idle, max: status.max_size }
+        PoolGauge {
+            worker: self.route.name.clone(),
+            active: status.size.saturating_sub(idle),
+            idle,
+            max: status.max_size,
+        }
     }
 
     /// Lends a connection, or says why not, before the deadline.
     pub async fn connection(&self, deadline: Instant) -> Result<Connection, ShardError> {
-        let _place = self.queue_up()?;
-        let timeouts = Timeouts {
-            wait: Some(deadline.saturating_duration_since(Instant::now())),
-            create: Some(deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(2))),
-            recycle: None,
-        };
-        let worker = || self.name.clone();
-        // Waiting and connecting share the time that is left.
-        let got = timeout_at(deadline, self.pool.timeout_get(&timeouts)).await;
-        let got = match got {
-            Ok(got) => got,
+        let place = self.place(deadline).await?;
+        let worker = || self.route.name.clone();
+        // With a place there is nothing to wait for but the server.
+        let connecting = timeout_at(deadline.min(Instant::now() + CONNECT_TIME), self.pool.get());
+        let object = match connecting.await {
+            Ok(Ok(object)) => object,
+            Ok(Err(PoolError::Backend(error))) => return Err(ShardError::of_connecting(self.worker(), error)),
+            Ok(Err(error)) => return Err(ShardError::Unreachable { worker: worker(), source: Box::new(error) }),
             Err(elapsed) => return Err(ShardError::Unreachable { worker: worker(), source: Box::new(elapsed) }),
         };
-        match got {
-            Ok(object) => Ok(Connection { object: Some(object), worker: self.name.clone(), under_way: false }),
-            Err(PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
-                Err(ShardError::Overloaded { worker: worker() })
+        let answers = self.answers.clone();
+        Ok(Connection { object: Some(object), worker: worker(), under_way: false, answers, _place: place })
+    }
+
+    /// Waits for a place among those that have a connection.
+    async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, ShardError> {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return Ok(place);
+        }
+        let _queued = self.queue_up()?;
+        let before = self.answers.load(Ordering::Relaxed);
+        match timeout_at(deadline, self.places.clone().acquire_owned()).await {
+            Ok(place) => Ok(place.expect("nobody closes the places")),
+            // Nobody before us got an answer either: the server hangs, or can't be connected to.
+            Err(elapsed) if self.answers.load(Ordering::Relaxed) == before => {
+                Err(ShardError::Unreachable { worker: self.route.name.clone(), source: Box::new(elapsed) })
             }
-            Err(PoolError::Backend(error)) => Err(ShardError::of_connecting(&self.name, error)),
-            Err(error) => Err(ShardError::Unreachable { worker: worker(), source: Box::new(error) }),
+            Err(_) => Err(ShardError::Overloaded { worker: self.route.name.clone() }),
+        }
+    }
+
+    /// Waits for a place among the exports. They are bounded well below the connections: a few slow clients must not hold all.
+    pub async fn export_place(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, ShardError> {
+        match timeout_at(deadline, self.exports.acquire()).await {
+            Ok(place) => Ok(place.expect("nobody closes the places")),
+            Err(_) => Err(ShardError::Overloaded { worker: self.route.name.clone() }),
         }
     }
 
@@ -189,28 +227,40 @@ impl WorkerPool {
                 Ok(value)
             }
             Ok(Err(error)) => {
-                let error = ShardError::of(&self.name, error);
                 connection.discard();
-                Err(error)
+                Err(self.failed(error))
             }
             // The guard cancels what is under way.
-            Err(_) => Err(ShardError::Deadline { worker: self.name.clone() }),
+            Err(_) => Err(ShardError::Deadline { worker: self.route.name.clone() }),
         }
     }
 
-    fn queue_up(&self) -> Result<Place<'_>, ShardError> {
-        let place = Place(&self.waiting);
+    /// What a failed statement means, for its caller and for the pool.
+    pub(super) fn failed(&self, error: tokio_postgres::Error) -> ShardError {
+        if error.code().is_some() {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+        }
+        let error = ShardError::of(self.worker(), error);
+        if matches!(error, ShardError::Stale { .. }) {
+            // What other connections have prepared may be as outdated.
+            self.pool.manager().statement_caches.clear();
+        }
+        error
+    }
+
+    fn queue_up(&self) -> Result<Queued<'_>, ShardError> {
+        let place = Queued(&self.waiting);
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.queue {
-            return Err(ShardError::Overloaded { worker: self.name.clone() });
+            return Err(ShardError::Overloaded { worker: self.route.name.clone() });
         }
         Ok(place)
     }
 }
 
 /// A place in the queue of a pool, given back when dropped.
-struct Place<'a>(&'a AtomicUsize);
+struct Queued<'a>(&'a AtomicUsize);
 
-impl Drop for Place<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -221,14 +271,12 @@ pub struct Connection {
     object: Option<Object>,
     worker: String,
     under_way: bool,
+    answers: Arc<AtomicU64>,
+    /// Given back last, when the object is back in its pool.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    /// The worker's name.
-    pub fn worker(&self) -> &str {
-        &self.worker
-    }
-
     /// The client, from now on taken as busy until [`Self::finish`].
     pub fn start(&mut self) -> &ClientWrapper {
         self.under_way = true;
@@ -238,6 +286,7 @@ impl Connection {
     /// Every statement has been answered: the connection may be lent again.
     pub fn finish(&mut self) {
         self.under_way = false;
+        self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Throws the connection away; the server rolls back what was open.

@@ -1,15 +1,17 @@
 //! Reading entries of one shard: by id, in order, counted, and the names of its namespaces.
 
 use super::filter_sql::push_condition;
+use super::flight::{self, Bound};
 use super::statement::Statement;
 use super::{ShardError, ShardTable, WorkerPool, row};
 use atoll_core::filter::Expr;
 use atoll_proto::entry::{Entry, EntryId, Include, ListOrder};
+use atoll_proto::{EntryKey, Namespace};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
-const ALIVE: &str = "(expires_at is null or expires_at > now())";
+pub(super) const ALIVE: &str = "(expires_at is null or expires_at > now())";
 
 /// Where a page begins: after this entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +128,32 @@ pub async fn count(
     Ok(count.unsigned_abs())
 }
 
+/// Ids of the entries of a namespace that match, in the order of their keys.
+pub async fn ids(
+    pool: &WorkerPool,
+    table: &ShardTable,
+    namespace: &Namespace,
+    filter: Option<&Expr>,
+    limit: Option<u32>,
+    deadline: Instant,
+) -> Result<Vec<EntryId>, ShardError> {
+    let mut sql = Statement::new("select key from ");
+    sql.push(&table.quoted()).push(" where ").push(ALIVE).push(" and namespace = ").bind(namespace.to_string());
+    if let Some(filter) = filter {
+        sql.push(" and ");
+        push_condition(&mut sql, filter);
+    }
+    sql.push(" order by key limit ").bind(limit.map(i64::from));
+    let rows = query(pool, &sql, filter.is_none(), deadline).await?;
+    let malformed = |source| ShardError::Malformed { worker: pool.worker().to_owned(), source };
+    let id = |row: &Row| {
+        let key: String = row.try_get(0).map_err(|error| ShardError::of(pool.worker(), error))?;
+        let key = EntryKey::parse(&key).map_err(|error| malformed(Box::new(error)))?;
+        Ok(EntryId { namespace: namespace.clone(), key })
+    };
+    rows.iter().map(id).collect()
+}
+
 /// Names of namespaces that hold entries, in byte order, after `after`. Skips from name to name by the primary key: the cost is
 /// that of the names given, not of the entries.
 pub async fn namespaces(
@@ -162,12 +190,6 @@ async fn entries(
 }
 
 async fn query(pool: &WorkerPool, sql: &Statement, cacheable: bool, deadline: Instant) -> Result<Vec<Row>, ShardError> {
-    pool.run(deadline, async |client| {
-        let prepared = match cacheable {
-            true => client.prepare_cached(&sql.text).await?,
-            false => client.prepare(&sql.text).await?,
-        };
-        client.query(&prepared, &sql.params()).await
-    })
-    .await
+    let statement = Bound { text: &sql.text, params: sql.params(), cacheable };
+    flight::query(pool, &flight::reading(deadline), statement, deadline).await
 }

@@ -4,16 +4,20 @@
 //! see changes in one order; after a write each other copy takes over the rows of the ids that were touched, as they are then, and
 //! drops what is not there any more. That is repeatable: a write that stopped half-way is put right by sending it again.
 
+use super::flight::{self, Bound};
 use super::statement::{Embedding, Statement};
 use super::{Connection, ShardError, ShardTable, WorkerPool, row};
 use atoll_proto::entry::EntryId;
 use serde_json::Value;
-use std::time::SystemTime;
-use tokio::time::{Instant, timeout_at};
+use std::time::{Duration, SystemTime};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::Json;
 
 /// First half of the advisory lock's number; the second is the collection's.
 const LOCK_CLASS: i32 = 0x6174_6f6c;
+
+/// Longest that giving a turn back may take.
+const UNLOCK_TIME: Duration = Duration::from_secs(2);
 
 /// The turn of one writer; given back by [`Turn::end`], or with its connection.
 pub struct Turn(Connection);
@@ -24,16 +28,16 @@ impl Turn {
         let mut connection = pool.connection(deadline).await?;
         let number = collection as i32;
         let locked = timeout_at(deadline, async {
-            let client = connection.start();
-            let lock = client.prepare_cached("select pg_advisory_lock($1, $2)").await?;
-            client.execute(&lock, &[&LOCK_CLASS, &number]).await
+            // The session's lock, not the transaction's: it stays when the transaction that took it has ended.
+            let text = "select pg_advisory_lock($1, $2)";
+            let lock = Bound { text, params: vec![&LOCK_CLASS, &number], cacheable: true };
+            flight::fly(connection.start(), &flight::reading(deadline), &[lock]).await
         });
         match locked.await {
             Ok(Ok(_)) => Ok(Self(connection)),
             Ok(Err(error)) => {
-                let error = ShardError::of(pool.worker(), error);
                 connection.discard();
-                Err(error)
+                Err(pool.failed(error))
             }
             Err(_) => Err(ShardError::Deadline { worker: pool.worker().to_owned() }),
         }
@@ -42,10 +46,11 @@ impl Turn {
     /// Lets the next writer in.
     pub async fn end(self) {
         let Self(mut connection) = self;
-        match connection.start().batch_execute("select pg_advisory_unlock_all()").await {
-            Ok(()) => connection.finish(),
+        let unlocked = connection.start().batch_execute("select pg_advisory_unlock_all()");
+        match timeout(UNLOCK_TIME, unlocked).await {
+            Ok(Ok(())) => connection.finish(),
             // Thrown away, the connection takes the lock with it.
-            Err(_) => connection.discard(),
+            Ok(Err(_)) | Err(_) => connection.discard(),
         }
     }
 }
@@ -80,12 +85,8 @@ pub async fn stored(
     ));
     let (namespaces, keys) = columns(ids);
     sql.bind(namespaces).push("::text[], ").bind(keys).push("::text[]))");
-    let rows = pool
-        .run(deadline, async |client| {
-            let prepared = client.prepare_cached(&sql.text).await?;
-            client.query(&prepared, &sql.params()).await
-        })
-        .await?;
+    let statement = Bound { text: &sql.text, params: sql.params(), cacheable: true };
+    let rows = flight::query(pool, &flight::reading(deadline), statement, deadline).await?;
     let mut stored = Vec::with_capacity(rows.len());
     for row in rows {
         let failed = |error| ShardError::of(pool.worker(), error);
@@ -131,28 +132,24 @@ pub async fn take_over(
     let (versions, created, updated, expires) =
         (column!(version), column!(created_at), column!(updated_at), column!(expires_at));
     let embeddings = column!(embedding);
-    pool.run(deadline, async |client| {
-        let prepared = client.prepare_cached(&text).await?;
-        let mut params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = vec![
-            &ids_namespaces,
-            &ids_keys,
-            &namespaces,
-            &keys,
-            &values,
-            &metadata,
-            &tags,
-            &versions,
-            &created,
-            &updated,
-            &expires,
-        ];
-        if table.has_vectors() {
-            params.push(&embeddings);
-        }
-        client.execute(&prepared, &params).await
-    })
-    .await
-    .map(|_| ())
+    let mut params: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = vec![
+        &ids_namespaces,
+        &ids_keys,
+        &namespaces,
+        &keys,
+        &values,
+        &metadata,
+        &tags,
+        &versions,
+        &created,
+        &updated,
+        &expires,
+    ];
+    if table.has_vectors() {
+        params.push(&embeddings);
+    }
+    let statement = Bound { text: &text, params, cacheable: true };
+    flight::query(pool, &flight::writing(table, deadline), statement, deadline).await.map(|_| ())
 }
 
 fn take_over_statement(table: &ShardTable) -> String {

@@ -25,6 +25,11 @@ impl ShardTable {
         Self { schema, table: table.clone(), settings: settings.clone() }
     }
 
+    /// The collection.
+    pub fn collection(&self) -> &CollectionName {
+        &self.table
+    }
+
     /// `"schema"."table"`.
     pub fn quoted(&self) -> String {
         format!("{}.{}", quote(&self.schema), quote(self.table.as_str()))

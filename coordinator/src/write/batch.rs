@@ -1,17 +1,24 @@
 //! Batches: grouped by shard, each shard's part one transaction, all parts side by side.
 
 use super::check::{self, Parts};
-use super::{Writer, outcome, with_retries};
+use super::{Writer, joined, outcome, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::idempotency::Ticket;
 use crate::workers::write::{self, RowOutcome, WriteRow, WriteRule};
 use atoll_proto::entry::{EntryId, NewEntry, WriteAnswer, WriteBatch, WriteMode, WriteResult, WriteStatus};
 use atoll_proto::problem::{FieldError, Problem, ProblemCode};
-use atoll_proto::{CollectionName, EntryKey, Namespace, ShardId, limits};
+use atoll_proto::{CollectionName, ShardId, limits};
 use futures::future::join_all;
 use std::collections::{BTreeMap, HashMap};
 use tokio::time::Instant;
+
+/// An entry of a batch, as its result needs it.
+struct Asked {
+    id: EntryId,
+    /// Whether it can't be written as a new one.
+    lacks_vector: bool,
+}
 
 /// One shard's part of a batch: positions of its entries, and what became of them.
 struct Part {
@@ -38,47 +45,50 @@ impl Writer {
             WriteMode::InsertOnly => WriteRule::InsertOnly,
             WriteMode::UpdateOnly => WriteRule::UpdateOnly,
         };
-        let ids: Vec<(Namespace, EntryKey)> =
-            batch.entries.iter().map(|entry| (entry.namespace.clone(), entry.key.clone())).collect();
+        let needs_vector = target.collection.settings.dimensions.is_some() && batch.mode != WriteMode::UpdateOnly;
+        let asked: Vec<Asked> = batch
+            .entries
+            .iter()
+            .map(|entry| Asked {
+                id: EntryId { namespace: entry.namespace.clone(), key: entry.key.clone() },
+                lacks_vector: needs_vector && entry.vector.is_none(),
+            })
+            .collect();
         let copies = self.copies(&target, deadline).await?;
         let parts = self.write_parts(&target, batch.entries, rule, ticket, deadline).await;
-        let mut results: Vec<Option<WriteResult>> = vec![None; ids.len()];
-        let mut first_failure = None;
-        let mut any_part_answered = false;
+        let shards = parts.len();
+        let mut results: Vec<Option<WriteResult>> = vec![None; asked.len()];
+        let mut errors = Vec::new();
         for Part { indexes, outcomes } in parts {
             match outcomes {
                 Ok(outcomes) => {
-                    any_part_answered = true;
                     for (index, outcome) in indexes.into_iter().zip(outcomes) {
-                        results[index] = Some(result(&ids[index], outcome));
+                        results[index] = Some(result(index, &asked[index], outcome));
                     }
                 }
                 Err(error) => {
                     let problem = error.problem();
                     for index in indexes {
-                        results[index] = Some(failed(&ids[index], problem.clone()));
+                        results[index] = Some(failed(&asked[index], problem.clone()));
                     }
-                    first_failure = first_failure.or(Some(error));
+                    errors.push(error);
                 }
             }
         }
-        if let (false, Some(error)) = (any_part_answered, first_failure) {
-            return Err(error);
-        }
-        if let Some(copies) = copies {
-            let ids: Vec<EntryId> =
-                ids.iter().map(|(namespace, key)| EntryId { namespace: namespace.clone(), key: key.clone() }).collect();
-            copies.spread(&ids, deadline).await?;
-        }
         let results: Vec<WriteResult> = results.into_iter().flatten().collect();
         let failed = results.iter().filter(|result| result.status == WriteStatus::Failed).count() as u64;
-        Ok(WriteAnswer {
-            written: results.len() as u64 - failed,
-            failed,
-            results,
-            session: None,
-            took_ms: started.elapsed().as_secs_f64() * 1_000.0,
-        })
+        let written = results.len() as u64 - failed;
+        if written == 0 {
+            return Err(joined(errors, shards).unwrap_or_else(|| none_written(&results)));
+        }
+        for error in &errors {
+            tracing::warn!(error = error as &dyn std::error::Error, "a shard's part of a batch was not written");
+        }
+        if let Some(copies) = copies {
+            let ids: Vec<EntryId> = asked.into_iter().map(|asked| asked.id).collect();
+            copies.spread(&ids, deadline).await?;
+        }
+        Ok(WriteAnswer { written, failed, results, session: None, took_ms: started.elapsed().as_secs_f64() * 1_000.0 })
     }
 
     async fn write_parts(
@@ -103,7 +113,7 @@ impl Writer {
             let write = |place: Place| async move {
                 write::write(&place.pool, &place.table, rows, rule, ticket, deadline).await
             };
-            let outcomes = match with_retries(self, target, &place, write).await {
+            let outcomes = match with_retries(self, &place, write).await {
                 Ok(replay) => outcome(replay),
                 Err(error) => Err(place.write_error(error)),
             };
@@ -143,28 +153,38 @@ fn check_batch(batch: &WriteBatch, target: &Target) -> Result<(), RequestError> 
     if errors.is_empty() { Ok(()) } else { Err(RequestError::Invalid(errors)) }
 }
 
-fn result(id: &(Namespace, EntryKey), outcome: RowOutcome) -> WriteResult {
-    let (status, version, problem) = match outcome {
-        RowOutcome::Created(version) => (WriteStatus::Created, Some(version), None),
-        RowOutcome::Updated(version) => (WriteStatus::Updated, Some(version), None),
-        RowOutcome::Unchanged(version) => (WriteStatus::Unchanged, Some(version), None),
+fn result(index: usize, asked: &Asked, outcome: RowOutcome) -> WriteResult {
+    let (status, version) = match outcome {
+        RowOutcome::Created(version) => (WriteStatus::Created, version),
+        RowOutcome::Updated(version) => (WriteStatus::Updated, version),
+        RowOutcome::Unchanged(version) => (WriteStatus::Unchanged, version),
         RowOutcome::Exists(_) => {
-            return failed(id, Problem::new(ProblemCode::AlreadyExists, "the entry exists already"));
+            return failed(asked, Problem::new(ProblemCode::AlreadyExists, "the entry exists already"));
+        }
+        RowOutcome::Missing if asked.lacks_vector => {
+            let detail = "a new entry of this collection needs its vector";
+            return failed(asked, Problem::invalid(format!("/entries/{index}/vector"), detail));
         }
         RowOutcome::Missing => {
-            let detail = "there is no such entry to update; a new one needs its vector";
-            return failed(id, Problem::new(ProblemCode::EntryNotFound, detail));
+            return failed(asked, Problem::new(ProblemCode::EntryNotFound, "there is no such entry to update"));
         }
     };
-    WriteResult { namespace: id.0.clone(), key: id.1.clone(), status, version, problem }
+    let EntryId { namespace, key } = asked.id.clone();
+    WriteResult { namespace, key, status, version: Some(version), problem: None }
 }
 
-fn failed(id: &(Namespace, EntryKey), problem: Problem) -> WriteResult {
-    WriteResult {
-        namespace: id.0.clone(),
-        key: id.1.clone(),
-        status: WriteStatus::Failed,
-        version: None,
-        problem: Some(problem),
-    }
+fn failed(asked: &Asked, problem: Problem) -> WriteResult {
+    let EntryId { namespace, key } = asked.id.clone();
+    WriteResult { namespace, key, status: WriteStatus::Failed, version: None, problem: Some(problem) }
+}
+
+/// Every shard answered, and each entry was refused.
+fn none_written(results: &[WriteResult]) -> RequestError {
+    let problems = results.iter().enumerate().filter_map(|(i, result)| Some((i, result.problem.as_ref()?)));
+    let code = problems.clone().next().map_or(ProblemCode::Internal, |(_, problem)| problem.code);
+    let error = |(i, problem): (usize, &Problem)| match problem.errors.first() {
+        Some(error) => error.clone(),
+        None => FieldError { pointer: format!("/entries/{i}"), detail: problem.detail.clone() },
+    };
+    RequestError::NoneWritten { code, errors: problems.map(error).collect() }
 }

@@ -1,12 +1,13 @@
 //! Deletes of many entries: by ids, by filter, and whole namespaces. Never on partial coverage: if a shard gives no answer, the
 //! request fails and says so; what other shards deleted stays deleted, and sending it again is safe.
 
-use super::{Writer, outcome, with_retries};
+use super::reference::Matching;
+use super::{Writer, joined, outcome, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::delete;
 use crate::workers::idempotency::Ticket;
-use atoll_core::filter;
+use atoll_core::filter::{self, Expr};
 use atoll_proto::entry::{DeleteEntries, EntryId};
 use atoll_proto::{CollectionName, Namespace, ShardId, limits};
 use futures::future::join_all;
@@ -44,19 +45,7 @@ impl Writer {
                     None => None,
                 };
                 self.claim(&target, ticket, deadline).await?;
-                let place = target.place(&self.workers, target.route(&namespace));
-                let (name, filter) = (namespace.as_str(), filter.as_ref());
-                let write = |place: Place| async move {
-                    let Place { pool, table, .. } = &place;
-                    delete::by_filter(pool, table, name, filter, Some(limit), ticket, deadline).await
-                };
-                let copies = self.copies(&target, deadline).await?;
-                let done = with_retries(self, &target, &place, write).await;
-                let deleted = outcome(done.map_err(|error| place.write_error(error))?)?;
-                if let Some(copies) = copies {
-                    copies.repeat(|place| async move { write(place).await.map(|_| ()) }).await?;
-                }
-                Ok(deleted)
+                self.delete_matching(&target, &namespace, filter.as_ref(), Some(limit), ticket, deadline).await
             }
             DeleteEntries { .. } => {
                 Err(RequestError::invalid("", "give either ids, or a namespace with an optional filter and limit"))
@@ -74,18 +63,35 @@ impl Writer {
     ) -> Result<u64, RequestError> {
         let target = Target::find(&self.views, collection)?;
         self.claim(&target, ticket, deadline).await?;
+        self.delete_matching(&target, namespace, None, None, ticket, deadline).await
+    }
+
+    async fn delete_matching(
+        &self,
+        target: &Target,
+        namespace: &Namespace,
+        filter: Option<&Expr>,
+        limit: Option<u32>,
+        ticket: Option<&Ticket>,
+        deadline: Instant,
+    ) -> Result<u64, RequestError> {
         let place = target.place(&self.workers, target.route(namespace));
-        let write = |place: Place| async move {
-            let Place { pool, table, .. } = &place;
-            delete::by_filter(pool, table, namespace.as_str(), None, None, ticket, deadline).await
-        };
-        let copies = self.copies(&target, deadline).await?;
-        let done = with_retries(self, &target, &place, write).await;
-        let deleted = outcome(done.map_err(|error| place.write_error(error))?)?;
-        if let Some(copies) = copies {
-            copies.repeat(|place| async move { write(place).await.map(|_| ()) }).await?;
+        if let Some(copies) = self.copies(target, deadline).await? {
+            // By ids, so that every copy loses the same entries.
+            let Matching { first, all } = copies.matching(namespace, filter, limit, deadline).await?;
+            let ids = &first;
+            let write =
+                |place: Place| async move { delete::by_ids(&place.pool, &place.table, ids, ticket, deadline).await };
+            let done = with_retries(self, &place, write).await;
+            let deleted = outcome(done.map_err(|error| place.write_error(error))?)?;
+            copies.spread(&all, deadline).await?;
+            return Ok(deleted);
         }
-        Ok(deleted)
+        let write = |place: Place| async move {
+            delete::by_filter(&place.pool, &place.table, namespace, filter, limit, ticket, deadline).await
+        };
+        let done = with_retries(self, &place, write).await;
+        outcome(done.map_err(|error| place.write_error(error))?)
     }
 
     async fn delete_ids(
@@ -108,35 +114,23 @@ impl Writer {
             let ids = &ids;
             let write =
                 |place: Place| async move { delete::by_ids(&place.pool, &place.table, ids, ticket, deadline).await };
-            let done = with_retries(self, target, &place, write).await;
+            let done = with_retries(self, &place, write).await;
             done.map_err(|error| place.write_error(error)).and_then(outcome)
         });
         let mut deleted = 0;
-        let mut failed: Option<RequestError> = None;
+        let mut errors = Vec::new();
         for done in join_all(deletes).await {
             match done {
                 Ok(count) => deleted += count,
-                Err(error) => failed = Some(worse(failed, error, total)),
+                Err(error) => errors.push(error),
             }
         }
-        if let Some(error) = failed {
+        if let Some(error) = joined(errors, total) {
             return Err(error);
         }
         if let Some(copies) = copies {
             copies.spread(&copied, deadline).await?;
         }
         Ok(deleted)
-    }
-}
-
-/// Joins the failures of several shards: an unknown outcome outweighs the rest.
-fn worse(before: Option<RequestError>, error: RequestError, total: usize) -> RequestError {
-    match (before, error) {
-        (Some(unknown @ RequestError::OutcomeUnknown { .. }), _) => unknown,
-        (Some(RequestError::Shards { mut failures, cause, .. }), RequestError::Shards { failures: more, .. }) => {
-            failures.extend(more);
-            RequestError::Shards { failures, total, cause }
-        }
-        (_, error) => error,
     }
 }

@@ -6,6 +6,7 @@
 
 use super::batch::row;
 use super::check::{self, Parts};
+use super::lines::{Line, Lines};
 use super::{Writer, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
@@ -14,7 +15,7 @@ use crate::workers::{ShardError, copy};
 use atoll_proto::entry::{EntryId, ImportFailure, NewEntry};
 use atoll_proto::problem::{FieldError, Problem, ProblemCode};
 use atoll_proto::{CollectionName, ShardId};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
 use std::collections::BTreeMap;
@@ -82,7 +83,7 @@ impl Writer {
     ) -> Result<(), RequestError> {
         let target = Target::find(&self.views, collection)?;
         let mut body = pin!(body);
-        let mut buffer = BytesMut::new();
+        let mut lines = Lines::new(self.import.line_bytes);
         let mut line_number = 0;
         let mut open: BTreeMap<ShardId, Batch> = BTreeMap::new();
         let mut under_way = FuturesUnordered::new();
@@ -99,12 +100,17 @@ impl Writer {
                 }
             };
             match more {
-                Some(Ok(bytes)) => buffer.extend_from_slice(&bytes),
+                Some(Ok(bytes)) => lines.push(&bytes),
                 Some(Err(_)) => return Err(RequestError::invalid("", "the body broke off, or can't be decompressed")),
                 None => ended = true,
             }
-            while let Some(line) = next_line(&mut buffer, ended) {
+            while let Some(line) = lines.next(ended) {
                 line_number += 1;
+                let Line::Whole(line) = line else {
+                    let detail = format!("the line is longer than {} bytes", self.import.line_bytes);
+                    note(state, line_number, Problem::invalid("", detail));
+                    continue;
+                };
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
@@ -131,10 +137,6 @@ impl Writer {
                     progress(state);
                 }
             }
-            if buffer.len() > self.import.line_bytes {
-                let detail = format!("line {} is longer than {} bytes", line_number + 1, self.import.line_bytes);
-                return Err(RequestError::invalid("", detail));
-            }
         }
         for batch in open.into_values() {
             under_way.push(self.commit(&target, batch));
@@ -153,7 +155,7 @@ impl Writer {
 
     /// Writes a batch, again while its worker can't be reached: rows are written by id, so once more changes nothing.
     async fn commit(&self, target: &Target, batch: Batch) -> Result<u64, RequestError> {
-        let Batch { place, rows, .. } = batch;
+        let Batch { mut place, rows, .. } = batch;
         let patience = Instant::now() + PATIENCE;
         let copies = self.copies(target, Instant::now() + BATCH_TIME).await?;
         loop {
@@ -161,12 +163,13 @@ impl Writer {
             let write = |place: Place| async move {
                 copy::import(&place.pool, &place.table, rows, Instant::now() + BATCH_TIME).await
             };
-            match with_retries(self, target, &place, write).await {
+            match with_retries(self, &place, write).await {
                 Ok(()) => break,
                 Err(ShardError::Unreachable { .. } | ShardError::Broken { .. } | ShardError::Overloaded { .. })
                     if Instant::now() < patience =>
                 {
-                    tokio::time::sleep(Duration::from_millis(250)).await
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                    place = self.latest(place);
                 }
                 Err(error) => return Err(place.write_error(error)),
             }
@@ -202,36 +205,9 @@ impl Writer {
     }
 }
 
-/// Takes the next whole line out of the buffer; at the end of the input also one without a line break.
-fn next_line(buffer: &mut BytesMut, ended: bool) -> Option<BytesMut> {
-    match buffer.iter().position(|byte| *byte == b'\n') {
-        Some(end) => {
-            let mut line = buffer.split_to(end + 1);
-            line.truncate(end);
-            Some(line)
-        }
-        None if ended && !buffer.is_empty() => Some(buffer.split()),
-        None => None,
-    }
-}
-
 fn note(state: &mut ImportState, line: u64, problem: Problem) {
     state.failed += 1;
     if state.first_failures.len() < FAILURES_NAMED {
         state.first_failures.push(ImportFailure { line, problem });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_come_whole_and_the_last_needs_no_break() {
-        let mut buffer = BytesMut::from(&b"ab\nc"[..]);
-        assert_eq!(next_line(&mut buffer, false).as_deref(), Some(&b"ab"[..]));
-        assert_eq!(next_line(&mut buffer, false), None);
-        assert_eq!(next_line(&mut buffer, true).as_deref(), Some(&b"c"[..]));
-        assert_eq!(next_line(&mut buffer, true), None);
     }
 }

@@ -5,6 +5,7 @@ mod batch;
 mod check;
 mod delete;
 mod import;
+mod lines;
 mod reference;
 mod single;
 
@@ -38,6 +39,11 @@ impl Writer {
         Self { views, workers, import, reference_writers: Arc::default() }
     }
 
+    /// The same place by the latest view, if that knows it.
+    fn latest(&self, place: Place) -> Place {
+        place.latest(&self.views, &self.workers).unwrap_or(place)
+    }
+
     /// Remembers a request that may come again; refuses a key that belongs to another one.
     async fn claim(&self, target: &Target, ticket: Option<&Ticket>, deadline: Instant) -> Result<(), RequestError> {
         let Some(ticket) = ticket else { return Ok(()) };
@@ -51,11 +57,10 @@ impl Writer {
     }
 }
 
-/// Runs one shard's write, again where nothing happened and a retry may succeed: after a deadlock, and when the shard is not
-/// where the view says.
+/// Runs one shard's write, again where nothing happened and a retry may succeed: after a deadlock, once when nothing could be sent,
+/// and when the shard is not where the view says.
 async fn with_retries<T, F: Future<Output = Result<T, ShardError>>>(
     writer: &Writer,
-    target: &Target,
     place: &Place,
     write: impl Fn(Place) -> F,
 ) -> Result<T, ShardError> {
@@ -65,14 +70,30 @@ async fn with_retries<T, F: Future<Output = Result<T, ShardError>>>(
         tries += 1;
         match write(place.clone()).await {
             Err(ShardError::Conflict { .. }) if tries < TRIES => {}
-            Err(ShardError::Stale { .. }) if tries < TRIES => {
-                let Ok(latest) = Target::find(&writer.views, &target.name) else { continue };
-                let Some(route) = latest.view.shard(place.route.shard) else { continue };
-                place = latest.place(&writer.workers, route);
-            }
+            Err(ShardError::Unreachable { .. }) if tries == 1 => place = writer.latest(place),
+            Err(ShardError::Stale { .. }) if tries < TRIES => place = writer.latest(place),
             done => return done,
         }
     }
+}
+
+/// Joins the failures of several shards' parts of one write to `asked` shards: an outcome that nobody knows outweighs the rest.
+fn joined(errors: Vec<RequestError>, asked: usize) -> Option<RequestError> {
+    let worse = |before, error| match (before, error) {
+        (unknown @ RequestError::OutcomeUnknown { .. }, _) | (_, unknown @ RequestError::OutcomeUnknown { .. }) => {
+            unknown
+        }
+        (RequestError::Shards { mut failures, total, cause }, RequestError::Shards { failures: more, .. }) => {
+            failures.extend(more);
+            RequestError::Shards { failures, total, cause }
+        }
+        (RequestError::Shards { .. }, error) | (error, _) => error,
+    };
+    let mut error = errors.into_iter().reduce(worse)?;
+    if let RequestError::Shards { total, .. } = &mut error {
+        *total = asked;
+    }
+    Some(error)
 }
 
 /// The outcome of a write under a ticket, fresh or repeated.
@@ -80,5 +101,46 @@ fn outcome<T>(replay: Replay<T>) -> Result<T, RequestError> {
     match replay {
         Replay::Fresh(value) | Replay::Again(value) => Ok(value),
         Replay::OtherRequest => Err(RequestError::KeyReused),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use atoll_proto::ShardId;
+    use atoll_proto::problem::{ProblemCode, ShardFailure};
+
+    fn unavailable(shard: u32) -> RequestError {
+        let failure = ShardFailure { shard: ShardId(shard), group: "g".to_owned(), reason: "overloaded".to_owned() };
+        let cause = Box::new(ShardError::Overloaded { worker: "w".to_owned() });
+        RequestError::Shards { failures: vec![failure], total: 1, cause }
+    }
+
+    fn unknown() -> RequestError {
+        RequestError::OutcomeUnknown { cause: Box::new(ShardError::Deadline { worker: "w".to_owned() }) }
+    }
+
+    #[test]
+    fn an_unknown_outcome_outweighs_whatever_came_before_or_after() {
+        for errors in [
+            vec![unavailable(1), unknown()],
+            vec![unknown(), unavailable(1)],
+            vec![unavailable(1), RequestError::KeyReused, unknown(), unavailable(2)],
+        ] {
+            assert!(matches!(joined(errors, 4), Some(RequestError::OutcomeUnknown { .. })));
+        }
+        let refused = joined(vec![unavailable(1), RequestError::KeyReused, unavailable(2)], 3);
+        assert!(matches!(refused, Some(RequestError::KeyReused)));
+        assert!(joined(Vec::new(), 3).is_none());
+    }
+
+    #[test]
+    fn failures_add_up_and_the_total_is_what_was_asked() {
+        for (errors, failed) in [(vec![unavailable(1)], 1), (vec![unavailable(1), unavailable(5)], 2)] {
+            let problem = joined(errors, 3).unwrap().problem();
+            assert_eq!((problem.code, problem.failures.len()), (ProblemCode::Overloaded, failed));
+            assert!(problem.detail.starts_with(&format!("{failed} of 3 shards")), "{}", problem.detail);
+        }
     }
 }

@@ -4,10 +4,13 @@ use super::Writer;
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::ShardError;
+use crate::workers::read;
 use crate::workers::reference::{self, Turn};
-use atoll_proto::Distribution;
+use atoll_core::filter::Expr;
 use atoll_proto::entry::EntryId;
-use futures::future::join_all;
+use atoll_proto::{Distribution, Namespace};
+use futures::future::{join_all, try_join_all};
+use std::collections::BTreeSet;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
 
@@ -29,8 +32,8 @@ impl Writer {
         let waiting = timeout_at(deadline, self.reference_writers.clone().lock_owned());
         let Ok(place) = waiting.await else { return Err(RequestError::Deadline) };
         let first = target.place(&self.workers, route);
-        let others = target.view.groups().into_iter().filter(|other| other.group != route.group);
-        let others = others.map(|other| target.place(&self.workers, other)).collect();
+        let others = target.view.copies().into_iter().filter(|other| other.group != route.group);
+        let others = others.map(|other| target.place(&self.workers, &other)).collect();
         let number = target.view.catalog.collection(&target.name).map_or(0, |(id, _)| id.0);
         match Turn::wait(&first.pool, number, deadline).await {
             Ok(turn) => Ok(Some(Copies { first, others, turn, _place: place })),
@@ -55,16 +58,31 @@ impl Copies {
         all_done(&others, spread)
     }
 
-    /// Does to every other copy what was done to the first one, and ends the turn.
-    pub(super) async fn repeat<F: Future<Output = Result<(), ShardError>>>(
-        self,
-        write: impl Fn(Place) -> F,
-    ) -> Result<(), RequestError> {
-        let Self { others, turn, _place, .. } = self;
-        let repeated = join_all(others.iter().map(|other| write(other.clone()))).await;
-        turn.end().await;
-        all_done(&others, repeated)
+    /// Ids of a namespace's entries that match.
+    pub(super) async fn matching(
+        &self,
+        namespace: &Namespace,
+        filter: Option<&Expr>,
+        limit: Option<u32>,
+        deadline: Instant,
+    ) -> Result<Matching, RequestError> {
+        let matching = |place: Place| async move {
+            let found = read::ids(&place.pool, &place.table, namespace, filter, limit, deadline).await;
+            found.map_err(|error| place.read_error(error))
+        };
+        let first = matching(self.first.clone()).await?;
+        let others = try_join_all(self.others.iter().map(|other| matching(other.clone()))).await?;
+        let all: BTreeSet<EntryId> = first.iter().cloned().chain(others.into_iter().flatten()).collect();
+        Ok(Matching { first, all: all.into_iter().collect() })
     }
+}
+
+/// Ids of entries that match.
+pub(super) struct Matching {
+    /// On the copy that is read.
+    pub(super) first: Vec<EntryId>,
+    /// On any copy: one that was left behind may hold what is gone elsewhere.
+    pub(super) all: Vec<EntryId>,
 }
 
 fn all_done(others: &[Place], done: Vec<Result<(), ShardError>>) -> Result<(), RequestError> {

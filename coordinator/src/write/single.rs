@@ -6,10 +6,10 @@ use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::delete::{self, DeleteOutcome};
 use crate::workers::idempotency::Ticket;
-use crate::workers::read;
+use crate::workers::patch::{self, Stored};
 use crate::workers::write::{self, RowOutcome, WriteRow, WriteRule};
 use atoll_proto::CollectionName;
-use atoll_proto::entry::{Entry, EntryBody, EntryId, EntryPatch, Include, Metadata, WriteStatus};
+use atoll_proto::entry::{EntryBody, EntryId, EntryPatch, Metadata, WriteStatus};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -25,9 +25,6 @@ pub enum Precondition {
     /// `If-None-Match: *`: only if it does not.
     Absent,
 }
-
-/// Rounds of a patch that lost against concurrent writers.
-const PATCH_ROUNDS: usize = 16;
 
 impl Writer {
     /// Writes one entry; says what became of it and its version.
@@ -58,7 +55,7 @@ impl Writer {
             Precondition::Exists => WriteRule::UpdateOnly,
             Precondition::Absent => WriteRule::InsertOnly,
         };
-        match self.write_one(&target, row, rule, ticket, deadline).await? {
+        match self.write_one(&target, id, row, rule, ticket, deadline).await? {
             RowOutcome::Created(version) => Ok((WriteStatus::Created, version)),
             RowOutcome::Updated(version) => Ok((WriteStatus::Updated, version)),
             RowOutcome::Unchanged(version) => Ok((WriteStatus::Unchanged, version)),
@@ -74,10 +71,7 @@ impl Writer {
         }
     }
 
-    /// Changes parts of one entry; says its version.
-    ///
-    /// Read, merge, write at the version that was read; again if another writer was faster. Under a ticket the write happens
-    /// once, because a repeated request finds its outcome instead of writing.
+    /// Changes parts of one entry; says what became of it and its version.
     pub async fn patch(
         &self,
         collection: &CollectionName,
@@ -88,57 +82,48 @@ impl Writer {
         deadline: Instant,
     ) -> Result<(WriteStatus, i64), RequestError> {
         let target = Target::find(&self.views, collection)?;
+        let settings = &target.collection.settings;
         let mut errors = Vec::new();
         let value = patch.value.as_ref().and_then(|value| value.as_deref());
         let parts = Parts { value, metadata: None, tags: patch.tags.as_deref(), vector: patch.vector.as_ref() };
-        check::entry(&parts, &target.collection.settings, "", &mut errors);
+        check::entry(&parts, settings, "", &mut errors);
         if !errors.is_empty() {
             return Err(RequestError::Invalid(errors));
         }
+        let at_version = match precondition {
+            Precondition::AtVersion(version) => Some(version),
+            Precondition::None | Precondition::Exists => None,
+            Precondition::Absent => return Err(RequestError::invalid("", "If-None-Match makes no sense for a patch")),
+        };
         self.claim(&target, ticket, deadline).await?;
-        for _ in 0..PATCH_ROUNDS {
-            let Some(stored) = self.stored(&target, id, deadline).await? else {
-                return match precondition {
-                    Precondition::AtVersion(_) | Precondition::Exists => {
-                        Err(RequestError::VersionMismatch { current: None })
-                    }
-                    Precondition::None | Precondition::Absent => Err(RequestError::EntryNotFound),
-                };
-            };
-            let version = stored.version;
-            let before = stored.clone();
-            let row = patched(stored, &patch);
+        let change = &|stored: Stored| {
+            let row = patched(id, stored, &patch);
+            let mut errors = Vec::new();
             let parts = Parts { value: None, metadata: Some(&row.metadata), tags: None, vector: None };
-            check::entry(&parts, &target.collection.settings, "", &mut errors);
-            if !errors.is_empty() {
-                return Err(RequestError::Invalid(errors));
-            }
-            // Under a ticket the write decides first: a repeated request must find its outcome, whatever the version is by now.
-            let unmet = match precondition {
-                Precondition::AtVersion(wanted) if wanted != version => Some(wanted),
-                Precondition::Absent => return Err(RequestError::VersionMismatch { current: Some(version) }),
-                Precondition::None | Precondition::Exists | Precondition::AtVersion(_) => None,
-            };
-            // Under a ticket it is written all the same: the outcome has to be kept with it.
-            if unmet.is_none()
-                && ticket.is_none()
-                && target.collection.settings.ttl_seconds.is_none()
-                && same(&before, &row)
-            {
-                return Ok((WriteStatus::Unchanged, version));
-            }
-            let at = unmet.unwrap_or(version);
-            match self.write_one(&target, row, WriteRule::AtVersion(at), ticket, deadline).await? {
-                RowOutcome::Created(version) | RowOutcome::Updated(version) | RowOutcome::Unchanged(version) => {
-                    return Ok((WriteStatus::Updated, version));
-                }
-                RowOutcome::Exists(current) if unmet.is_some() || ticket.is_some() => {
-                    return Err(RequestError::VersionMismatch { current: Some(current) });
-                }
-                RowOutcome::Exists(_) | RowOutcome::Missing => {}
-            }
+            check::entry(&parts, settings, "", &mut errors);
+            if errors.is_empty() { Ok(row) } else { Err(errors) }
+        };
+        let place = target.place(&self.workers, target.route(&id.namespace));
+        let copies = self.copies(&target, deadline).await?;
+        let write = |place: Place| async move {
+            patch::patch(&place.pool, &place.table, id, at_version, change, ticket, deadline).await
+        };
+        let patched = with_retries(self, &place, write).await.map_err(|error| place.write_error(error))?;
+        let outcome = outcome(patched.map_err(RequestError::Invalid)?)?;
+        if let Some(copies) = copies {
+            copies.spread(std::slice::from_ref(id), deadline).await?;
         }
-        Err(RequestError::Overloaded)
+        match outcome {
+            RowOutcome::Created(version) | RowOutcome::Updated(version) => Ok((WriteStatus::Updated, version)),
+            RowOutcome::Unchanged(version) => Ok((WriteStatus::Unchanged, version)),
+            RowOutcome::Exists(version) => Err(RequestError::VersionMismatch { current: Some(version) }),
+            RowOutcome::Missing => match precondition {
+                Precondition::None | Precondition::Absent => Err(RequestError::EntryNotFound),
+                Precondition::AtVersion(_) | Precondition::Exists => {
+                    Err(RequestError::VersionMismatch { current: None })
+                }
+            },
+        }
     }
 
     /// Removes one entry.
@@ -162,7 +147,7 @@ impl Writer {
             delete::one(&place.pool, &place.table, id, at_version, ticket, deadline).await
         };
         let copies = self.copies(&target, deadline).await?;
-        let replay = with_retries(self, &target, &place, write).await.map_err(|error| place.write_error(error))?;
+        let replay = with_retries(self, &place, write).await.map_err(|error| place.write_error(error))?;
         let outcome = outcome(replay)?;
         if let Some(copies) = copies {
             copies.spread(std::slice::from_ref(id), deadline).await?;
@@ -180,62 +165,39 @@ impl Writer {
     async fn write_one(
         &self,
         target: &Target,
+        id: &EntryId,
         row: WriteRow,
         rule: WriteRule,
         ticket: Option<&Ticket>,
         deadline: Instant,
     ) -> Result<RowOutcome, RequestError> {
-        let namespace = atoll_proto::Namespace::parse(&row.namespace).expect("the caller's id was parsed");
-        let place = target.place(&self.workers, target.route(&namespace));
-        let key = atoll_proto::EntryKey::parse(&row.key).expect("the caller's id was parsed");
-        let id = EntryId { namespace: namespace.clone(), key };
+        let place = target.place(&self.workers, target.route(&id.namespace));
         let copies = self.copies(target, deadline).await?;
         let rows = &[row];
         let write =
             |place: Place| async move { write::write(&place.pool, &place.table, rows, rule, ticket, deadline).await };
-        let replay = with_retries(self, target, &place, write).await.map_err(|error| place.write_error(error))?;
+        let replay = with_retries(self, &place, write).await.map_err(|error| place.write_error(error))?;
         let outcomes = outcome(replay)?;
         if let Some(copies) = copies {
-            copies.spread(&[id], deadline).await?;
+            copies.spread(std::slice::from_ref(id), deadline).await?;
         }
         Ok(outcomes.first().copied().unwrap_or(RowOutcome::Missing))
     }
-
-    async fn stored(&self, target: &Target, id: &EntryId, deadline: Instant) -> Result<Option<Entry>, RequestError> {
-        let place = target.place(&self.workers, target.route(&id.namespace));
-        let ids = std::slice::from_ref(id);
-        let include = &Include::usual();
-        let found = with_retries(self, target, &place, |place: Place| async move {
-            read::get(&place.pool, &place.table, ids, include, deadline).await
-        });
-        Ok(found.await.map_err(|error| place.read_error(error))?.into_iter().next())
-    }
 }
 
-fn patched(stored: Entry, patch: &EntryPatch) -> WriteRow {
-    let mut metadata = match stored.metadata {
-        Some(Value::Object(metadata)) => metadata,
-        Some(_) | None => Metadata::new(),
-    };
+fn patched(id: &EntryId, stored: Stored, patch: &EntryPatch) -> WriteRow {
+    let Stored { value, mut metadata, tags } = stored;
     if let Some(changes) = &patch.metadata {
         merge(&mut metadata, changes);
     }
     WriteRow {
-        namespace: stored.namespace,
-        key: stored.key,
-        value: patch.value.clone().unwrap_or(stored.value),
+        namespace: id.namespace.to_string(),
+        key: id.key.to_string(),
+        value: patch.value.clone().unwrap_or(value),
         metadata,
-        tags: patch.tags.clone().or(stored.tags).unwrap_or_default(),
+        tags: patch.tags.clone().unwrap_or(tags),
         vector: patch.vector.clone(),
     }
-}
-
-/// Whether the row says what is stored. A vector may be another one: it is not compared.
-fn same(stored: &Entry, row: &WriteRow) -> bool {
-    row.vector.is_none()
-        && row.value == stored.value
-        && stored.tags.as_deref() == Some(row.tags.as_slice())
-        && stored.metadata.as_ref().and_then(Value::as_object) == Some(&row.metadata)
 }
 
 /// RFC 7396: null removes a member, an object is merged, anything else replaces.

@@ -1,11 +1,14 @@
 //! The routing table: what one request needs of the catalog, made once for each catalog version and never changed.
 
 use super::ShardRing;
-use crate::catalog::{Catalog, Collection};
+use crate::catalog::{Catalog, Collection, Group};
 use atoll_proto::agent::{PostgresAddress, shard_schema};
 use atoll_proto::{CatalogVersion, CollectionName, Generation, GroupId, Namespace, ShardId, WorkerId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Connections of each server that coordinators leave to its agent, to replication and to people.
+const CONNECTIONS_LEFT: u32 = 20;
 
 /// One view of the cluster. A request takes one and keeps it to its end.
 #[derive(Debug, Clone)]
@@ -47,8 +50,8 @@ pub struct WorkerRoute {
     pub postgres: PostgresAddress,
     /// Base URL of its agent.
     pub agent_url: String,
-    /// `max_connections` of its server.
-    pub max_connections: u32,
+    /// Most connections that one coordinator may open to its server: its share of what agents and people leave.
+    pub connections: u32,
     /// Processor cores of its machine.
     pub cores: u32,
 }
@@ -119,13 +122,17 @@ impl RoutingTable {
         &self.shards
     }
 
-    /// One route for each group that owns shards, by group.
-    pub fn groups(&self) -> Vec<&ShardRoute> {
-        let mut groups: BTreeMap<GroupId, &ShardRoute> = BTreeMap::new();
-        for route in &self.shards {
-            groups.entry(route.group).or_insert(route);
-        }
-        groups.into_values().collect()
+    /// A route to each group's copy of a reference collection, whether the group owns shards or not. The first shard stands for
+    /// the collection on all of them; none before the first placement.
+    pub fn copies(&self) -> Vec<ShardRoute> {
+        let Some(first) = self.shards.first() else { return Vec::new() };
+        let copy = |(id, group): (&GroupId, &Group)| ShardRoute {
+            group: *id,
+            group_name: group.name.as_str().into(),
+            primary: Arc::new(worker_route(&self.catalog, group.primary)),
+            ..first.clone()
+        };
+        self.catalog.groups.iter().map(copy).collect()
     }
 
     /// Every primary, whether its group owns shards or not.
@@ -136,12 +143,14 @@ impl RoutingTable {
 
 fn worker_route(catalog: &Catalog, id: WorkerId) -> WorkerRoute {
     let worker = &catalog.workers[&id];
+    // Two at least: a second coordinator may come, and finds its share free.
+    let coordinators = u32::try_from(catalog.coordinators.len()).unwrap_or(u32::MAX).max(2);
     WorkerRoute {
         worker: id,
         name: worker.name.to_string(),
         postgres: worker.postgres.clone(),
         agent_url: worker.agent_url.clone(),
-        max_connections: worker.facts.max_connections,
+        connections: worker.facts.max_connections.saturating_sub(CONNECTIONS_LEFT) / coordinators,
         cores: worker.facts.cores,
     }
 }

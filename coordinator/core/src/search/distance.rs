@@ -30,7 +30,8 @@ impl<'a> Query<'a> {
                 1.0 - cosine.clamp(-1.0, 1.0)
             }
             Metric::L2 => square_of_difference(self.vector, stored).sqrt(),
-            Metric::Dot => -dot(self.vector, stored),
+            // 0.0 - x and not -x: an inner product of zero is the distance 0, never -0, which would sort before it.
+            Metric::Dot => 0.0 - dot(self.vector, stored),
         }
     }
 }
@@ -40,7 +41,7 @@ pub fn score(metric: Metric, distance: f64) -> f64 {
     match metric {
         Metric::Cosine => 1.0 - distance,
         Metric::L2 => 1.0 / (1.0 + distance),
-        // 0.0 - d and not -d: an inner product of zero is 0, not -0.
+        // For the same reason.
         Metric::Dot => 0.0 - distance,
     }
 }
@@ -136,6 +137,7 @@ mod tests {
             assert!(score(metric, 0.1) > score(metric, 0.2));
         }
         assert_eq!(score(Metric::Dot, 0.0).to_string(), "0");
+        assert_eq!(Query::new(Metric::Dot, &[1.0, 0.0]).distance(&[0.0, 1.0]).to_string(), "0");
         assert_eq!(Query::new(Metric::Cosine, &[1.0, 0.0]).distance(&[2.0, 0.0]), 0.0);
     }
 }

@@ -1,6 +1,8 @@
 //! Many shards' candidates into one answer, in one total order: distance, namespace, key. The order does not depend on which
 //! shard a candidate came from or when, so the answer is that of one table with all rows.
 
+use super::distance::score;
+use atoll_proto::Metric;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -19,8 +21,10 @@ pub trait Ranked {
 pub struct MergeLimits {
     /// Hits wanted.
     pub k: usize,
-    /// Largest distance of a hit.
-    pub max_distance: Option<f64>,
+    /// What distances mean.
+    pub metric: Metric,
+    /// Least score of a hit.
+    pub min_score: Option<f64>,
     /// Most hits of one namespace.
     pub per_namespace: Option<usize>,
 }
@@ -32,8 +36,8 @@ pub struct Merged<T> {
     pub hits: Vec<T>,
     /// The best of the rest in order, for hits that turn out to be gone.
     pub reserve: Vec<T>,
-    /// Whether a candidate was left out for its distance alone.
-    pub cut_by_distance: bool,
+    /// Whether a candidate was left out for its score alone.
+    pub cut_by_score: bool,
 }
 
 /// The total order of an answer.
@@ -44,15 +48,15 @@ pub fn order<T: Ranked>(a: &T, b: &T) -> Ordering {
 
 /// Merges candidates of any number of shards, in any order.
 pub fn merge<T: Ranked>(mut candidates: Vec<T>, limits: MergeLimits) -> Merged<T> {
-    // -0.0 and 0.0 are one distance: total_cmp would tell them apart, but kernels never give -0.0 for equal vectors.
     candidates.sort_unstable_by(order);
     let mut hits = Vec::with_capacity(limits.k.min(candidates.len()));
     let mut reserve = Vec::new();
-    let mut cut_by_distance = false;
+    let mut cut_by_score = false;
     let mut of_namespace: HashMap<Box<str>, usize> = HashMap::new();
     for candidate in candidates {
-        if limits.max_distance.is_some_and(|max| candidate.distance() > max) {
-            cut_by_distance = true;
+        // By the score that a client is told, so that a hit of just that score stays. It falls as the distance grows.
+        if limits.min_score.is_some_and(|least| score(limits.metric, candidate.distance()) < least) {
+            cut_by_score = true;
             break;
         }
         if let Some(most) = limits.per_namespace {
@@ -68,7 +72,7 @@ pub fn merge<T: Ranked>(mut candidates: Vec<T>, limits: MergeLimits) -> Merged<T
             reserve.push(candidate);
         }
     }
-    Merged { hits, reserve, cut_by_distance }
+    Merged { hits, reserve, cut_by_score }
 }
 
 #[cfg(test)]
@@ -103,11 +107,11 @@ mod tests {
         #[test]
         fn any_split_gives_the_one_table_answer(
             rows in rows(), shards in 1_usize..7, k in 1_usize..20, group in prop::option::of(1_usize..4),
-            max in prop::option::of(0.0_f64..1.5),
+            min_score in prop::option::of(0.0_f64..1.0),
         ) {
-            let limits = MergeLimits { k, max_distance: max, per_namespace: group };
-            let mut brute = rows.clone();
-            brute.retain(|row| max.is_none_or(|max| row.0 <= max));
+            let limits = MergeLimits { k, metric: Metric::L2, min_score, per_namespace: group };
+            let far_enough = |row: &Row| min_score.is_none_or(|least| score(Metric::L2, row.0) >= least);
+            let mut brute: Vec<Row> = rows.iter().filter(|row| far_enough(row)).cloned().collect();
             brute.sort_by(order);
             let mut seen: HashMap<String, usize> = HashMap::new();
             brute.retain(|row| {
@@ -115,16 +119,36 @@ mod tests {
                 *n += 1;
                 group.is_none_or(|most| *n <= most)
             });
-            brute.truncate(k);
+
+            let whole = merge(rows.clone(), limits);
+            prop_assert_eq!(&whole.hits[..], &brute[..brute.len().min(k)]);
+            prop_assert_eq!(&whole.reserve[..], &brute[brute.len().min(k)..]);
+            prop_assert_eq!(whole.cut_by_score, rows.iter().any(|row| !far_enough(row)));
 
             // Each shard gives its own best k (per namespace, where grouped): namespaces are whole on a shard.
             let mut candidates = Vec::new();
             for shard in 0..shards {
                 let own: Vec<Row> = rows.iter().filter(|row| row.1.as_bytes()[1] as usize % shards == shard).cloned().collect();
-                candidates.extend(merge(own, MergeLimits { max_distance: None, ..limits }).hits);
+                candidates.extend(merge(own, MergeLimits { min_score: None, ..limits }).hits);
             }
             candidates.reverse();
-            prop_assert_eq!(merge(candidates, limits).hits, brute);
+            let merged = merge(candidates, limits);
+            prop_assert_eq!(merged.hits, whole.hits);
+            prop_assert!(merged.reserve.iter().all(|row| whole.reserve.contains(row)));
+        }
+    }
+
+    #[test]
+    fn a_hit_of_just_the_least_score_stays() {
+        for metric in [Metric::Cosine, Metric::L2, Metric::Dot] {
+            for distance in [0.1, 0.3, 1.0 / 3.0, 0.7] {
+                let row = || Row(distance, "n".to_owned(), "k".to_owned());
+                let at = |least: f64| MergeLimits { k: 1, metric, min_score: Some(least), per_namespace: None };
+                let least = score(metric, distance);
+                assert_eq!(merge(vec![row()], at(least)).hits.len(), 1, "{metric:?} {distance}");
+                let cut = merge(vec![row()], at(least.next_up()));
+                assert!(cut.hits.is_empty() && cut.cut_by_score, "{metric:?} {distance}");
+            }
         }
     }
 }

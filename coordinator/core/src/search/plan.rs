@@ -11,6 +11,11 @@ use atoll_proto::search::Profile;
 
 /// Up to this many rows an exact scan costs less than a walk of the graph.
 const ALWAYS_EXACT_ROWS: u64 = 1_000;
+/// Candidates of an exact scan beyond those wanted: a worker orders by 32-bit distances, and among near ties at the end it may
+/// leave out one that is nearer in 64 bits.
+const NEAR_TIES: u32 = 8;
+/// The same inside each namespace, where hits of a namespace are limited.
+const NEAR_TIES_IN_NAMESPACE: u32 = 2;
 
 /// What of a request bears on its plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,8 +34,8 @@ pub struct Wish {
     pub exact: bool,
     /// Whether there is a filter, or namespaces are left out.
     pub filtered: bool,
-    /// Whether hits of a namespace are limited: the best of each namespace can't be read off one graph.
-    pub grouped: bool,
+    /// Most hits of one namespace: the best of each namespace can't be read off one graph.
+    pub per_namespace: Option<u32>,
 }
 
 /// What is known of the rows that a shard would have to look at.
@@ -60,6 +65,8 @@ pub struct ShardPlan {
     pub strategy: Strategy,
     /// Candidates wanted: k'.
     pub candidates: u32,
+    /// Most candidates of one namespace.
+    pub per_namespace: Option<u32>,
     /// `hnsw.ef_search`; of no effect when exact.
     pub ef: u32,
     /// Why, for people.
@@ -71,14 +78,31 @@ pub fn plan_shard(wish: &Wish, size: ShardSize) -> ShardPlan {
     let candidates = candidates(wish);
     let ef = ef(wish).max(candidates.min(limits::EF));
     let (strategy, why) = strategy(wish, size, candidates);
-    ShardPlan { strategy, candidates, ef, why }
+    let plan = ShardPlan { strategy, candidates, per_namespace: None, ef, why };
+    match (strategy, wish.per_namespace) {
+        (Strategy::Exact, None) => plan.exact(),
+        (Strategy::Exact, Some(most)) => {
+            // Those beyond the limit take up places of other namespaces' candidates, so there are more places.
+            let each = most + NEAR_TIES_IN_NAMESPACE;
+            let candidates = candidates.max(wish.k * each.div_ceil(most)) + NEAR_TIES;
+            ShardPlan { candidates, per_namespace: Some(each), ..plan }
+        }
+        (Strategy::Hnsw | Strategy::HnswIterative, _) => plan,
+    }
+}
+
+impl ShardPlan {
+    /// The same by looking at every row that matches.
+    pub fn exact(self) -> Self {
+        Self { strategy: Strategy::Exact, candidates: self.candidates + NEAR_TIES, ..self }
+    }
 }
 
 fn strategy(wish: &Wish, size: ShardSize, candidates: u32) -> (Strategy, &'static str) {
     if wish.exact {
         return (Strategy::Exact, "asked for");
     }
-    if wish.grouped {
+    if wish.per_namespace.is_some() {
         return (Strategy::Exact, "hits are limited for each namespace");
     }
     let Some(rows) = size.rows else {
@@ -132,17 +156,11 @@ fn ef(wish: &Wish) -> u32 {
 
 /// Rows up to which an exact scan is preferred to a shared graph.
 fn exact_rows(wish: &Wish) -> u64 {
-    let precise = wish.target_recall.is_some_and(|recall| recall > 0.98);
-    match wish.profile {
-        Profile::Accuracy => 50_000,
-        Profile::Balanced | Profile::Speed | Profile::Auto => {
-            if precise {
-                50_000
-            } else {
-                20_000
-            }
-        }
-    }
+    let precise = match wish.target_recall {
+        Some(recall) => recall > 0.98,
+        None => wish.profile == Profile::Accuracy,
+    };
+    if precise { 50_000 } else { 20_000 }
 }
 
 #[cfg(test)]
@@ -159,7 +177,7 @@ mod tests {
         ef: None,
         exact: false,
         filtered: false,
-        grouped: false,
+        per_namespace: None,
     };
 
     fn table(rows: u64) -> ShardSize {
@@ -189,13 +207,29 @@ mod tests {
         assert_eq!(plan_shard(&wish, table(100_000)).ef, 20);
         assert_eq!(plan_shard(&Wish { ef: None, ..wish }, table(100_000)).ef, 24);
         assert_eq!(plan_shard(&Wish { ef: None, target_recall: None, ..wish }, table(100_000)).ef, 120);
+        let by_target = Wish { target_recall: Some(0.9), profile: Profile::Accuracy, ..WISH };
+        assert_eq!(plan_shard(&by_target, namespaces(20_001)).strategy, Strategy::HnswIterative);
+        assert_eq!(
+            plan_shard(&Wish { target_recall: None, ..by_target }, namespaces(50_000)).strategy,
+            Strategy::Exact
+        );
     }
 
     #[test]
     fn a_filter_makes_the_walk_iterative() {
         let wish = Wish { filtered: true, ..WISH };
         assert_eq!(plan_shard(&wish, table(100_000)).strategy, Strategy::HnswIterative);
-        assert_eq!(plan_shard(&Wish { grouped: true, ..WISH }, table(100_000)).strategy, Strategy::Exact);
+        assert_eq!(plan_shard(&Wish { per_namespace: Some(1), ..WISH }, table(100_000)).strategy, Strategy::Exact);
+    }
+
+    #[test]
+    fn exact_scans_bring_near_ties() {
+        let plan = plan_shard(&Wish { exact: true, overfetch: 1.0, ..WISH }, table(5_000));
+        assert_eq!((plan.candidates, plan.per_namespace), (18, None));
+        let plan = plan_shard(&Wish { per_namespace: Some(1), overfetch: 1.0, ..WISH }, table(5_000));
+        assert_eq!((plan.candidates, plan.per_namespace), (38, Some(3)));
+        let plan = plan_shard(&Wish { per_namespace: Some(1_000), overfetch: 1.0, ..WISH }, table(5_000));
+        assert_eq!((plan.candidates, plan.per_namespace), (28, Some(1_002)));
     }
 
     proptest! {

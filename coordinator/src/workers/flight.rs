@@ -1,0 +1,93 @@
+//! Transactions in one flight: `begin; set local …`, the statements and `commit` are sent without waiting for each other's
+//! answers. No setting outlives its transaction, and each statement ends at the request's deadline.
+
+use super::{ShardError, ShardTable, WorkerPool};
+use deadpool_postgres::ClientWrapper;
+use futures::future::{join, join_all};
+use tokio::time::Instant;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row, Statement};
+
+/// A statement and its values.
+pub(super) struct Bound<'a> {
+    pub(super) text: &'a str,
+    pub(super) params: Vec<&'a (dyn ToSql + Sync)>,
+    /// Whether the text is one of few: the cache of prepared statements has no eviction.
+    pub(super) cacheable: bool,
+}
+
+/// Opens a transaction that reads, until the deadline.
+pub(super) fn reading(deadline: Instant) -> String {
+    format!("begin read only; {}", until(deadline))
+}
+
+/// Opens a transaction that writes, with the collection's durability, until the deadline.
+pub(super) fn writing(table: &ShardTable, deadline: Instant) -> String {
+    let durability = match table.settings.durability {
+        atoll_proto::Durability::Quorum => "on",
+        atoll_proto::Durability::Local => "local",
+        atoll_proto::Durability::Ephemeral => "off",
+    };
+    format!("begin; {}; set local synchronous_commit = {durability}", until(deadline))
+}
+
+/// Opens a transaction that remembers a request, until the deadline.
+pub(super) fn remembering(deadline: Instant) -> String {
+    format!("begin; {}", until(deadline))
+}
+
+/// The server gives up a little before the coordinator does: then it can still say that nothing happened.
+fn until(deadline: Instant) -> String {
+    let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
+    let ms = (left_ms - (left_ms / 20).min(100)).max(1);
+    format!("set local statement_timeout = {ms}")
+}
+
+/// Runs one statement in a transaction that `begin` opens.
+pub(super) async fn query(
+    pool: &WorkerPool,
+    begin: &str,
+    statement: Bound<'_>,
+    deadline: Instant,
+) -> Result<Vec<Row>, ShardError> {
+    let rows = pool.run(deadline, async |client| fly(client, begin, &[statement]).await).await?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}
+
+/// Runs statements in a transaction that `begin` opens; gives the rows of each.
+pub(super) async fn fly(client: &ClientWrapper, begin: &str, statements: &[Bound<'_>]) -> Result<Vec<Vec<Row>>, Error> {
+    let prepared = prepare(client, statements).await?;
+    let begin = client.batch_execute(begin);
+    // A few at most, which join_all polls in order.
+    let queries =
+        join_all(prepared.iter().zip(statements).map(|(prepared, bound)| client.query(prepared, &bound.params)));
+    let commit = client.batch_execute("commit");
+    // Polled in this order for the first time, so sent in this order, in one flight. All are waited for, also after a failure:
+    // the connection is fit for use only when each was answered. What fails makes the server take the commit as a rollback.
+    let (begun, (rows, committed)) = join(begin, join(queries, commit)).await;
+    begun?;
+    let rows = rows.into_iter().collect::<Result<_, _>>()?;
+    committed?;
+    Ok(rows)
+}
+
+/// Runs statements one after the other in a transaction that is open.
+pub(super) async fn each(client: &ClientWrapper, statements: &[Bound<'_>]) -> Result<Vec<Vec<Row>>, Error> {
+    let prepared = prepare(client, statements).await?;
+    let mut rows = Vec::with_capacity(statements.len());
+    for (prepared, bound) in prepared.iter().zip(statements) {
+        rows.push(client.query(prepared, &bound.params).await?);
+    }
+    Ok(rows)
+}
+
+async fn prepare(client: &ClientWrapper, statements: &[Bound<'_>]) -> Result<Vec<Statement>, Error> {
+    let mut prepared = Vec::with_capacity(statements.len());
+    for Bound { text, cacheable, .. } in statements {
+        prepared.push(match cacheable {
+            true => client.prepare_cached(text).await?,
+            false => client.prepare(text).await?,
+        });
+    }
+    Ok(prepared)
+}
