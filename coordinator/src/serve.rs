@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError};
 use crate::http::{self, App, Parts};
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
-use crate::search::{RowCounts, Searcher};
+use crate::search::{TableFacts, Searcher};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
 use crate::workers::{Workers, WorkersSettings};
@@ -165,7 +165,7 @@ fn app(config: &Config, node: CatalogNode, board: AgentBoard) -> Result<App, Con
     }));
     let metrics = Metrics::new();
     let views = node.watch();
-    let counts: Arc<dyn RowCounts> = Arc::new(board.clone());
+    let counts: Arc<dyn TableFacts> = Arc::new(board.clone());
     Ok(App::new(Parts {
         searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone()),
         writer: Writer::new(views.clone(), workers.clone(), config.import_settings()),
@@ -180,7 +180,7 @@ fn app(config: &Config, node: CatalogNode, board: AgentBoard) -> Result<App, Con
     }))
 }
 
-impl RowCounts for AgentBoard {
+impl TableFacts for AgentBoard {
     fn rows(
         &self,
         shard: Option<ShardId>,
@@ -191,5 +191,9 @@ impl RowCounts for AgentBoard {
             Some(namespaces) => self.rows_of(shard, collection, namespaces),
             None => AgentBoard::rows(self, shard, collection),
         }
+    }
+
+    fn graphs(&self, shard: Option<ShardId>, collection: &CollectionName) -> (Vec<(Namespace, u64)>, bool) {
+        AgentBoard::graphs(self, shard, collection)
     }
 }

@@ -112,6 +112,19 @@ impl AgentBoard {
         Some(rows + left.min(small * LARGE_NAMESPACE_ROWS))
     }
 
+    /// Namespaces of a table with a graph of their own that a search may walk, with their rows, and whether there is a graph over
+    /// the whole table.
+    pub fn graphs(&self, shard: Option<ShardId>, collection: &CollectionName) -> (Vec<(Namespace, u64)>, bool) {
+        let round = self.round();
+        let Some(table) = round.tables.get(&(shard, collection.clone())) else { return (Vec::new(), false) };
+        let rows = |namespace: &str| {
+            let large = table.large_namespaces.iter().find(|large| large.namespace == namespace);
+            large.map_or(LARGE_NAMESPACE_ROWS, |large| large.rows)
+        };
+        let graphs = table.graphs.iter().filter_map(|name| Some((Namespace::parse(name).ok()?, rows(name))));
+        (graphs.collect(), table.shard_graph)
+    }
+
     /// Whether a shard's primary has counted its rows: only then a namespace that is not named is small.
     pub fn has_stats(&self, shard: ShardId) -> bool {
         self.round().counted.contains(&shard)

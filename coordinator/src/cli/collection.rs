@@ -6,7 +6,7 @@ use super::output::{Output, or_dash, table};
 use super::{one_of, path};
 use atoll_proto::collection::{CollectionDropped, CollectionInfo, CollectionList};
 use atoll_proto::{
-    CollectionName, CollectionSettings, Distribution, Durability, IndexProfile, IndexSettings, Metric, VectorType,
+    CollectionName, CollectionSettings, Distribution, Durability, IndexProfile, IndexScope, IndexSettings, Metric, VectorType,
 };
 use http::Method;
 use serde::Serialize;
@@ -16,6 +16,7 @@ const VECTOR_TYPES: &[&str] = &["float32", "float16"];
 const DISTRIBUTIONS: &[&str] = &["hash", "reference"];
 const DURABILITIES: &[&str] = &["quorum", "local", "ephemeral"];
 const INDEX_PROFILES: &[&str] = &["accuracy", "balanced", "speed"];
+const INDEX_SCOPES: &[&str] = &["namespace", "shard", "both"];
 
 /// The options of `create` that take one of several words.
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub(super) const WORDS: &[(&str, &[&str])] = &[
     ("--distribution", DISTRIBUTIONS),
     ("--durability", DURABILITIES),
     ("--index-profile", INDEX_PROFILES),
+    ("--index-scope", INDEX_SCOPES),
 ];
 
 const CREATE_HELP: &str = "\
@@ -82,6 +84,9 @@ pub(crate) struct CreateArgs {
     /// How dense the vector index is.
     #[arg(long, value_parser = one_of::<IndexProfile>(INDEX_PROFILES), default_value = "balanced")]
     index_profile: IndexProfile,
+    /// A graph for each large namespace, one over each shard, or both.
+    #[arg(long, value_parser = one_of::<IndexScope>(INDEX_SCOPES), default_value = "namespace")]
+    index_scope: IndexScope,
     /// Entries vanish this long after they were last written.
     #[arg(long, value_name = "SECONDS")]
     ttl_seconds: Option<u32>,
@@ -95,7 +100,7 @@ impl CreateArgs {
             vector_type: self.vector_type,
             distribution: self.distribution,
             durability: self.durability,
-            index: IndexSettings { profile: self.index_profile },
+            index: IndexSettings { profile: self.index_profile, scope: self.index_scope },
             ttl_seconds: self.ttl_seconds,
         }
     }

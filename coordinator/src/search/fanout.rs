@@ -1,12 +1,12 @@
 //! Asking shards side by side. Each answer is candidates or a typed failure; nothing here decides whether a failure matters.
 
 use super::request::CheckedSearch;
-use super::{RowCounts, ShardExplainPart, millis_since};
+use super::{TableFacts, ShardExplainPart, millis_since};
 use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, Workers};
 use atoll_core::routing::ShardRoute;
-use atoll_core::search::plan::{ShardPlan, ShardSize, Strategy, plan_shard};
+use atoll_core::search::plan::{ShardPlan, ShardSize, Strategy, Wish, plan_shard};
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::ShardExplain;
 use atoll_proto::{Distribution, Namespace, ShardId, Vector};
@@ -48,15 +48,19 @@ impl FanOut {
     pub(super) fn plan(
         target: &Target,
         workers: &Workers,
-        counts: &dyn RowCounts,
+        facts: &dyn TableFacts,
         search: &CheckedSearch,
         vector: &Vector,
     ) -> Self {
-        let wish = search.wish();
-        let mut asks: Vec<Ask> = scopes(target, &search.scope)
+        let parts: Vec<Part<'_>> = scopes(target, &search.scope)
             .into_iter()
-            .map(|(route, scope)| {
-                let size = size(counts, target, route.shard, &scope);
+            .map(|(route, scope)| Part::new(target, facts, search, route, scope))
+            .collect();
+        let graphs = parts.iter().map(|part| part.size.graphs).sum();
+        let wish = Wish { shards: parts.len() as u32, graphs, ..search.wish() };
+        let mut asks: Vec<Ask> = parts
+            .into_iter()
+            .map(|Part { route, scope, size, graphs }| {
                 let query = KnnQuery {
                     vector: vector.clone(),
                     scope,
@@ -65,6 +69,7 @@ impl FanOut {
                     without: search.like.clone(),
                     wide: Vec::new(),
                     plan: plan_shard(&wish, size),
+                    graphs,
                 };
                 Ask { place: target.place(workers, route), query, needed: wish.k as usize }
             })
@@ -119,7 +124,7 @@ impl FanOut {
             let (strategy, why) = match (part.fell_back, query.plan.strategy) {
                 (true, _) => ("exact_fallback", "the graph gave fewer than k"),
                 (false, Strategy::Exact) => ("exact", query.plan.why),
-                (false, Strategy::Hnsw) => ("hnsw", query.plan.why),
+                (false, Strategy::OwnGraphs | Strategy::Hnsw) => ("hnsw", query.plan.why),
                 (false, Strategy::HnswIterative) => ("hnsw_iterative", query.plan.why),
             };
             ShardExplain {
@@ -175,15 +180,40 @@ fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)>
     }
 }
 
-fn size(counts: &dyn RowCounts, target: &Target, shard: ShardId, scope: &Scope) -> ShardSize {
-    let shard = match target.collection.settings.distribution {
-        Distribution::Hash => Some(shard),
-        Distribution::Reference => None,
-    };
-    let rows = |namespaces| counts.rows(shard, &target.name, namespaces);
-    match scope {
-        Scope::Prefix(_) => ShardSize { rows: rows(None), whole_table: false },
-        Scope::All => ShardSize { rows: rows(None), whole_table: true },
-        Scope::Namespaces(namespaces) => ShardSize { rows: rows(Some(namespaces)), whole_table: false },
+/// One shard's part of a search, before it is planned.
+struct Part<'a> {
+    route: &'a ShardRoute,
+    scope: Scope,
+    size: ShardSize,
+    /// Namespaces asked for that have a graph of their own.
+    graphs: Vec<Namespace>,
+}
+
+impl<'a> Part<'a> {
+    fn new(
+        target: &Target,
+        facts: &dyn TableFacts,
+        search: &CheckedSearch,
+        route: &'a ShardRoute,
+        scope: Scope,
+    ) -> Self {
+        let shard = match target.collection.settings.distribution {
+            Distribution::Hash => Some(route.shard),
+            Distribution::Reference => None,
+        };
+        let rows = match &scope {
+            Scope::Prefix(_) | Scope::All => facts.rows(shard, &target.name, None),
+            Scope::Namespaces(namespaces) => facts.rows(shard, &target.name, Some(namespaces)),
+        };
+        let (mut own, shard_graph) = facts.graphs(shard, &target.name);
+        own.retain(|(namespace, _)| scope.holds(namespace) && !search.exclude.contains(namespace));
+        let size = ShardSize {
+            rows,
+            whole_table: matches!(scope, Scope::All),
+            graphs: own.len() as u32,
+            graph_rows: own.iter().map(|(_, rows)| rows).sum(),
+            shard_graph,
+        };
+        Self { route, scope, size, graphs: own.into_iter().map(|(namespace, _)| namespace).collect() }
     }
 }

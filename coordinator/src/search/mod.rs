@@ -28,8 +28,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use winners::Winners;
 
-/// Row counts that planning goes by.
-pub trait RowCounts: Send + Sync {
+/// What planning goes by.
+pub trait TableFacts: Send + Sync {
     /// Rows of a collection's table in a shard, or of a reference collection (no shard); with `namespaces` at least as many as
     /// these have together. None if not known yet.
     fn rows(
@@ -38,6 +38,9 @@ pub trait RowCounts: Send + Sync {
         collection: &CollectionName,
         namespaces: Option<&[Namespace]>,
     ) -> Option<u64>;
+
+    /// Namespaces with a graph of their own in the table, with their rows, and whether there is a graph over all of it.
+    fn graphs(&self, shard: Option<ShardId>, collection: &CollectionName) -> (Vec<(Namespace, u64)>, bool);
 }
 
 /// Answers searches.
@@ -45,7 +48,7 @@ pub trait RowCounts: Send + Sync {
 pub struct Searcher {
     views: Views,
     workers: Arc<Workers>,
-    counts: Arc<dyn RowCounts>,
+    counts: Arc<dyn TableFacts>,
     metrics: Metrics,
 }
 
@@ -71,7 +74,7 @@ impl Ranked for Candidate {
 
 impl Searcher {
     /// Searches by the latest of `views`.
-    pub fn new(views: Views, workers: Arc<Workers>, counts: Arc<dyn RowCounts>, metrics: Metrics) -> Self {
+    pub fn new(views: Views, workers: Arc<Workers>, counts: Arc<dyn TableFacts>, metrics: Metrics) -> Self {
         Self { views, workers, counts, metrics }
     }
 
@@ -195,7 +198,7 @@ impl Searcher {
     fn measure(&self, place: &Place, strategy: Strategy, ms: f64) {
         let query_type = match strategy {
             Strategy::Exact => "exact",
-            Strategy::Hnsw => "hnsw",
+            Strategy::OwnGraphs | Strategy::Hnsw => "hnsw",
             Strategy::HnswIterative => "hnsw_iterative",
         };
         let shard = place.route.shard.to_string();
@@ -227,7 +230,7 @@ impl Summary {
         match (plan.strategy, part.fell_back) {
             (_, true) => self.strategies.exact_fallback += 1,
             (Strategy::Exact, false) => self.strategies.exact += 1,
-            (Strategy::Hnsw, false) => self.strategies.hnsw += 1,
+            (Strategy::OwnGraphs | Strategy::Hnsw, false) => self.strategies.hnsw += 1,
             (Strategy::HnswIterative, false) => self.strategies.hnsw_iterative += 1,
         }
         if plan.strategy != Strategy::Exact {

@@ -152,8 +152,12 @@ impl CheckedSearch {
             target_recall: self.target_recall,
             ef: self.ef,
             exact: self.exact,
-            filtered: self.filter.is_some() || !self.exclude.is_empty(),
+            filtered: self.filter.is_some(),
+            excluding: !self.exclude.is_empty(),
             per_namespace: self.per_namespace,
+            // Known when the shards are.
+            shards: 1,
+            graphs: 0,
         }
     }
 

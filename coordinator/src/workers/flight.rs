@@ -12,7 +12,7 @@ use tokio_postgres::{Error, Row, Statement};
 pub(super) struct Bound<'a> {
     pub(super) text: &'a str,
     pub(super) params: Vec<&'a (dyn ToSql + Sync)>,
-    /// Whether the text is one of few: the cache of prepared statements has no eviction.
+    /// Whether the text is one of few, and worth keeping prepared.
     pub(super) cacheable: bool,
 }
 
@@ -81,7 +81,13 @@ pub(super) async fn each(client: &ClientWrapper, statements: &[Bound<'_>]) -> Re
     Ok(rows)
 }
 
+/// Statements that a connection keeps prepared. The cache has no eviction, so a full one is emptied: what is in use comes back.
+const PREPARED_MAX: usize = 512;
+
 async fn prepare(client: &ClientWrapper, statements: &[Bound<'_>]) -> Result<Vec<Statement>, Error> {
+    if client.statement_cache.size() >= PREPARED_MAX {
+        client.statement_cache.clear();
+    }
     let mut prepared = Vec::with_capacity(statements.len());
     for Bound { text, cacheable, .. } in statements {
         prepared.push(match cacheable {

@@ -7,7 +7,7 @@ use super::filter_sql::push_condition;
 use super::flight::{self, Bound};
 use super::row;
 use super::statement::{Embedding, Statement};
-use super::{ShardError, ShardTable, WorkerPool};
+use super::{ShardError, ShardTable, WorkerPool, own_graphs};
 use atoll_core::filter::Expr;
 use atoll_core::search::plan::{ShardPlan, Strategy};
 use atoll_proto::entry::{EntryId, Include};
@@ -45,6 +45,19 @@ pub struct KnnQuery {
     pub wide: Vec<Include>,
     /// Strategy, number of candidates, ef.
     pub plan: ShardPlan,
+    /// Namespaces among those asked for that have a graph of their own.
+    pub graphs: Vec<Namespace>,
+}
+
+impl Scope {
+    /// Whether it speaks of a namespace.
+    pub fn holds(&self, namespace: &Namespace) -> bool {
+        match self {
+            Self::Namespaces(namespaces) => namespaces.contains(namespace),
+            Self::Prefix(prefix) => namespace.as_str().starts_with(prefix.as_str()),
+            Self::All => true,
+        }
+    }
 }
 
 /// A candidate as it is stored.
@@ -93,6 +106,11 @@ fn settings(plan: &ShardPlan, deadline: Instant) -> String {
     let mut settings = flight::reading(deadline);
     match plan.strategy {
         Strategy::Exact => {}
+        // The text names the namespaces, so one plan serves every execution.
+        Strategy::OwnGraphs => settings.push_str(&format!(
+            "; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan",
+            plan.ef
+        )),
         Strategy::Hnsw => settings.push_str(&format!("; set local hnsw.ef_search = {}", plan.ef)),
         Strategy::HnswIterative => {
             let ef = plan.ef;
@@ -108,7 +126,13 @@ fn settings(plan: &ShardPlan, deadline: Instant) -> String {
 fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     let operator = table.operator();
     let columns = columns(query);
-    let mut sql = Statement::new(format!("select {columns} from "));
+    let mut sql = Statement::new(format!("select {columns} "));
+    if query.plan.strategy == Strategy::OwnGraphs {
+        sql.values.push(Box::new(Embedding::new(query.vector.as_slice(), table.settings.vector_type)));
+        own_graphs::push_from(&mut sql, table, query, &columns);
+        return sql;
+    }
+    sql.push("from ");
     if let Some(most) = query.plan.per_namespace {
         sql.push("(select ").push(&columns).push(", ");
         push_distance(&mut sql, table, operator, query);
@@ -128,7 +152,9 @@ fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     push_where(&mut sql, query);
     match query.plan.strategy {
         Strategy::Exact => sql.push(" order by (").push(&distance.text).push(") + 0, namespace, key"),
-        Strategy::Hnsw | Strategy::HnswIterative => sql.push(" order by ").push(&distance.text),
+        Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative => {
+            sql.push(" order by ").push(&distance.text)
+        }
     };
     sql.push(" limit ").bind(i64::from(query.plan.candidates));
     sql
@@ -153,8 +179,22 @@ fn push_distance(sql: &mut Statement, table: &ShardTable, operator: &str, query:
     sql.bind(Embedding::new(query.vector.as_slice(), table.settings.vector_type));
 }
 
+/// Rows that have not expired and are not left out by name.
+pub(super) fn push_liveness(sql: &mut Statement, query: &KnnQuery) {
+    sql.push("(expires_at is null or expires_at > now())");
+    if !query.exclude.is_empty() {
+        let names: Vec<String> = query.exclude.iter().map(ToString::to_string).collect();
+        sql.push(" and namespace <> all(").bind(names).push(")");
+    }
+    if let Some(id) = &query.without {
+        sql.push(" and (namespace, key) <> (").bind(id.namespace.to_string()).push(", ");
+        sql.bind(id.key.to_string()).push(")");
+    }
+}
+
 fn push_where(sql: &mut Statement, query: &KnnQuery) {
-    sql.push(" where (expires_at is null or expires_at > now())");
+    sql.push(" where ");
+    push_liveness(sql, query);
     match &query.scope {
         Scope::Namespaces(namespaces) => match namespaces.as_slice() {
             [namespace] => {
@@ -171,14 +211,6 @@ fn push_where(sql: &mut Statement, query: &KnnQuery) {
             sql.push(" and namespace < ").bind(format!("{prefix}\u{7f}"));
         }
         Scope::All => {}
-    }
-    if !query.exclude.is_empty() {
-        let names: Vec<String> = query.exclude.iter().map(ToString::to_string).collect();
-        sql.push(" and namespace <> all(").bind(names).push(")");
-    }
-    if let Some(id) = &query.without {
-        sql.push(" and (namespace, key) <> (").bind(id.namespace.to_string()).push(", ");
-        sql.bind(id.key.to_string()).push(")");
     }
     if let Some(filter) = &query.filter {
         sql.push(" and ");

@@ -10,6 +10,7 @@ mod filter_sql;
 mod flight;
 pub mod idempotency;
 pub mod knn;
+mod own_graphs;
 pub mod patch;
 mod pool;
 pub mod read;
