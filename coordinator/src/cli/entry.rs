@@ -9,7 +9,7 @@ use super::{InCollection, one_of, path};
 use atoll_proto::entry::{
     Entry, EntryBody, EntryId, EntryList, GetEntries, Include, Metadata, WriteAnswer, WriteStatus,
 };
-use atoll_proto::{EntryKey, Namespace};
+use atoll_proto::{EntryKey, Namespace, limits};
 use http::{HeaderName, Method, header};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ pub(crate) struct GetArgs {
     /// Namespace.
     namespace: Namespace,
     /// Keys.
-    #[arg(required = true, num_args = 1..=1000)]
+    #[arg(required = true, num_args = 1..=limits::BATCH_ENTRIES)]
     keys: Vec<EntryKey>,
     /// What to give of each entry, separated by commas.
     #[arg(long, value_delimiter = ',', value_parser = one_of::<Include>(INCLUDES), default_value = "value,metadata,tags")]
