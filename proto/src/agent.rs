@@ -54,7 +54,7 @@ pub struct PostgresFacts {
     pub system_identifier: String,
     /// `max_connections`.
     pub max_connections: u32,
-    /// Processor cores of the machine.
+    /// Processor cores of the agent's machine; an external server may have others.
     pub cores: u32,
 }
 
@@ -170,13 +170,14 @@ pub struct TableStats {
     pub shard: Option<ShardId>,
     /// The collection.
     pub collection: CollectionName,
-    /// Rows, by PostgreSQL's statistics.
+    /// Rows, as counted last; above a million, by PostgreSQL's statistics.
     pub rows: u64,
     /// Bytes of table, TOAST and indexes.
     pub bytes: u64,
     /// Bytes of the vector index.
     pub vector_index_bytes: u64,
-    /// Namespaces with at least [`LARGE_NAMESPACE_ROWS`] rows, largest first: a namespace that is not here is small.
+    /// Namespaces with at least [`LARGE_NAMESPACE_ROWS`] rows, largest first, 1,000 at most. Above a million rows of the table
+    /// they are those that PostgreSQL's statistics know: there a namespace that is not here need not be small.
     pub large_namespaces: Vec<NamespaceRows>,
     /// Namespaces with a graph of their own that searches may walk. One that is to go is named no more a while before.
     #[serde(default)]

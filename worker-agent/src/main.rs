@@ -45,6 +45,9 @@ enum Command {
     Config,
     /// Print the folder of a PostgreSQL with a safe pgvector; fetch one if there is none.
     Pg {
+        /// Only one of this major version, because there is data of it.
+        #[arg(long, value_name = "N")]
+        major: Option<u32>,
         /// Only look, fetch nothing.
         #[arg(long)]
         no_fetch: bool,
@@ -72,8 +75,9 @@ fn start(line: CommandLine) -> anyhow::Result<()> {
             print!("{}", toml::to_string(&load(line.run)?)?);
             Ok(())
         }
-        Some(Command::Pg { no_fetch, allow_old_pgvector }) => {
-            let mut wanted = Wanted { bin: line.run.pg_bin, fetch: !no_fetch, ..Wanted::safe(Account::for_server()?) };
+        Some(Command::Pg { major, no_fetch, allow_old_pgvector }) => {
+            let account = Account::for_server()?;
+            let mut wanted = Wanted { bin: line.run.pg_bin, major, fetch: !no_fetch, ..Wanted::safe(account) };
             if allow_old_pgvector {
                 wanted.pgvector_min = PgvectorVersion::ANY;
             }

@@ -54,6 +54,16 @@ fn unknown_and_unsafe_settings_are_refused_with_their_name() {
 }
 
 #[test]
+fn data_of_one_major_version_is_not_given_to_another() {
+    let found = agent(&["--log", "warn", "pg"], &[]);
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    let bin = String::from_utf8(found.stdout).unwrap();
+    let output = agent(&["--log", "warn", "pg", "--major", "99", "--pg-bin", bin.trim()], &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("cannot serve data made by 99"), "{said}");
+}
+
+#[test]
 fn a_chosen_postgres_that_is_none_is_named() {
     let output = agent(&["--log", "warn", "pg", "--no-fetch", "--pg-bin", "/nonexistent/bin"], &[]);
     let said = String::from_utf8(output.stderr).unwrap();

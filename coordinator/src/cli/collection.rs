@@ -113,35 +113,23 @@ impl CollectionCommand {
             Self::Create(args) => {
                 let to = path::collection(&args.name, "");
                 let answer = client.send(Method::PUT, &to, &[], &args.settings(), Patience::Long).await?;
-                if output.json {
-                    return output.line(answer.text.trim_end());
-                }
-                let info: CollectionInfo = answer.parse()?;
-                output.line(format_args!("collection {} is {}", info.name, word(&info.state)))
+                output
+                    .show(&answer, |info: CollectionInfo| format!("collection {} is {}", info.name, word(&info.state)))
             }
             Self::List => {
                 let answer = client.get("/v1/collections").await?;
-                if output.json {
-                    return output.line(answer.text.trim_end());
-                }
-                let list: CollectionList = answer.parse()?;
-                output.line(collections_table(&list.collections))
+                output.show(&answer, |list: CollectionList| collections_table(&list.collections))
             }
             Self::Show { name } => {
                 let answer = client.get(&path::collection(&name, "")).await?;
-                if output.json {
-                    return output.line(answer.text.trim_end());
-                }
-                output.line(collections_table(&[answer.parse()?]))
+                output.show(&answer, |info| collections_table(&[info]))
             }
             Self::Drop { name } => {
                 let answer = client.delete(&path::collection(&name, "")).await?;
-                if output.json {
-                    return output.line(answer.text.trim_end());
-                }
-                let gone: CollectionDropped = answer.parse()?;
-                let what = if gone.dropped { "is dropped" } else { "was not there" };
-                output.line(format_args!("collection {name} {what}"))
+                output.show(&answer, |gone: CollectionDropped| {
+                    let what = if gone.dropped { "is dropped" } else { "was not there" };
+                    format!("collection {name} {what}")
+                })
             }
         }
     }

@@ -75,11 +75,12 @@ fn findings(overview: &Overview, collections: &CollectionList) -> Vec<Finding> {
                 "see the logs of its agent and of its PostgreSQL; an agent that starts again starts its server",
             );
         }
-        if version(&worker.pgvector).is_some_and(|version| version < PGVECTOR_MIN) {
+        if version(&worker.pgvector).is_none_or(|version| version < PGVECTOR_MIN) {
             let (major, minor, patch) = PGVECTOR_MIN;
             add(
                 format!(
-                    "worker {} has pgvector {}; before {major}.{minor}.{patch} vacuum can corrupt HNSW indexes",
+                    "worker {} has pgvector {}, which is not known to be {major}.{minor}.{patch} or newer: before that, \
+                     vacuum can corrupt HNSW indexes",
                     worker.worker, worker.pgvector
                 ),
                 "install a newer pgvector there, then: alter extension vector update; reindex the vector indexes",
@@ -140,7 +141,7 @@ mod tests {
                 "initial_groups":3,"answered_by":1,"build":"0.1.0",
                 "coordinators":[{"id":1,"http":"http://a","internal":"http://b","role":"voter","up":false}]}),
             ),
-            ("/v1/admin/workers", json!({"workers":[worker("w1", false, "0.8.5"), worker("w2", true, "0.8.0")]})),
+            ("/v1/admin/workers", json!({"workers":[worker("w1", false, "0.8.5"), worker("w2", true, "0.8.0"), worker("w3", true, "0.9-dev")]})),
             ("/v1/admin/groups", json!({"groups":[]})),
             ("/v1/admin/shards", json!({"shards":[]})),
             ("/readyz", json!({"ready":false,"reasons":["2 of 3 groups registered"]})),
@@ -152,7 +153,21 @@ mod tests {
             "ttl_seconds":null}]}))
         .unwrap();
         let found = findings(&overview, &collections);
-        assert_eq!(found.len(), 7, "{found:#?}");
+        let said: Vec<&str> = found.iter().map(|finding| finding.what.as_str()).collect();
+        let unsafe_pgvector = "which is not known to be 0.8.4 or newer: before that, vacuum can corrupt HNSW indexes";
+        assert_eq!(
+            said,
+            [
+                "the catalog has no leader: nothing that changes it can be done, searches and writes go on",
+                "coordinator 1 at http://a is down",
+                "shards are placed once 3 groups are registered, 0 are so far",
+                "worker w1 of group w1 is down: its shards cannot be reached",
+                &format!("worker w2 has pgvector 0.8.0, {unsafe_pgvector}"),
+                &format!("worker w3 has pgvector 0.9-dev, {unsafe_pgvector}"),
+                "the tables of collection c are still being made",
+                "not ready: 2 of 3 groups registered",
+            ]
+        );
         assert!(found.iter().all(|finding| !finding.next.is_empty()));
     }
 }

@@ -9,8 +9,8 @@ use super::{InCollection, one_of, path};
 use atoll_proto::entry::{
     Entry, EntryBody, EntryId, EntryList, GetEntries, Include, Metadata, WriteAnswer, WriteStatus,
 };
-use atoll_proto::{EntryKey, Namespace};
-use http::{Method, header};
+use atoll_proto::{EntryKey, Namespace, limits};
+use http::{HeaderName, Method, header};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ pub(crate) struct GetArgs {
     /// Namespace.
     namespace: Namespace,
     /// Keys.
-    #[arg(required = true, num_args = 1..=1000)]
+    #[arg(required = true, num_args = 1..=limits::BATCH_ENTRIES)]
     keys: Vec<EntryKey>,
     /// What to give of each entry, separated by commas.
     #[arg(long, value_delimiter = ',', value_parser = one_of::<Include>(INCLUDES), default_value = "value,metadata,tags")]
@@ -99,8 +99,17 @@ pub(crate) async fn put(args: PutArgs, client: &Client, output: &Output) -> Resu
     if args.if_absent {
         headers.push((header::IF_NONE_MATCH, "*".to_owned()));
     }
+    // Under one key the write happens once, however often it is sent.
+    headers.push((HeaderName::from_static("idempotency-key"), format!("{:032x}", rand::random::<u128>())));
     let to = path::entry(&args.collection.collection, &args.namespace, &args.key);
-    let answer = client.send(Method::PUT, &to, &headers, &body, Patience::Usual).await?;
+    let send = || client.send(Method::PUT, &to, &headers, &body, Patience::Usual);
+    let answer = match send().await {
+        Err(unknown) if unknown.is_outcome_unknown() => match send().await {
+            Err(error) if !error.is_final() => return Err(unknown),
+            answer => answer?,
+        },
+        answer => answer?,
+    };
     if output.json {
         return output.line(answer.text.trim_end());
     }
@@ -192,6 +201,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::cli::testing::FakeCoordinator;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
 
     #[test]
     fn an_entry_reads_well() {
@@ -203,6 +214,40 @@ mod tests {
         let text = described(&entry);
         assert!(text.contains("value      two\n           lines\nmetadata   {\"a\":1}\ntags       x, y\n"), "{text}");
         assert!(text.ends_with("vector     [1, 2, 3, 4, …] of 5 (all with --json)"), "{text}");
+    }
+
+    const UNKNOWN: &str =
+        "{\"code\":\"write-outcome-unknown\",\"title\":\"Unknown\",\"detail\":\"first\",\"retryable\":true}";
+
+    fn put_if_absent() -> PutArgs {
+        let line = ["atoll", "put", "n", "k", "--value", "v", "--if-absent"];
+        let Command::Put(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("not a put");
+        };
+        args
+    }
+
+    #[tokio::test]
+    async fn a_write_of_unknown_outcome_is_sent_again_under_the_same_key() {
+        let written = "{\"results\":[{\"namespace\":\"n\",\"key\":\"k\",\"status\":\"created\",\"version\":1}],\"written\":1,\"failed\":0}";
+        let fake = FakeCoordinator::in_turn(vec![(504, UNKNOWN), (200, written)]).await;
+        put(put_if_absent(), &fake.client(), &Output::detect(true)).await.unwrap();
+        let key =
+            |request: &str| request.lines().find(|line| line.starts_with("idempotency-key: ")).unwrap().to_owned();
+        let (first, second) = (fake.request().await, fake.request().await);
+        assert_eq!(key(&first), key(&second));
+        assert!(second.contains("if-none-match: *"), "{second}");
+    }
+
+    #[tokio::test]
+    async fn what_became_of_a_write_is_told_as_far_as_it_is_known() {
+        let conflict = "{\"code\":\"already-exists\",\"title\":\"Exists\",\"detail\":\"second\"}";
+        let again = UNKNOWN.replace("first", "second");
+        for (second, told) in [((409, conflict), "Exists: second"), ((504, again.as_str()), "Unknown: first")] {
+            let fake = FakeCoordinator::in_turn(vec![(504, UNKNOWN), second]).await;
+            let error = put(put_if_absent(), &fake.client(), &Output::detect(true)).await.unwrap_err();
+            assert_eq!(error.to_string(), told);
+        }
     }
 
     #[tokio::test]

@@ -104,7 +104,9 @@ impl ShownProblem {
             "internal" => Some("look for the request id in the coordinator's log"),
             "no-leader" => Some("a majority of the coordinators must be up: atoll doctor"),
             "shard-unavailable" | "not-enough-replicas" => Some("see what is down: atoll doctor"),
-            "write-outcome-unknown" => Some("write it again: an entry that is as given already stays as it is"),
+            "write-outcome-unknown" => {
+                Some("see what became of it before you do it again; of an entry: atoll get NAMESPACE KEY")
+            }
             _ if self.retryable => Some("try again in a moment"),
             _ => None,
         }
@@ -112,6 +114,30 @@ impl ShownProblem {
 }
 
 impl CommandError {
+    /// All that is to be said of `error`, with its causes: the user sees it once.
+    pub(crate) fn failed(error: &dyn Error) -> Self {
+        Self::Failed(format!("{error}{}", causes(error)))
+    }
+
+    /// Whether what was asked for may have been done all the same.
+    pub(crate) fn is_outcome_unknown(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } | Self::Broken { .. } => true,
+            Self::Problem(problem) => problem.code == "write-outcome-unknown",
+            Self::Usage(_)
+            | Self::Unreachable { .. }
+            | Self::Foreign { .. }
+            | Self::File { .. }
+            | Self::Failed(_)
+            | Self::Output(_) => false,
+        }
+    }
+
+    /// Whether the coordinator has decided: asked again it would say the same.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Problem(problem) if !problem.retryable)
+    }
+
     /// 2 for bad usage, 1 for the rest.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {

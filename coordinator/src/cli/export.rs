@@ -62,7 +62,7 @@ async fn copy(
     let mut body = client.stream(Method::GET, from, None, empty()).await?.into_body();
     let mut lines = 0;
     while let Some(frame) = body.frame().await {
-        // An answer that is cut off ends in an error here, because its length is not announced as reached.
+        // An answer that is cut off ends in an error here, because its last chunk never came.
         if let Ok(data) = frame.map_err(|error| client.broken(error))?.into_data() {
             lines += data.iter().filter(|byte| **byte == b'\n').count() as u64;
             to.write_all(&data).map_err(&failed)?;

@@ -7,6 +7,7 @@ use super::path;
 use atoll_proto::admin::{ClusterInfo, GroupInfo, GroupList, ShardInfo, ShardList, WorkerInfo, WorkerList};
 use atoll_proto::agent::WorkerMode;
 use atoll_proto::{CoordinatorId, GroupName};
+use serde::de::IgnoredAny;
 
 /// What can be done with shards.
 #[derive(Debug, clap::Subcommand)]
@@ -51,10 +52,7 @@ impl ShardCommand {
         let Self::List { group } = self;
         let query = path::query(&[("group", group.map(String::from))]);
         let answer = client.get(&format!("/v1/admin/shards{query}")).await?;
-        if output.json {
-            return output.line(answer.text.trim_end());
-        }
-        output.line(shards_table(&answer.parse::<ShardList>()?.shards))
+        output.show(&answer, |list: ShardList| shards_table(&list.shards))
     }
 }
 
@@ -63,10 +61,7 @@ impl GroupCommand {
     pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
         let Self::List = self;
         let answer = client.get("/v1/admin/groups").await?;
-        if output.json {
-            return output.line(answer.text.trim_end());
-        }
-        output.line(groups_table(&answer.parse::<GroupList>()?.groups))
+        output.show(&answer, |list: GroupList| groups_table(&list.groups))
     }
 }
 
@@ -75,10 +70,7 @@ impl WorkerCommand {
     pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
         let Self::List = self;
         let answer = client.get("/v1/admin/workers").await?;
-        if output.json {
-            return output.line(answer.text.trim_end());
-        }
-        output.line(workers_table(&answer.parse::<WorkerList>()?.workers))
+        output.show(&answer, |list: WorkerList| workers_table(&list.workers))
     }
 }
 
@@ -88,17 +80,11 @@ impl CoordinatorCommand {
         match self {
             Self::List => {
                 let answer = client.get("/v1/admin/cluster").await?;
-                if output.json {
-                    return output.line(answer.text.trim_end());
-                }
-                output.line(coordinators_table(&answer.parse()?))
+                output.show(&answer, |cluster: ClusterInfo| coordinators_table(&cluster))
             }
             Self::Remove { id } => {
                 let answer = client.delete(&format!("/v1/admin/coordinators/{id}")).await?;
-                if output.json {
-                    return output.line(answer.text.trim_end());
-                }
-                output.line(format_args!("coordinator {} is out of the cluster", CoordinatorId(id)))
+                output.show(&answer, |_: IgnoredAny| format!("coordinator {} is out of the cluster", CoordinatorId(id)))
             }
         }
     }

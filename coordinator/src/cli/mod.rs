@@ -26,7 +26,7 @@ pub(crate) use output::Output;
 pub(crate) use search::{hits_table, summary};
 
 use crate::dev::DevArgs;
-use atoll_proto::CollectionName;
+use atoll_proto::{CollectionName, limits};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use serde::de::DeserializeOwned;
@@ -64,7 +64,7 @@ struct Connection {
     #[arg(long, global = true)]
     json: bool,
     /// Deadline of a request in milliseconds, 60000 at most.
-    #[arg(long, global = true, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    #[arg(long, global = true, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=limits::DEADLINE_MS_MAX))]
     timeout_ms: Option<u64>,
 }
 

@@ -4,11 +4,8 @@ use super::client::Client;
 use super::error::CommandError;
 use super::output::{Output, count, table};
 use super::{InCollection, path};
-use atoll_proto::Namespace;
 use atoll_proto::entry::{Deleted, NamespaceInfo, NamespacePage};
-
-/// Namespaces asked for at once.
-const PAGE: u32 = 1_000;
+use atoll_proto::{Namespace, limits};
 
 /// What can be done with namespaces.
 #[derive(Debug, clap::Subcommand)]
@@ -57,12 +54,10 @@ impl NamespaceCommand {
             Self::Locate(one) => show(&one, client, output, false).await,
             Self::Delete(one) => {
                 let answer = client.delete(&path::namespace(&one.collection.collection, &one.namespace)).await?;
-                if output.json {
-                    return output.line(answer.text.trim_end());
-                }
-                let deleted: Deleted = answer.parse()?;
-                let entries = if deleted.deleted == 1 { "entry" } else { "entries" };
-                output.line(format_args!("{} {entries} of namespace {} deleted", deleted.deleted, one.namespace))
+                output.show(&answer, |deleted: Deleted| {
+                    let entries = if deleted.deleted == 1 { "entry" } else { "entries" };
+                    format!("{} {entries} of namespace {} deleted", deleted.deleted, one.namespace)
+                })
             }
         }
     }
@@ -73,7 +68,7 @@ async fn list(args: ListArgs, client: &Client, output: &Output) -> Result<(), Co
     let mut cursor = args.cursor;
     let mut shown = 0_u64;
     loop {
-        let page_size = wanted.map_or(PAGE, |wanted| wanted.min(PAGE));
+        let page_size = wanted.map_or(limits::LIST_PAGE, |wanted| wanted.min(limits::LIST_PAGE));
         let query = path::query(&[
             ("prefix", args.prefix.clone()),
             ("limit", Some(page_size.to_string())),
@@ -102,15 +97,13 @@ async fn list(args: ListArgs, client: &Client, output: &Output) -> Result<(), Co
 
 async fn show(one: &OneNamespace, client: &Client, output: &Output, counted: bool) -> Result<(), CommandError> {
     let answer = client.get(&path::namespace(&one.collection.collection, &one.namespace)).await?;
-    if output.json {
-        return output.line(answer.text.trim_end());
-    }
-    let info: NamespaceInfo = answer.parse()?;
-    let mut header = vec!["NAMESPACE", "SHARD>", "GROUP", "SCHEMA"];
-    let mut row = vec![info.namespace.to_string(), info.shard.to_string(), info.group, info.schema];
-    if counted {
-        header.push("ENTRIES>");
-        row.push(info.count.to_string());
-    }
-    output.line(table(&header, [row]))
+    output.show(&answer, |info: NamespaceInfo| {
+        let mut header = vec!["NAMESPACE", "SHARD>", "GROUP", "SCHEMA"];
+        let mut row = vec![info.namespace.to_string(), info.shard.to_string(), info.group, info.schema];
+        if counted {
+            header.push("ENTRIES>");
+            row.push(info.count.to_string());
+        }
+        table(&header, [row])
+    })
 }

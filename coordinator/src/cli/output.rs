@@ -1,7 +1,9 @@
 //! How answers are shown: tables for people, the API's own JSON for programs.
 
+use super::client::Answer;
 use super::error::CommandError;
 use comfy_table::{CellAlignment, Table, presets};
+use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
@@ -31,6 +33,18 @@ impl Output {
     pub(crate) fn line(&self, text: impl Display) -> Result<(), CommandError> {
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(CommandError::Output)
+    }
+
+    /// Prints an answer: as it came, or for people what `text` makes of it.
+    pub(crate) fn show<T: DeserializeOwned, D: Display>(
+        &self,
+        answer: &Answer,
+        text: impl FnOnce(T) -> D,
+    ) -> Result<(), CommandError> {
+        if self.json {
+            return self.line(answer.text.trim_end());
+        }
+        self.line(text(answer.parse()?))
     }
 
     /// Text for standard error, red on a terminal.

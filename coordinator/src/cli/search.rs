@@ -8,7 +8,7 @@ use super::{InCollection, like, one_of, path};
 use atoll_proto::entry::{EntryId, Include};
 use atoll_proto::filter::Filter;
 use atoll_proto::search::{CachePolicy, Consistency, Partial, Profile, SearchAnswer, SearchRequest, ShortReason};
-use atoll_proto::{EntryKey, Namespace};
+use atoll_proto::{EntryKey, Namespace, limits};
 
 /// What `--profile` takes.
 pub(super) const PROFILES: &[&str] = &["accuracy", "balanced", "speed", "auto"];
@@ -47,7 +47,7 @@ pub(crate) struct SearchArgs {
     #[arg(long, value_name = "KEY", requires = "like_namespace")]
     like_key: Option<EntryKey>,
     /// Hits wanted.
-    #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::K)))]
     k: u32,
     /// Search this namespace; may be given again.
     #[arg(long, value_name = "NAMESPACE", conflicts_with_all = ["prefix", "all"])]

@@ -2,7 +2,6 @@
 
 use super::error::CommandError;
 use super::output::Output;
-use std::error::Error;
 use std::path::PathBuf;
 
 /// What `atoll serve` takes.
@@ -27,24 +26,12 @@ pub(crate) struct ConfigArgs {
 /// Runs a coordinator until it is told to stop.
 pub(crate) async fn serve(args: ServeArgs) -> Result<(), CommandError> {
     let options = atoll::serve::Options { stop_on_stdin_eof: args.stop_on_stdin_eof };
-    atoll::serve::run(&args.config, options).await.map_err(failed)
+    atoll::serve::run(&args.config, options).await.map_err(|error| CommandError::failed(&error))
 }
 
 /// Prints the configuration that `serve` would use.
 pub(crate) fn print_config(args: &ConfigArgs, output: &Output) -> Result<(), CommandError> {
-    let config = atoll::config::Config::load(&args.config).map_err(failed)?;
-    let text = toml::to_string(&config).map_err(failed)?;
+    let config = atoll::config::Config::load(&args.config).map_err(|error| CommandError::failed(&error))?;
+    let text = toml::to_string(&config).map_err(|error| CommandError::failed(&error))?;
     output.line(text.trim_end())
-}
-
-/// The whole chain as one text: the user sees it once, here.
-fn failed(error: impl Error) -> CommandError {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    CommandError::Failed(text)
 }

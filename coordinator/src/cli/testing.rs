@@ -1,6 +1,7 @@
 //! A coordinator for tests: takes connections, keeps the requests and answers as it was told.
 
 use super::client::Client;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,11 +28,21 @@ impl FakeCoordinator {
         Self::start(Arc::new(move |_| answer.clone())).await
     }
 
-    /// Announces more than it sends.
+    /// Streams, and closes without the last chunk.
     pub(crate) async fn cut_off(status: u16, body: &str) -> Self {
-        let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len() + 10);
-        let answer = format!("{head}{body}");
+        let head = format!("HTTP/1.1 {status} X\r\ntransfer-encoding: chunked\r\n\r\n");
+        let answer = format!("{head}{:x}\r\n{body}\r\n", body.len());
         Self::start(Arc::new(move |_| answer.clone())).await
+    }
+
+    /// Gives one answer after the other: status and body. After the last there is none: the connection breaks.
+    pub(crate) async fn in_turn(answers: Vec<(u16, &str)>) -> Self {
+        let answers = answers.into_iter().map(|(status, body)| {
+            format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+        });
+        let left = std::sync::Mutex::new(answers.collect::<VecDeque<_>>());
+        let next = move |_: &str| left.lock().expect("nobody panics while taking an answer").pop_front();
+        Self::start(Arc::new(move |request| next(request).unwrap_or_default())).await
     }
 
     /// Answers each path with its JSON.

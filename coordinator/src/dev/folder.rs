@@ -103,6 +103,19 @@ impl Folder {
         self.root.join(worker_name(worker)).join("postgres")
     }
 
+    /// Major version of PostgreSQL that made the workers' data; none before there is any.
+    pub(super) fn data_major(&self, topology: &Topology) -> Result<Option<String>, CommandError> {
+        for worker in topology.workers() {
+            let path = self.postgres_data(worker).join("PG_VERSION");
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return Ok(Some(text.trim().to_owned())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("read", &path)(error)),
+            }
+        }
+        Ok(None)
+    }
+
     /// What the processes of the cluster show each other.
     pub(super) fn cluster_secret(&self) -> PathBuf {
         self.root.join("secrets/cluster.secret")
@@ -225,6 +238,7 @@ pub(super) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error)
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::dev::topology::Wanted;
 
     #[test]
     fn a_folder_is_for_one_at_a_time_and_keeps_its_secrets() {
@@ -246,6 +260,18 @@ mod tests {
         drop(folder);
         let again = Folder::open(&path).unwrap();
         assert_eq!(again.secret(&again.cluster_secret()).unwrap(), secret);
+    }
+
+    #[test]
+    fn any_workers_data_tells_its_version() {
+        let parent = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(parent.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let folder = Folder::open(parent.path()).unwrap();
+        let topology = Topology::new(&Wanted::default(), "/pg".into());
+        assert_eq!(folder.data_major(&topology).unwrap(), None);
+        std::fs::create_dir_all(folder.postgres_data(2)).unwrap();
+        std::fs::write(folder.postgres_data(2).join("PG_VERSION"), "18\n").unwrap();
+        assert_eq!(folder.data_major(&topology).unwrap().as_deref(), Some("18"));
     }
 
     #[test]

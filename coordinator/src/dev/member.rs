@@ -1,24 +1,25 @@
 //! One process of the cluster: how it is started and how it is stopped.
 
 use super::folder::Folder;
-use super::ports::{postmaster, works_in};
+use super::ports::{postmaster, serves};
 use super::supervisor::Stage;
 use super::topology::{coordinator_name, worker_name};
 use crate::cli::CommandError;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-/// How long a process may take to stop. An agent gives its server 35 s.
-const STOP_PATIENCE: Duration = Duration::from_secs(40);
+/// How long a process may take to stop. An agent gives its parts 5 s and then its server 35 s.
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a server without an agent may take to stop.
 const SERVER_STOP_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LAST_WORDS_BYTES: u64 = 4_096;
 
 /// The programs that a cluster is made of.
 #[derive(Debug, Clone)]
@@ -121,7 +122,7 @@ impl Member {
         let Some(data_dir) = &self.server else {
             return;
         };
-        let running = || postmaster(data_dir).filter(|pid| works_in(*pid, data_dir));
+        let running = || postmaster(data_dir).filter(|pid| serves(*pid, data_dir));
         let Some(pid) = running().and_then(as_pid) else {
             return;
         };
@@ -144,8 +145,7 @@ impl Member {
 
     /// The last lines of its log.
     pub(super) fn last_words(&self) -> String {
-        let text = std::fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = end_of(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().take(8).collect();
         lines.into_iter().rev().map(|line| format!("\n  {line}")).collect()
     }
@@ -154,6 +154,16 @@ impl Member {
     pub(super) fn log(&self) -> &Path {
         &self.log
     }
+}
+
+/// The last few KiB: a log may be larger than memory.
+fn end_of(log: &Path) -> io::Result<String> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(LAST_WORDS_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn as_pid(pid: u32) -> Option<Pid> {

@@ -154,7 +154,8 @@ async fn prepare(args: &DevArgs) -> Result<Cluster, CommandError> {
     // First, because it takes no time; what is fetched below can take minutes.
     ports::wait_until_free(&folder, &topology, again).await?;
     if args.pg_bin.is_some() || !topology.pg_bin.is_dir() {
-        topology.pg_bin = find_postgres(&programs.agent, args.pg_bin.as_deref()).await?;
+        let major = folder.data_major(&topology)?;
+        topology.pg_bin = find_postgres(&programs.agent, args.pg_bin.as_deref(), major.as_deref()).await?;
     }
     folder.keep_topology(&topology)?;
     folder.secret(&folder.cluster_secret())?;
@@ -169,12 +170,16 @@ async fn prepare(args: &DevArgs) -> Result<Cluster, CommandError> {
     Ok(Cluster { folder, topology, programs, log_filter: args.log_level.clone() })
 }
 
-/// The agent knows where to look, and fetches PostgreSQL if there is none; what it says meanwhile goes to the user.
-async fn find_postgres(agent: &Path, given: Option<&Path>) -> Result<PathBuf, CommandError> {
+/// The agent knows where to look, and fetches PostgreSQL if there is none; what it says meanwhile goes to the user. Data that
+/// is there needs its own major version.
+async fn find_postgres(agent: &Path, given: Option<&Path>, major: Option<&str>) -> Result<PathBuf, CommandError> {
     let mut command = Command::new(agent);
     command.arg("pg").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
     if let Some(given) = given {
         command.arg("--pg-bin").arg(given);
+    }
+    if let Some(major) = major {
+        command.arg("--major").arg(major);
     }
     let output = command.output().await.map_err(folder::failed("run", agent))?;
     let bin = String::from_utf8_lossy(&output.stdout).trim().to_owned();

@@ -1,6 +1,7 @@
 //! Ports must be free, and what an earlier run left behind must be gone, before anything is started.
 
 use super::folder::Folder;
+use super::member::STOP_PATIENCE;
 use super::topology::{Topology, coordinator_name, worker_name};
 use crate::cli::CommandError;
 use std::net::{Ipv4Addr, TcpListener};
@@ -8,8 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long processes of an earlier run may take to stop: its agents stop their servers in up to 35 s.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long processes of an earlier run may take to stop.
+const PATIENCE: Duration = STOP_PATIENCE;
 /// How long ports may stay busy when no process of an earlier run is seen: then somebody else has them.
 const STRANGER_PATIENCE: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -50,9 +51,13 @@ pub(super) fn postmaster(data_dir: &Path) -> Option<u32> {
     text.lines().next()?.trim().parse().ok()
 }
 
-/// Whether the process of this id works in `data_dir`, as a postmaster does: a process id can be used again.
-pub(super) fn works_in(pid: u32, data_dir: &Path) -> bool {
-    std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder == data_dir)
+/// Whether the process of this id is the postmaster of `data_dir`, as an agent starts it: a process id can be used again.
+/// The command line may be read whoever runs it; a dead process that nobody waited for has none.
+pub(super) fn serves(pid: u32, data_dir: &Path) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut arguments = line.split(|byte| *byte == 0);
+    let data_dir = data_dir.as_os_str().as_encoded_bytes();
+    arguments.any(|argument| argument == b"-D") && arguments.next() == Some(data_dir)
 }
 
 fn busy_ports(folder: &Folder, topology: &Topology) -> Vec<(u16, String)> {
@@ -70,7 +75,7 @@ fn busy_ports(folder: &Folder, topology: &Topology) -> Vec<(u16, String)> {
         check(topology.agent_port(worker), format!("the agent of {}", worker_name(worker)));
         // A server whose agent was killed goes on: the next agent takes it over.
         let data_dir = folder.postgres_data(worker);
-        if !postmaster(&data_dir).is_some_and(|pid| works_in(pid, &data_dir)) {
+        if !postmaster(&data_dir).is_some_and(|pid| serves(pid, &data_dir)) {
             check(topology.postgres_port(worker), format!("PostgreSQL of {}", worker_name(worker)));
         }
     }
@@ -136,6 +141,29 @@ mod tests {
         let wanted = Wanted { port: Some(port), ..Wanted::default() };
         let error = wait_until_free(&folder, &Topology::new(&wanted, "/pg".into()), false).await.unwrap_err();
         assert!(error.to_string().contains(&format!("{port} (coordinator-1)")), "{error}");
+    }
+
+    #[test]
+    fn a_postmaster_is_known_by_its_data_directory() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read line", "-D"])
+            .arg(data_dir.path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let until = |wanted: bool, pid: u32| {
+            while processes_can_be_seen() && serves(pid, data_dir.path()) != wanted {
+                assert!(std::time::Instant::now() < deadline, "not seen: {wanted}");
+            }
+        };
+        until(true, child.id());
+        assert!(!serves(child.id(), Path::new("/elsewhere")));
+        // Dead, but nobody waited for it yet.
+        drop(child.stdin.take());
+        until(false, child.id());
+        child.wait().unwrap();
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(crate) async fn run(args: ImportArgs, client: &Client, output: &Output) -> R
         }
         rows = rows.with_vectors(vectors);
     }
-    rows.skip(args.skip).map_err(|error| CommandError::Failed(error.to_string()))?;
+    rows.skip(args.skip).map_err(|error| CommandError::failed(&error))?;
     if let Some(limit) = args.limit {
         rows = rows.with_limit(limit);
     }
@@ -128,4 +128,27 @@ pub(crate) fn progress_bar(expected: Option<u64>) -> ProgressBar {
     };
     bar.set_style(ProgressStyle::with_template(template).expect("the templates above are well-formed"));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::cli::testing::FakeCoordinator;
+
+    #[tokio::test]
+    async fn a_broken_file_is_told_with_its_cause_when_entries_are_skipped() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rows.jsonl.gz");
+        std::fs::write(&file, [0x1f, 0x8b, 8, 0]).unwrap();
+        let info = "{\"name\":\"c\",\"state\":\"active\",\"dimensions\":null,\"metric\":\"cosine\",\
+            \"vector_type\":\"float32\",\"distribution\":\"hash\",\"durability\":\"quorum\",\
+            \"index\":{\"profile\":\"balanced\"},\"ttl_seconds\":null}";
+        let fake = FakeCoordinator::answering(200, info).await;
+        let collection = InCollection { collection: "c".parse().unwrap() };
+        let args = ImportArgs { collection, file, vectors: None, skip: 1, limit: None };
+        let error = run(args, &fake.client(), &Output::detect(false)).await.unwrap_err().to_string();
+        let cause = error.strip_prefix("entry 1: the input cannot be read: ");
+        assert!(cause.is_some_and(|cause| !cause.is_empty()), "{error}");
+    }
 }

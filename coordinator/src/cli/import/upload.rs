@@ -53,19 +53,12 @@ pub(crate) async fn upload(
     };
     // Unreadable input breaks the request off: then the input is what the user must hear of.
     if let Some(error) = failure.get() {
-        return Err(unreadable(error));
+        return Err(CommandError::failed(error));
     }
     let last = outcome?;
     // The answer is complete, so the input was read to its end, or the coordinator wants no more of it.
     let vectors_left = if reading.is_finished() || last.problem.is_none() { reading.await.unwrap_or(0) } else { 0 };
     Ok(Uploaded { last, vectors_left })
-}
-
-fn unreadable(error: &RowsError) -> CommandError {
-    match error {
-        RowsError::Read { source, .. } => CommandError::Failed(format!("{error}: {source}")),
-        RowsError::TooLong { .. } | RowsError::TooFewVectors { .. } => CommandError::Failed(error.to_string()),
-    }
 }
 
 /// Runs on a thread of its own, because files and standard input block. Gives the number of vectors that no entry took.
