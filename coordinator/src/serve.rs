@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError};
 use crate::http::{self, App, Parts};
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
-use crate::search::{TableFacts, Searcher};
+use crate::search::{Searcher, TableFacts};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
 use crate::workers::{Workers, WorkersSettings};

@@ -126,7 +126,11 @@ async fn small_namespaces_share_what_the_large_ones_leave() {
     assert_eq!(rows(&table, shard, &[fifty, names(&["large"])].concat()), Some(10_000));
     assert_eq!(rows(&table, None, &names(&["small"])), None);
     table.shard = None;
-    assert_eq!(rows(&table, None, &names(&["small"])), Some(LARGE_NAMESPACE_ROWS), "a reference collection has no shard");
+    assert_eq!(
+        rows(&table, None, &names(&["small"])),
+        Some(LARGE_NAMESPACE_ROWS),
+        "a reference collection has no shard"
+    );
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use super::output::{Output, or_dash, table};
 use super::{one_of, path};
 use atoll_proto::collection::{CollectionDropped, CollectionInfo, CollectionList};
 use atoll_proto::{
-    CollectionName, CollectionSettings, Distribution, Durability, IndexProfile, IndexScope, IndexSettings, Metric, VectorType,
+    CollectionName, CollectionSettings, Distribution, Durability, IndexProfile, IndexScope, IndexSettings, Metric,
+    VectorType,
 };
 use http::Method;
 use serde::Serialize;

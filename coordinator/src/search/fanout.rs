@@ -1,7 +1,7 @@
 //! Asking shards side by side. Each answer is candidates or a typed failure; nothing here decides whether a failure matters.
 
 use super::request::CheckedSearch;
-use super::{TableFacts, ShardExplainPart, millis_since};
+use super::{ShardExplainPart, TableFacts, millis_since};
 use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, Workers};

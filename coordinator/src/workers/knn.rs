@@ -152,9 +152,7 @@ fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     push_where(&mut sql, query);
     match query.plan.strategy {
         Strategy::Exact => sql.push(" order by (").push(&distance.text).push(") + 0, namespace, key"),
-        Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative => {
-            sql.push(" order by ").push(&distance.text)
-        }
+        Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative => sql.push(" order by ").push(&distance.text),
     };
     sql.push(" limit ").bind(i64::from(query.plan.candidates));
     sql

@@ -25,7 +25,9 @@ pub(super) fn push_from(sql: &mut Statement, table: &ShardTable, query: &KnnQuer
     sql.push("from (");
     for (i, namespace) in query.graphs.iter().enumerate() {
         let union = if i == 0 { "" } else { " union all " };
-        sql.push(&format!("{union}(select {columns}, {distance} as distance {from} where namespace = '{namespace}' and "));
+        sql.push(&format!(
+            "{union}(select {columns}, {distance} as distance {from} where namespace = '{namespace}' and "
+        ));
         push_conditions(sql, query);
         sql.push(&format!(" order by {distance} limit {limit})"));
     }
@@ -41,14 +43,16 @@ pub(super) fn push_from(sql: &mut Statement, table: &ShardTable, query: &KnnQuer
 fn rest(scope: &Scope, graphs: &[Namespace]) -> Option<String> {
     match scope {
         Scope::Namespaces(namespaces) => {
-            let others: Vec<String> =
-                namespaces.iter().filter(|namespace| !graphs.contains(namespace)).map(|name| format!("'{name}'")).collect();
+            let others: Vec<String> = namespaces
+                .iter()
+                .filter(|namespace| !graphs.contains(namespace))
+                .map(|name| format!("'{name}'"))
+                .collect();
             (!others.is_empty()).then(|| format!("namespace in ({})", others.join(", ")))
         }
-        Scope::Prefix(prefix) => Some(format!(
-            "(namespace >= '{prefix}' and namespace < '{prefix}\u{7f}') and {}",
-            between(graphs)
-        )),
+        Scope::Prefix(prefix) => {
+            Some(format!("(namespace >= '{prefix}' and namespace < '{prefix}\u{7f}') and {}", between(graphs)))
+        }
         Scope::All => Some(between(graphs)),
     }
 }

@@ -23,8 +23,8 @@ use std::time::Instant;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, NoTls, Statement};
 
-/// Candidates that the coordinator asks for: k times its default over-fetch.
-const OVERFETCH: i64 = 2;
+/// Entries that have not expired.
+const ALIVE: &str = "(expires_at is null or expires_at > now())";
 /// What the coordinator connects with.
 const OPTIONS: &str =
     "-c statement_timeout=60000 -c lock_timeout=10000 -c plan_cache_mode=force_custom_plan -c jit=off";
@@ -248,22 +248,21 @@ impl Straight {
         let (explained, _) = over_http.ask(Method::POST, "/search", over_http.body(namespace, query, true)).await?;
         let explained: Value = serde_json::from_slice(&explained)?;
         let shard = &explained["explain"][0];
-        let (settings, order) = match shard["strategy"].as_str().ok_or("the coordinator explains nothing")? {
-            "exact" => (String::new(), "(embedding <=> $1) + 0, namespace, key"),
-            "hnsw_iterative" => (
-                format!(
-                    "; set local hnsw.ef_search = {}; set local hnsw.iterative_scan = 'strict_order'; \
-                     set local hnsw.max_scan_tuples = 40000",
-                    shard["ef"]
-                ),
-                "embedding <=> $1",
+        let (settings, rows) = match shard["strategy"].as_str().ok_or("the coordinator explains nothing")? {
+            "exact" => {
+                (String::new(), format!("namespace = $2 and {ALIVE} order by (embedding <=> $1) + 0, namespace, key"))
+            }
+            // Its own graph.
+            "hnsw" => (
+                format!("; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan", shard["ef"]),
+                format!("namespace = '{namespace}' and $2::text is not null and {ALIVE} order by embedding <=> $1"),
             ),
             other => return Err(format!("the statement of strategy {other} is not known here").into()),
         };
         let statement = format!(
             "select namespace, key, version, embedding, value, metadata, tags from \"{schema}\".\"{}\" where \
-             (expires_at is null or expires_at > now()) and namespace = $2 order by {order} limit $3",
-            self.collection
+             {rows} limit {}",
+            self.collection, shard["candidates_wanted"]
         );
         let client = self.clients.get(&group).ok_or("the group has no worker")?;
         let place = Place {
@@ -279,10 +278,10 @@ impl Straight {
     async fn search(&self, namespace: &str, query: &[f32]) -> Outcome<Found> {
         let place = &self.places[namespace];
         let client = &self.clients[&place.group];
-        let (vector, limit) = (BinaryVector(query), self.k * OVERFETCH);
+        let vector = BinaryVector(query);
         let started = Instant::now();
         let begin = client.batch_execute(&place.settings);
-        let params: [&(dyn ToSql + Sync); 3] = [&vector, &namespace, &limit];
+        let params: [&(dyn ToSql + Sync); 2] = [&vector, &namespace];
         let rows = client.query(&place.statement, &params);
         let commit = client.batch_execute("commit");
         let (begun, (rows, committed)) = join(begin, join(rows, commit)).await;

@@ -138,7 +138,13 @@ impl Memory {
     }
 
     /// What is to be done now: nothing, as long as a graph that is to go has been named lately.
-    fn works(&mut self, schema: &str, collection: &DesiredCollection, table: &ExistingTable, tiers: &Tiers) -> Vec<Work> {
+    fn works(
+        &mut self,
+        schema: &str,
+        collection: &DesiredCollection,
+        table: &ExistingTable,
+        tiers: &Tiers,
+    ) -> Vec<Work> {
         let mut works = Vec::new();
         for (name, index) in &table.vector_indexes {
             let Some(namespace) = &index.namespace else { continue };

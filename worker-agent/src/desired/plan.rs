@@ -237,7 +237,8 @@ mod tests {
     use crate::pg::existing::ExistingVectorIndex;
     use atoll_proto::agent::DesiredShard;
     use atoll_proto::{
-        CatalogVersion, CollectionId, CollectionSettings, Durability, Generation, GroupId, IndexProfile, IndexScope, ShardId,
+        CatalogVersion, CollectionId, CollectionSettings, Durability, Generation, GroupId, IndexProfile, IndexScope,
+        ShardId,
     };
 
     fn collection(id: u64, name: &str) -> DesiredCollection {

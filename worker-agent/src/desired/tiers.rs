@@ -96,7 +96,8 @@ mod tests {
     impl Table {
         /// A table whose namespaces have had these rows for a while.
         fn new(rows: &[(&str, u64)]) -> Self {
-            let named = |(namespace, rows): &(&str, u64)| NamespaceRows { namespace: (*namespace).to_owned(), rows: *rows };
+            let named =
+                |(namespace, rows): &(&str, u64)| NamespaceRows { namespace: (*namespace).to_owned(), rows: *rows };
             Self {
                 scope: IndexScope::Namespace,
                 rows: rows.iter().map(named).collect(),

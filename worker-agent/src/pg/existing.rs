@@ -94,7 +94,10 @@ mod tests {
         let text = r#"[{"name":"_c_hnsw","valid":true,"options":["m=32","ef_construction=128"],"namespace":"a"},
                        {"name":"_c_hnsw_new","valid":false,"options":null}]"#;
         let indexes = parse_indexes(text);
-        assert_eq!(indexes["_c_hnsw"], ExistingVectorIndex { valid: true, graph: (32, 128), namespace: Some("a".to_owned()) });
+        assert_eq!(
+            indexes["_c_hnsw"],
+            ExistingVectorIndex { valid: true, graph: (32, 128), namespace: Some("a".to_owned()) }
+        );
         assert_eq!(indexes["_c_hnsw_new"], ExistingVectorIndex { valid: false, graph: (16, 64), namespace: None });
     }
 }

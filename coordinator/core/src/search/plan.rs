@@ -148,7 +148,8 @@ fn by_cost(wish: &Wish, size: ShardSize, rows: u64, candidates: u32) -> (Strateg
     let mut ways = vec![(scan, Strategy::Exact, "scanning these rows costs least")];
     if size.graphs > 0 {
         let rest = rows.saturating_sub(size.graph_rows) as f64 * SCAN_COST;
-        let walks = f64::from(size.graphs) * walk_cost(fan_out_ef(wish, wish.graphs, candidates), size.graph_rows / u64::from(size.graphs));
+        let walks = f64::from(size.graphs)
+            * walk_cost(fan_out_ef(wish, wish.graphs, candidates), size.graph_rows / u64::from(size.graphs));
         ways.push((walks + rest, Strategy::OwnGraphs, "large namespaces have graphs of their own"));
     }
     let walkable = size.shard_graph && candidates <= limits::EF && !wish.excluding;
