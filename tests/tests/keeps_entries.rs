@@ -145,7 +145,7 @@ fn pointers(problem: &Value) -> Vec<&str> {
 async fn one_entry_at_a_time(client: &Client) {
     let path = entry_path("c", "one", "k");
     client.get(&path).await.expect_problem(404, "entry-not-found");
-    let body = json!({"value": "text", "vector": [0.5, -0.25, 1e-3], "metadata": {"a": {"b": [1, null, "x"]}, "big": 12345678901234567890_u64}, "tags": ["x", "y"]});
+    let body = json!({"value": "text", "vector": [0.5, -0.25, 1e-3], "metadata": {"a": {"b": [1, null, "x"]}, "big": 12345678901234567890_u64, "double": 1.6590187499750757}, "tags": ["x", "y"]});
     let answer = client.put(&path, &body).await.expect(201);
     assert_eq!(answer.header("etag"), "\"1\"");
     assert_eq!(statuses(&answer.json()), ["created"]);
