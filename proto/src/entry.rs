@@ -379,11 +379,9 @@ pub struct ImportProgress {
     pub written: u64,
     /// Lines refused so far.
     pub failed: u64,
-    /// The first of them, at most 20; only on the last line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The first of them, at most 20; null but on the last line.
     pub first_failures: Option<Vec<ImportFailure>>,
-    /// Why the import ended before the end of its input; only on the last line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Why the import ended before the end of its input; null if it did not.
     pub problem: Option<Problem>,
 }
 
