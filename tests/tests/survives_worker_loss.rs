@@ -20,8 +20,11 @@ const ENTRIES: &str = "/v1/collections/memory_entries/entries";
 const GRACE: Duration = Duration::from_millis(700);
 
 /// What coordinators and agents say of a worker that is gone, and of a server that recovers.
-const EXPECTED: [&str; 7] = [
-    "request failed",
+const EXPECTED: [&str; 10] = [
+    r#""code":"shard-unavailable""#,
+    r#""code":"overloaded""#,
+    r#""code":"deadline-exceeded""#,
+    r#""code":"write-outcome-unknown""#,
     "export ended early",
     "the agent does not answer",
     "PostgreSQL died, starting it again",
