@@ -16,8 +16,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{NoTls, Row};
 
 /// How long a cluster may take to come up: data directories on a busy machine take their time.
 const START_PATIENCE: Duration = Duration::from_secs(240);
@@ -100,19 +98,6 @@ pub struct WorkerPlace {
     pub postgres_pid: u32,
     /// The server's data directory.
     pub data_dir: PathBuf,
-}
-
-impl WorkerPlace {
-    /// Asks the worker's server itself, past all coordinators.
-    pub async fn query(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Vec<Row> {
-        let (server, connection) =
-            tokio_postgres::connect(&self.dsn, NoTls).await.expect("the server takes connections");
-        let speaking = tokio::spawn(connection);
-        let rows = server.query(sql, values).await.unwrap_or_else(|error| panic!("{}: {sql}: {error}", self.name));
-        drop(server);
-        speaking.await.expect("a connection does not panic").expect("a connection ends in an orderly way");
-        rows
-    }
 }
 
 /// A process that the story started itself.

@@ -4,8 +4,7 @@
 
 use cluster_tests::cluster::WorkerPlace;
 use cluster_tests::entries::{entry_path, statuses};
-use cluster_tests::poll;
-use cluster_tests::{Client, Cluster, ClusterOptions};
+use cluster_tests::{Client, Cluster, ClusterOptions, poll, sql};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -33,8 +32,7 @@ async fn copies_reference_collections() {
 
 /// Everything that a row holds, as text, in each worker's copy.
 async fn copy_of(worker: &WorkerPlace) -> Vec<String> {
-    let rows = worker.query("select e::text from atoll_reference.countries as e order by namespace, key", &[]).await;
-    rows.iter().map(|row| row.get(0)).collect()
+    sql::rows(&worker.dsn, "select e::text from atoll_reference.countries as e order by namespace, key").await
 }
 
 /// Copies that are alike, each of so many rows.

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use cluster_tests::poll;
-use cluster_tests::{Client, Cluster, ClusterOptions};
+use cluster_tests::{Client, Cluster, ClusterOptions, poll, sql};
 use http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -146,10 +145,11 @@ async fn placements(client: &Client) -> BTreeMap<String, Vec<String>> {
 async fn tables(cluster: &Cluster, collection: &str) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::new();
     for worker in cluster.layout().workers {
-        let text = "select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-                    where c.relname = $1 and c.relkind = 'r' and n.nspname ~ '^s[0-9]+_g[0-9]+$' order by 1";
-        let rows = worker.query(text, &[&collection]).await;
-        found.insert(worker.group, rows.iter().map(|row| row.get(0)).collect());
+        let text = format!(
+            "select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+             where c.relname = '{collection}' and c.relkind = 'r' and n.nspname ~ '^s[0-9]+_g[0-9]+$' order by 1"
+        );
+        found.insert(worker.group, sql::rows(&worker.dsn, &text).await);
     }
     found
 }

@@ -3,8 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use cluster_tests::entries::{entry_path, statuses};
-use cluster_tests::poll;
-use cluster_tests::{Client, Cluster, ClusterOptions};
+use cluster_tests::{Client, Cluster, ClusterOptions, poll, sql};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -329,9 +328,9 @@ async fn what_need_not_last_is_not_logged(cluster: &Cluster) {
     for (collection, wanted) in [("scratch", unlogged), ("halves", permanent), ("ref", permanent)] {
         let mut tables = 0;
         for worker in cluster.layout().workers {
-            let sql = "select relpersistence::text from pg_class where relname = $1 and relkind = 'r'";
-            let found = worker.query(sql, &[&collection]).await;
-            assert!(found.iter().all(|row| row.get::<_, &str>(0) == wanted), "{collection}: {found:?}");
+            let how = format!("select relpersistence from pg_class where relname = '{collection}' and relkind = 'r'");
+            let found = sql::rows(&worker.dsn, &how).await;
+            assert!(found.iter().all(|how| how == wanted), "{collection}: {found:?}");
             tables += found.len();
         }
         let copies = if collection == "ref" { 3 } else { 12 };

@@ -20,10 +20,11 @@ const ENOUGH: usize = 150;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What coordinators and agents say of servers that were killed and recover.
-const EXPECTED: [&str; 8] = [
+const EXPECTED: [&str; 9] = [
     r#""code":"shard-unavailable""#,
     r#""code":"write-outcome-unknown""#,
     r#""code":"deadline-exceeded""#,
+    "a shard's part of a batch was not written",
     "import ended early",
     "PostgreSQL died, starting it again",
     "desired state not applied",
