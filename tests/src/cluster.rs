@@ -286,10 +286,15 @@ impl Cluster {
 
     /// Waits until a member that the story started itself has ended in an orderly way.
     pub async fn wait_ended(&mut self, name: &str) {
+        let status = self.wait_end(name).await;
+        assert!(status.success(), "{name} ended with {status}");
+    }
+
+    /// Waits until a member that the story started itself has ended, and tells how.
+    pub async fn wait_end(&mut self, name: &str) -> ExitStatus {
         let place = self.extras.iter().rposition(|extra| extra.name == name).expect("the story started it");
         let mut extra = self.extras.remove(place);
-        let status = wait_for(&mut extra.child, name).await;
-        assert!(status.success(), "{name} ended with {status}");
+        wait_for(&mut extra.child, name).await
     }
 
     /// The postmaster that runs on a worker's data directory.
