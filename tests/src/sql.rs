@@ -10,9 +10,11 @@ pub async fn rows(dsn: &str, statement: &str) -> Vec<String> {
     let answer = client.simple_query(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
     drop(client);
     connection.await.expect("the connection's task does not panic").expect("the connection ends in an orderly way");
-    let text = |message: &SimpleQueryMessage| {
-        let SimpleQueryMessage::Row(row) = message else { return None };
-        row.get(0).map(str::to_owned)
-    };
-    answer.iter().filter_map(text).collect()
+    let mut first = Vec::new();
+    for message in &answer {
+        if let SimpleQueryMessage::Row(row) = message {
+            first.extend(row.get(0).map(str::to_owned));
+        }
+    }
+    first
 }
