@@ -1,5 +1,6 @@
 //! A small HTTP client: no retries, no cleverness, so that a story sees what a client would see.
 
+use crate::poll;
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use http_body_util::{BodyExt, Full};
@@ -10,6 +11,9 @@ use std::time::Duration;
 
 /// Longest time for an answer; every deadline of the API is shorter.
 const PATIENCE: Duration = Duration::from_secs(100);
+
+/// For a collection's tables to be made, also on a worker that has to recover first.
+const COLLECTION_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Speaks to one coordinator.
 #[derive(Debug, Clone)]
@@ -89,6 +93,17 @@ impl Client {
         let request = self.request(Method::POST, &path).body("application/x-ndjson", lines);
         let answer = request.send().await.expect(200);
         answer.lines().pop().expect("an import's answer has a last line")
+    }
+
+    /// Waits until the coordinator knows a collection and its tables are there.
+    pub async fn wait_until_active(&self, collection: &str) {
+        let path = format!("/v1/collections/{collection}");
+        poll::until("the collection to be there", COLLECTION_PATIENCE, async || {
+            let answer = self.get(&path).await;
+            let active = answer.status == 200 && answer.json()["state"] == "active";
+            if active { Ok(()) } else { Err(answer.text()) }
+        })
+        .await;
     }
 
     /// Exports a collection, or one namespace of it.

@@ -7,7 +7,8 @@ use crate::client::Client;
 use crate::logs;
 use crate::poll;
 use crate::ports::PortRange;
-use crate::processes::{self, program, signal, signal_tree};
+use crate::processes::{self, program, signal};
+use http::Method;
 use rustix::process::Signal;
 use serde::Deserialize;
 use std::fs::{File, OpenOptions};
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 /// How long a cluster may take to come up: data directories on a busy machine take their time.
 const START_PATIENCE: Duration = Duration::from_secs(240);
+const LEADER_PATIENCE: Duration = Duration::from_secs(20);
 const STOP_PATIENCE: Duration = Duration::from_secs(90);
 const TAIL_LINES: usize = 25;
 
@@ -197,6 +199,24 @@ impl Cluster {
         Client::new(&format!("http://127.0.0.1:{}", self.ports.first() + coordinator - 1))
     }
 
+    /// The number of the coordinator that leads, as soon as one of those that run knows it.
+    pub async fn leader(&self) -> u16 {
+        let coordinators = self.layout().coordinators;
+        poll::until("a leader", LEADER_PATIENCE, async || {
+            for coordinator in &coordinators {
+                let client = Client::new(&coordinator.http);
+                let Ok(answer) = client.request(Method::GET, "/v1/admin/cluster").try_send().await else { continue };
+                let leader = answer.json()["leader"].as_u64();
+                let found = (1..).zip(&coordinators).find(|(_, one)| Some(one.id) == leader);
+                if let Some((number, _)) = found {
+                    return Ok(number);
+                }
+            }
+            Err("nobody knows one".to_owned())
+        })
+        .await
+    }
+
     /// Kills a process with SIGKILL and waits until it is gone.
     pub async fn kill(&mut self, pid: u32) {
         signal(pid, Signal::KILL);
@@ -205,8 +225,7 @@ impl Cluster {
 
     /// Kills a PostgreSQL server with all its backends.
     pub async fn kill_postgres(&mut self, postmaster: u32) {
-        let pids = processes::tree(postmaster);
-        signal_tree(postmaster, Signal::KILL);
+        let pids = processes::kill_tree(postmaster);
         self.reap_and_wait(&pids).await;
     }
 
@@ -267,10 +286,15 @@ impl Cluster {
 
     /// Waits until a member that the story started itself has ended in an orderly way.
     pub async fn wait_ended(&mut self, name: &str) {
+        let status = self.wait_end(name).await;
+        assert!(status.success(), "{name} ended with {status}");
+    }
+
+    /// Waits until a member that the story started itself has ended, and tells how.
+    pub async fn wait_end(&mut self, name: &str) -> ExitStatus {
         let place = self.extras.iter().rposition(|extra| extra.name == name).expect("the story started it");
         let mut extra = self.extras.remove(place);
-        let status = wait_for(&mut extra.child, name).await;
-        assert!(status.success(), "{name} ended with {status}");
+        wait_for(&mut extra.child, name).await
     }
 
     /// The postmaster that runs on a worker's data directory.
@@ -284,7 +308,7 @@ impl Cluster {
     pub async fn wait_ready(&self, coordinator: u16) {
         let client = self.client_of(coordinator);
         poll::until("the coordinator to be ready", START_PATIENCE, async || {
-            match client.request(http::Method::GET, "/readyz").try_send().await {
+            match client.request(Method::GET, "/readyz").try_send().await {
                 Ok(answer) if answer.status == 200 => Ok(()),
                 Ok(answer) => Err(answer.text()),
                 Err(error) => Err(error),
@@ -301,27 +325,30 @@ impl Cluster {
         for extra in &mut self.extras {
             signal(extra.child.id(), Signal::TERM);
         }
+        let mut ended = Vec::new();
         for extra in &mut self.extras {
-            wait_for(&mut extra.child, &extra.name).await;
+            ended.push((extra.name.clone(), wait_for(&mut extra.child, &extra.name).await));
         }
         self.extras.clear();
-        if let Some(mut dev) = self.dev.take() {
+        if let Some(dev) = &mut self.dev {
             signal(dev.id(), Signal::TERM);
-            wait_for(&mut dev, "atoll dev").await;
+            ended.push(("atoll dev".to_owned(), wait_for(dev, "atoll dev").await));
         }
+        self.dev = None;
         let panics = logs::panics(&self.folder().join("logs"));
         assert!(panics.is_empty(), "panics in {}: {panics:#?}", self.root.display());
         assert!(unlisted.is_empty(), "unlisted log lines, whole logs in {}: {unlisted:#?}", self.root.display());
-        let left = self.servers_left();
-        assert!(left.is_empty(), "servers still run after an orderly stop: {left:?}");
+        ended.retain(|(_, status)| !status.success());
+        assert!(ended.is_empty(), "told to stop, these failed: {ended:?}");
+        let left = self.processes_left();
+        assert!(left.is_empty(), "processes still run after an orderly stop: {left:?}");
         self.finished = true;
         let _ = std::fs::remove_dir_all(&self.root);
     }
 
-    fn servers_left(&self) -> Vec<u32> {
-        let Ok(text) = std::fs::read_to_string(self.folder().join("cluster.json")) else { return Vec::new() };
-        let Ok(layout) = serde_json::from_str::<Layout>(&text) else { return Vec::new() };
-        layout.workers.iter().filter_map(|worker| self.postmaster(worker)).collect()
+    /// Members of the cluster and their servers that run, whoever started them. What they started themselves goes with them.
+    fn processes_left(&self) -> Vec<u32> {
+        processes::with_arguments_in(&self.root, &["atoll", "atoll-agent", "postgres"])
     }
 
     /// Waits until processes are gone; those that we started ourselves must be waited for, else they stay as zombies.
@@ -344,20 +371,8 @@ impl Drop for Cluster {
         eprintln!("the cluster's folder stays: {}", self.root.display());
         eprintln!("--- dev.err\n{}", read_tail(&self.root.join("dev.err")));
         eprintln!("{}", logs::tails(&self.folder().join("logs"), TAIL_LINES));
-        let mut pids: Vec<u32> = self.dev.iter().map(Child::id).collect();
-        pids.extend(self.extras.iter().map(|extra| extra.child.id()));
-        if let Ok(text) = std::fs::read_to_string(self.folder().join("cluster.json"))
-            && let Ok(layout) = serde_json::from_str::<Layout>(&text)
-        {
-            pids.extend(layout.coordinators.iter().map(|coordinator| coordinator.pid));
-            pids.extend(layout.workers.iter().map(|worker| worker.agent_pid));
-        }
-        // Members first: their children are theirs to be found.
-        for pid in &pids {
-            signal_tree(*pid, Signal::KILL);
-        }
-        for postmaster in self.servers_left() {
-            signal_tree(postmaster, Signal::KILL);
+        for pid in self.processes_left() {
+            processes::kill_tree(pid);
         }
         for child in self.dev.iter_mut().chain(self.extras.iter_mut().map(|extra| &mut extra.child)) {
             let _ = child.wait();

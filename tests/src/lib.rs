@@ -7,6 +7,7 @@
 pub mod client;
 pub mod cluster;
 pub mod command_line;
+pub mod entries;
 pub mod logs;
 pub mod oracle;
 pub mod poll;

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::TokioExecutor;
@@ -20,7 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct SlowImport {
     lines: mpsc::Sender<Bytes>,
     answer: JoinHandle<Result<Value, String>>,
-    answered: watch::Receiver<bool>,
+    heard: watch::Receiver<Heard>,
+}
+
+/// What the coordinator has said so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Heard {
+    /// It has taken the import.
+    answered: bool,
+    /// So many entries are committed.
+    written: u64,
 }
 
 impl SlowImport {
@@ -35,17 +44,24 @@ impl SlowImport {
             .header("content-type", "application/x-ndjson")
             .body(StreamBody::new(Box::pin(frames)))
             .expect("the parts above make a request");
-        let (began, answered) = watch::channel(false);
+        let (tell, heard) = watch::channel(Heard::default());
         let answer = tokio::spawn(async move {
             let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
             let answer = http.request(request).await.map_err(|error| error.to_string())?;
-            began.send_replace(answer.status() == 200);
-            let body = answer.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-            let last = body.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
-            let last: Value = serde_json::from_slice(last).map_err(|error| error.to_string())?;
+            tell.send_modify(|heard| heard.answered = answer.status() == 200);
+            let mut body = answer.into_body().into_data_stream();
+            let (mut begun, mut last) = (Vec::new(), Value::Null);
+            while let Some(bytes) = body.next().await {
+                begun.extend(bytes.map_err(|error| error.to_string())?);
+                while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = begun.drain(..=end).collect();
+                    last = serde_json::from_slice(&line).map_err(|error| error.to_string())?;
+                    tell.send_modify(|heard| heard.written = last["written"].as_u64().unwrap_or(heard.written));
+                }
+            }
             if last["done"] == true { Ok(last) } else { Err(format!("it ends with {last}")) }
         });
-        Self { lines, answer, answered }
+        Self { lines, answer, heard }
     }
 
     /// Sends some lines; nobody minds if the coordinator wants no more.
@@ -55,9 +71,14 @@ impl SlowImport {
 
     /// Until the coordinator has taken the import.
     pub async fn answered(&self) {
-        let mut answered = self.answered.clone();
-        let taken = answered.wait_for(|answered| *answered);
+        let mut heard = self.heard.clone();
+        let taken = heard.wait_for(|heard| heard.answered);
         drop(tokio::time::timeout(PATIENCE, taken).await.expect("an answer in time").expect("the import is taken"));
+    }
+
+    /// How many entries are committed, by what the coordinator said last.
+    pub fn written(&self) -> u64 {
+        self.heard.borrow().written
     }
 
     /// The last line of the answer, if it came to that.

@@ -80,11 +80,11 @@ impl Traffic {
         .await;
     }
 
-    /// Waits until a request has failed: until this client knows that something is broken.
-    pub async fn wait_for_a_failure(&self, patience: Duration) {
+    /// Waits until a request has failed since then: until this client knows that something was broken.
+    pub async fn wait_for_a_failure_since(&self, since: Instant, patience: Duration) {
         crate::poll::until("a request to fail", patience, async || {
             let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            if asked.iter().any(|asked| !asked.succeeded()) {
+            if asked.iter().any(|asked| !asked.succeeded() && asked.ended >= since) {
                 Ok(())
             } else {
                 Err(format!("{} succeeded", asked.len()))

@@ -44,11 +44,9 @@ async fn coordinators_come_and_go() {
     first.delete("/v1/admin/coordinators/4711").await.expect_problem(404, "operation-not-found");
 
     // The leader leaves too; asked of another.
-    let info = first.get("/v1/admin/cluster").await.expect(200).json();
-    let leader = info["leader"].as_u64().unwrap();
-    let layout = cluster.layout();
-    let (other, _) = (1..).zip(&layout.coordinators).find(|(_, one)| one.id != leader).unwrap();
-    let other = cluster.client_of(other);
+    let number = cluster.leader().await;
+    let leader = cluster.layout().coordinators[usize::from(number - 1)].id;
+    let other = cluster.client_of(if number == 1 { 2 } else { 1 });
     other.delete(&format!("/v1/admin/coordinators/{leader}")).await.expect(200);
     poll::until("two to be left with a leader", PATIENCE, async || {
         let info = other.get("/v1/admin/cluster").await.expect(200).json();

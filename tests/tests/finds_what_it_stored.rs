@@ -206,6 +206,9 @@ async fn filters_let_through_what_they_say(client: &Client, entries: &[Sample]) 
         // By the graph, which has to walk on until enough match: never short.
         let walked = json!({"vector": query, "all": true, "filter": filter, "ef": 40, "include": ["metadata", "tags"]});
         let answer = client.post(SEARCH, &walked).await.expect(200).json();
+        let strategies = &answer["plan"]["strategies"];
+        let by_graph = strategies["hnsw_iterative"].as_u64().unwrap() + strategies["exact_fallback"].as_u64().unwrap();
+        assert!(by_graph >= 2, "{filter}: not by the graph of large shards: {strategies}");
         assert_eq!(hits(&answer).len(), K.min(matches), "{filter}: {answer}");
         let short = if matches < K { json!("fewer_matches") } else { Value::Null };
         assert_eq!(answer["short_reason"], short, "{filter}");

@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use cluster_tests::poll;
-use cluster_tests::{Client, Cluster, ClusterOptions};
+use cluster_tests::{Client, Cluster, ClusterOptions, poll, sql};
 use http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -20,7 +19,9 @@ async fn finishes_half_made_collections() {
     cluster
         .finish(&[
             "\"target\":\"openraft::",
-            "request failed",
+            r#""code":"shard-unavailable""#,
+            r#""code":"deadline-exceeded""#,
+            r#""code":"write-outcome-unknown""#,
             "the agent does not answer",
             "PostgreSQL died, starting it again",
             "desired state not applied",
@@ -51,22 +52,16 @@ async fn a_group_that_is_down_is_named(cluster: &mut Cluster) {
     client.post("/v1/collections/half/search", &search).await.expect_problem(503, "shard-unavailable");
 
     cluster.start_member(&down.name);
-    wait_until_active(&client, "half").await;
+    client.wait_until_active("half").await;
     put().send().await.expect(200);
     works(&client, "half").await;
     assert_eq!(tables(cluster, "half").await, placements(&client).await, "a table in each shard, once");
 }
 
 async fn killed_in_the_middle(cluster: &mut Cluster) {
-    let client = cluster.client();
     let layout = cluster.layout();
-    let leader = client.get("/v1/admin/cluster").await.expect(200).json()["leader"].as_u64().unwrap();
-    let (leader_number, leader_pid) = (1..)
-        .zip(&layout.coordinators)
-        .find(|(_, one)| one.id == leader)
-        .map(|(number, one)| (number, one.pid))
-        .unwrap();
-    let asked_of = if leader_number == 1 { 2 } else { 1 };
+    let leader = cluster.leader().await;
+    let asked_of = if leader == 1 { 2 } else { 1 };
     let survivor = cluster.client_of(asked_of);
     let maker = survivor.clone();
     let making = tokio::spawn(async move {
@@ -91,11 +86,11 @@ async fn killed_in_the_middle(cluster: &mut Cluster) {
     for worker in &layout.workers[..2] {
         cluster.kill(worker.agent_pid).await;
     }
-    cluster.kill(leader_pid).await;
+    cluster.kill(layout.coordinators[usize::from(leader - 1)].pid).await;
     for worker in &layout.workers[..2] {
         cluster.start_member(&worker.name);
     }
-    cluster.start_member(&format!("coordinator-{leader_number}"));
+    cluster.start_member(&format!("coordinator-{leader}"));
     let acknowledged = making.await.unwrap();
     assert!(!acknowledged.is_empty());
 
@@ -105,27 +100,19 @@ async fn killed_in_the_middle(cluster: &mut Cluster) {
     }
     let placements = placements(&survivor).await;
     for name in &known {
-        wait_until_active(&survivor, name).await;
+        survivor.wait_until_active(name).await;
         assert_eq!(&tables(cluster, name).await, &placements, "{name}: a table in each shard, once");
     }
     println!("{} of {MANY} acknowledged, {} there", acknowledged.len(), known.len());
     for name in known.iter().filter(|name| name.starts_with("many_")) {
         works(&survivor, name).await;
     }
-    cluster.wait_ready(leader_number).await;
+    cluster.wait_ready(leader).await;
 }
 
 async fn names(client: &Client) -> Vec<String> {
     let list = client.get("/v1/collections").await.expect(200).json();
     list["collections"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
-}
-
-async fn wait_until_active(client: &Client, name: &str) {
-    poll::until("the collection to be finished", PATIENCE, async || {
-        let answer = client.get(&format!("/v1/collections/{name}")).await.expect(200).json();
-        if answer["state"] == "active" { Ok(()) } else { Err(answer.to_string()) }
-    })
-    .await;
 }
 
 /// An entry for each shard, most likely, and all of them found.
@@ -158,14 +145,11 @@ async fn placements(client: &Client) -> BTreeMap<String, Vec<String>> {
 async fn tables(cluster: &Cluster, collection: &str) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::new();
     for worker in cluster.layout().workers {
-        let (database, connection) = tokio_postgres::connect(&worker.dsn, tokio_postgres::NoTls).await.unwrap();
-        let speaking = tokio::spawn(connection);
-        let text = "select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-                    where c.relname = $1 and c.relkind = 'r' and n.nspname ~ '^s[0-9]+_g[0-9]+$' order by 1";
-        let rows = database.query(text, &[&collection]).await.unwrap();
-        found.insert(worker.group, rows.iter().map(|row| row.get(0)).collect());
-        drop(database);
-        speaking.await.unwrap().unwrap();
+        let text = format!(
+            "select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+             where c.relname = '{collection}' and c.relkind = 'r' and n.nspname ~ '^s[0-9]+_g[0-9]+$' order by 1"
+        );
+        found.insert(worker.group, sql::rows(&worker.dsn, &text).await);
     }
     found
 }

@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+use cluster_tests::entries::{entry_path, statuses};
 use cluster_tests::{Client, Cluster, ClusterOptions, poll, sql};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use http::Method;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,18 +22,10 @@ async fn gives_entries_back() {
     namespaces_can_be_listed_and_emptied(&client).await;
     odd_names_are_kept(&client).await;
     kinds_of_collections(&client).await;
+    what_need_not_last_is_not_logged(&cluster).await;
     bodies_may_be_packed(&client).await;
     entries_vanish_in_time(&client, &cluster).await;
     cluster.finish(&[]).await;
-}
-
-fn entry_path(collection: &str, namespace: &str, key: &str) -> String {
-    let key: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    format!("/v1/collections/{collection}/namespaces/{namespace}/entries/{key}")
-}
-
-fn statuses(answer: &Value) -> Vec<&str> {
-    answer["results"].as_array().unwrap().iter().map(|result| result["status"].as_str().unwrap()).collect()
 }
 
 fn keys(answer: &Value) -> Vec<&str> {
@@ -349,6 +342,22 @@ async fn kinds_of_collections(client: &Client) {
     client.get(&entry_path("scratch", "n", "k")).await.expect(200);
 }
 
+/// By PostgreSQL's own account of the tables that were made just before.
+async fn what_need_not_last_is_not_logged(cluster: &Cluster) {
+    let (unlogged, permanent) = ("u", "p");
+    for (collection, wanted) in [("scratch", unlogged), ("halves", permanent), ("ref", permanent)] {
+        let mut tables = 0;
+        for worker in cluster.layout().workers {
+            let how = format!("select relpersistence from pg_class where relname = '{collection}' and relkind = 'r'");
+            let found = sql::rows(&worker.dsn, &how).await;
+            assert!(found.iter().all(|how| how == wanted), "{collection}: {found:?}");
+            tables += found.len();
+        }
+        let copies = if collection == "ref" { 3 } else { 12 };
+        assert_eq!(tables, copies, "tables of {collection}");
+    }
+}
+
 async fn bodies_may_be_packed(client: &Client) {
     let pack = |text: &str| {
         let mut packer = GzEncoder::new(Vec::new(), Compression::default());
@@ -382,6 +391,17 @@ async fn bodies_may_be_packed(client: &Client) {
     let mut text = String::new();
     GzDecoder::new(answer.body.as_ref()).read_to_string(&mut text).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["entries"], plain.json()["entries"]);
+
+    // What is streamed is packed too, to its end, if there is anything or not.
+    for namespace in ["gz", "nobody"] {
+        let plain = client.export("c", Some(namespace)).await;
+        let path = format!("/v1/collections/c/export?namespace={namespace}");
+        let answer = client.request(Method::GET, &path).header("accept-encoding", "gzip").send().await.expect(200);
+        assert_eq!(answer.header("content-encoding"), "gzip");
+        let lines = BufReader::new(GzDecoder::new(answer.body.as_ref())).lines();
+        let packed: Vec<Value> = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+        assert_same_entries(&packed, &plain);
+    }
 }
 
 async fn entries_vanish_in_time(client: &Client, cluster: &Cluster) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use cluster_tests::cluster::WorkerPlace;
+use cluster_tests::entries::{entry_path, statuses};
 use cluster_tests::{Client, Cluster, ClusterOptions, sql};
 use http::Method;
 use serde_json::{Value, json};
@@ -23,15 +24,6 @@ async fn keeps_entries() {
     copies_lose_the_same_entries(&client, &cluster).await;
     // A drop that meets an index that is just being built anew is tried again.
     cluster.finish(&["tuple concurrently updated", "the agent could not apply the desired state; will retry"]).await;
-}
-
-fn entry_path(collection: &str, namespace: &str, key: &str) -> String {
-    let key: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    format!("/v1/collections/{collection}/namespaces/{namespace}/entries/{key}")
-}
-
-fn statuses(answer: &Value) -> Vec<&str> {
-    answer["results"].as_array().unwrap().iter().map(|result| result["status"].as_str().unwrap()).collect()
 }
 
 async fn collections_come_change_and_go(client: &Client) {

@@ -135,12 +135,9 @@ async fn vectors_that_are_none(client: &Client) {
         ("{\"b64\":\"AADAfwAAgD8AAIA/\"}", "/vector"),
         ("{\"b64\":\"AACAfwAAgD8AAIA/\"}", "/vector"),
         ("{\"b64\":\"!\"}", "/vector"),
-        ("{\"b64\":\"AACAPw\",\"x\":1}", "/vector/x"),
+        ("{\"b64\":\"AACAPwAAAEAAAEBA\",\"x\":1}", "/vector"),
         ("{}", "/vector"),
     ] {
-        let close = |pointer: &str, found: &str| {
-            pointer == found || found.starts_with(&format!("{pointer}/")) || pointer.starts_with(found)
-        };
         for (method, path, body, pointer) in [
             (Method::PUT, ONE, format!("{{\"vector\":{vector}}}"), pointer.to_owned()),
             (
@@ -153,7 +150,7 @@ async fn vectors_that_are_none(client: &Client) {
         ] {
             let answer = client.request(method, path).body("application/json", body.clone()).send().await;
             let pointers = refused(&answer, path, INVALID, &body);
-            assert!(close(&pointer, &pointers[0]), "{body}: {pointers:?} is not {pointer}");
+            assert_eq!(pointers, [pointer], "{body}");
         }
         let line = format!("{{\"namespace\":\"n\",\"key\":\"k\",\"vector\":{vector}}}");
         let done = client.import("c", line.clone()).await;

@@ -1,4 +1,5 @@
-//! The leader is killed: clients of the other coordinators notice nothing, and the catalog soon takes changes again.
+//! The leader is killed: clients of the other coordinators notice nothing, and the catalog soon takes changes again. Then two of
+//! three are killed: the last one serves searches and writes of entries, and refuses changes of the catalog.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,9 +20,10 @@ async fn survives_leader_loss() {
     let first = cluster.client();
     first.put("/v1/collections/c", &json!({"dimensions": 3})).await.expect(201);
     for number in [2, 3] {
-        wait_for_collection(&cluster.client_of(number), "c").await;
+        cluster.client_of(number).wait_until_active("c").await;
     }
-    let (leader, followers) = roles(&cluster).await;
+    let leader = cluster.leader().await;
+    let followers: Vec<u16> = (1..=3).filter(|number| *number != leader).collect();
     let writer = Traffic::begin(cluster.client_of(followers[0]), |client, number| {
         let path = format!("/v1/collections/c/namespaces/n{}/entries/{number}", number % 30);
         client.request(Method::PUT, &path).json(&json!({"vector": [1, number, 1]}))
@@ -67,7 +69,7 @@ async fn survives_leader_loss() {
         }
     })
     .await;
-    wait_for_collection(&back, "made_after").await;
+    back.wait_until_active("made_after").await;
     let search = json!({"vector": [1, 7, 2], "all": true, "k": 50});
     let mut answers = Vec::new();
     for client in [&back, &survivor] {
@@ -75,8 +77,64 @@ async fn survives_leader_loss() {
     }
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0].as_array().unwrap().len(), 50);
-    // An agent that asks the dead coordinator goes to the next.
-    cluster.finish(&["\"target\":\"openraft::", "the coordinator cannot be reached"]).await;
+    the_last_one_serves_on(&mut cluster).await;
+    // An agent that asks a dead coordinator goes to the next.
+    let expected = ["\"target\":\"openraft::", "the coordinator cannot be reached", r#""code":"no-leader""#];
+    cluster.finish(&expected).await;
+}
+
+/// The leader is among those that are killed, so the last one neither leads nor finds who does.
+async fn the_last_one_serves_on(cluster: &mut Cluster) {
+    let leader = cluster.leader().await;
+    let last = if leader == 1 { 2 } else { 1 };
+    let killed: Vec<u16> = (1..=3).filter(|number| *number != last).collect();
+    let client = cluster.client_of(last);
+    client.wait_until_active("made_after").await;
+    let stored = client.export("c", None).await.len();
+    let layout = cluster.layout();
+    for number in &killed {
+        let name = format!("coordinator-{number}");
+        let pid = cluster.extra_pid(&name).unwrap_or(layout.coordinators[usize::from(number - 1)].pid);
+        cluster.kill(pid).await;
+    }
+
+    poll::until("the last one to know that it is alone", Duration::from_secs(20), async || {
+        let info = info(&client).await;
+        if info["leader"].is_null() { Ok(()) } else { Err(info.to_string()) }
+    })
+    .await;
+    for collection in ["made_by_nobody", "c"] {
+        let settings = json!({"dimensions": 3, "ttl_seconds": 7});
+        let put = client.request(Method::PUT, &format!("/v1/collections/{collection}")).header("x-timeout-ms", "1000");
+        put.json(&settings).send().await.expect_problem(503, "no-leader");
+    }
+    let drop = client.request(Method::DELETE, "/v1/collections/c").header("x-timeout-ms", "1000");
+    drop.send().await.expect_problem(503, "no-leader");
+
+    let path = |i: usize| format!("/v1/collections/c/namespaces/alone{i}/entries/k");
+    for i in 0..30 {
+        client.put(&path(i), &json!({"vector": [1, i, 3], "value": "by the last one"})).await.expect(201);
+        let search = json!({"vector": [1, i, 3], "namespaces": [format!("alone{i}")]});
+        let found = client.post("/v1/collections/c/search", &search).await.expect(200).json();
+        assert_eq!(found["hits"][0]["value"], "by the last one", "{found}");
+    }
+    client.patch(&path(0), &json!({"value": "changed"})).await.expect(200);
+    assert_eq!(client.get(&path(0)).await.expect(200).json()["value"], "changed");
+    client.delete(&path(0)).await.expect(200);
+    let all = json!({"vector": [1, 1, 1], "all": true, "k": 20});
+    let found = client.post("/v1/collections/c/search", &all).await.expect(200).json();
+    assert_eq!((&found["complete"], found["hits"].as_array().unwrap().len()), (&json!(true), 20));
+    assert_eq!(client.export("c", None).await.len(), stored + 29);
+
+    // With one more the catalog takes changes again.
+    cluster.start_member(&format!("coordinator-{}", killed[0]));
+    cluster.wait_ready(killed[0]).await;
+    poll::until("a new collection to be taken", Duration::from_secs(60), async || {
+        let answer = client.put("/v1/collections/made_by_two", &json!({"dimensions": 2})).await;
+        if [200, 201].contains(&answer.status) { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+    client.get("/v1/collections/made_by_nobody").await.expect_problem(404, "collection-not-found");
 }
 
 fn nobody_noticed(who: &str, asked: &[Asked]) {
@@ -89,25 +147,4 @@ fn nobody_noticed(who: &str, asked: &[Asked]) {
 
 async fn info(client: &Client) -> Value {
     client.get("/v1/admin/cluster").await.expect(200).json()
-}
-
-/// The leader's number, and the others'.
-async fn roles(cluster: &Cluster) -> (u16, Vec<u16>) {
-    let layout = cluster.layout();
-    let id = poll::until("a leader", Duration::from_secs(20), async || {
-        let info = info(&cluster.client()).await;
-        info["leader"].as_u64().ok_or_else(|| info.to_string())
-    })
-    .await;
-    let leader = (1..).zip(&layout.coordinators).find(|(_, one)| one.id == id).map(|(number, _)| number).unwrap();
-    (leader, (1..=3).filter(|number| *number != leader).collect())
-}
-
-async fn wait_for_collection(client: &Client, name: &str) {
-    poll::until("the collection to be known", Duration::from_secs(20), async || {
-        let answer = client.get(&format!("/v1/collections/{name}")).await;
-        let active = answer.status == 200 && answer.json()["state"] == "active";
-        if active { Ok(()) } else { Err(answer.text()) }
-    })
-    .await;
 }

@@ -20,10 +20,13 @@ const ENTRIES: &str = "/v1/collections/memory_entries/entries";
 const GRACE: Duration = Duration::from_millis(700);
 
 /// What coordinators and agents say of a worker that is gone, and of a server that recovers.
-const EXPECTED: [&str; 9] = [
-    "request failed",
+const EXPECTED: [&str; 12] = [
     "a search goes on without a shard",
     "a shard's part of a batch was not written",
+    r#""code":"shard-unavailable""#,
+    r#""code":"overloaded""#,
+    r#""code":"deadline-exceeded""#,
+    r#""code":"write-outcome-unknown""#,
     "export ended early",
     "the agent does not answer",
     "PostgreSQL died, starting it again",

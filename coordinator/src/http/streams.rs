@@ -159,5 +159,7 @@ fn ndjson(lines: mpsc::Receiver<Bytes>) -> Response {
         let line = lines.recv().await?;
         Some((Ok::<_, Infallible>(line), lines))
     });
+    // Who packs an answer asks once more after its end.
+    let lines = lines.fuse();
     ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
 }
