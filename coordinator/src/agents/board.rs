@@ -18,6 +18,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
+/// An answer may be lost, and a machine be busy, for a few rounds.
+const LATELY: Duration = Duration::from_secs(5);
+
 /// What one agent said last.
 #[derive(Debug, Clone)]
 pub struct AgentRecord {
@@ -42,8 +45,6 @@ struct Round {
     agents: BTreeMap<WorkerId, AgentRecord>,
     /// Tables of shards by the shard's primary; of reference collections (no shard) by any primary.
     tables: BTreeMap<(Option<ShardId>, CollectionName), TableStats>,
-    /// Shards whose primary has counted its rows at least once.
-    counted: std::collections::BTreeSet<ShardId>,
 }
 
 struct Asking(JoinHandle<()>);
@@ -80,6 +81,14 @@ impl AgentBoard {
         record.error.is_none() && record.status.is_some_and(|status| status.postgres_up)
     }
 
+    /// Whether agent and PostgreSQL answered in one of the last rounds, and have not said otherwise since.
+    pub fn was_up_lately(&self, worker: WorkerId) -> bool {
+        let Some(AgentRecord { status: Some(status), answered_at: Some(at), .. }) = self.record(worker) else {
+            return false;
+        };
+        status.postgres_up && at.elapsed() <= LATELY
+    }
+
     /// Size of a collection's table in a shard, or of a reference collection (no shard).
     pub fn table(&self, shard: Option<ShardId>, collection: &CollectionName) -> Option<TableStats> {
         self.round().tables.get(&(shard, collection.clone())).cloned()
@@ -96,11 +105,6 @@ impl AgentBoard {
         let table = round.tables.get(&(Some(shard), collection.clone()))?;
         let found = table.large_namespaces.iter().find(|large| large.namespace == namespace.as_str())?;
         (found.rows >= LARGE_NAMESPACE_ROWS).then_some(found.rows)
-    }
-
-    /// Whether a shard's primary has counted its rows: only then a namespace that is not named is small.
-    pub fn has_stats(&self, shard: ShardId) -> bool {
-        self.round().counted.contains(&shard)
     }
 
     fn round(&self) -> Arc<Round> {
@@ -179,10 +183,6 @@ impl Round {
                 if owned {
                     round.tables.insert((table.shard, table.collection.clone()), table.clone());
                 }
-            }
-            if status.stats_age_seconds.is_some() {
-                let owned = view.shards().iter().filter(|route| route.primary.worker == group.primary);
-                round.counted.extend(owned.map(|route| route.shard));
             }
         }
         round
