@@ -18,7 +18,7 @@ const BATCH_PARALLEL: usize = 8;
 /// Find the nearest entries of one, several or all namespaces.
 #[utoipa::path(post, path = "/v1/collections/{c}/search", tag = "search", params(("c" = CollectionName, Path)),
     request_body = SearchRequest,
-    responses((status = 200, body = SearchAnswer), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = SearchAnswer)))]
 pub(super) async fn search(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
@@ -31,7 +31,7 @@ pub(super) async fn search(
 /// Run up to 32 searches; each has an answer or a problem of its own.
 #[utoipa::path(post, path = "/v1/collections/{c}/search/batch", tag = "search", params(("c" = CollectionName, Path)),
     request_body = SearchBatch,
-    responses((status = 200, body = SearchBatchAnswer), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = SearchBatchAnswer)))]
 pub(super) async fn batch(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
