@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::timeout;
 
-/// How long, and how much, the rest of a body is taken for.
+/// How long, and how much, the rest of a body is taken for; and how long its sender may be silent.
 const REST_TIME: Duration = Duration::from_secs(10);
+const REST_SILENCE: Duration = Duration::from_secs(1);
 const REST_BYTES: usize = 256 * 1024 * 1024;
 /// An unread body up to this size comes with its headers: the connection can go on after it.
 const SMALL_BYTES: u64 = 64 * 1024;
@@ -87,14 +89,14 @@ impl Drop for Watched {
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let body = std::mem::take(&mut self.body);
-        runtime.spawn(tokio::time::timeout(REST_TIME, take_rest(body)));
+        runtime.spawn(timeout(REST_TIME, take_rest(body)));
     }
 }
 
 async fn take_rest(body: Body) {
     let mut rest = body.into_data_stream();
     let mut taken = 0;
-    while let Some(Ok(bytes)) = rest.next().await {
+    while let Ok(Some(Ok(bytes))) = timeout(REST_SILENCE, rest.next()).await {
         taken += bytes.len();
         if taken > REST_BYTES {
             return;
