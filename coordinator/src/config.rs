@@ -216,7 +216,7 @@ impl Config {
         if cluster.bootstrap != cluster.join.is_empty() {
             return wrong(
                 "cluster.join",
-                "set either cluster.bootstrap = true, on the first coordinator, or cluster.join, on the others; a first one \
+                "give either cluster.bootstrap = true, on the first coordinator, or cluster.join, on the others; a first one \
                  that lost its data joins like the others: replace bootstrap by join",
             );
         }

@@ -89,12 +89,6 @@ pub enum RequestError {
     Bug(#[source] tokio::task::JoinError),
 }
 
-/// An error with its causes, for the log.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 impl RequestError {
     /// One wrong field.
     pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {

@@ -136,6 +136,12 @@ impl Default for Metrics {
     }
 }
 
+/// An error with its causes, for the log.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Starts logging to stderr: for people on a terminal, JSON otherwise. `RUST_LOG` filters, `info` by default.
 pub fn start_logging() {
     let filter =

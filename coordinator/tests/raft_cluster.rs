@@ -205,7 +205,7 @@ async fn what_is_left_of_a_coordinator_is_not_taken_over() {
         let back = hidden(name);
         std::fs::write(path(name), newer).unwrap();
         let error = start().await;
-        let causes = atoll::error::chain(&error);
+        let causes = atoll::telemetry::chain(&error);
         assert!(causes.contains("newer program (format 4711"), "{name}: {causes}");
         back();
     }

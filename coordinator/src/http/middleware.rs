@@ -3,7 +3,7 @@
 use super::problem::{ApiError, problem_of_status, respond};
 use super::state::App;
 use super::unread;
-use crate::error::chain;
+use crate::telemetry::chain;
 use atoll_proto::problem::{Problem, ProblemCode};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};

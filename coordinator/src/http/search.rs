@@ -4,6 +4,7 @@ use super::extract::{Body, InPath, Json, Terms};
 use super::problem::Answer;
 use super::state::App;
 use crate::error::RequestError;
+use crate::telemetry::chain;
 use atoll_proto::problem::Problem;
 use atoll_proto::search::{SearchAnswer, SearchBatch, SearchBatchAnswer, SearchBatchItem, SearchRequest};
 use atoll_proto::{CollectionName, limits};
@@ -48,7 +49,18 @@ pub(super) async fn batch(
         .map(|request| async move {
             match measured(app, collection, &request, terms.deadline).await {
                 Ok(answer) => SearchBatchItem { answer: Some(answer), problem: None },
-                Err(error) => SearchBatchItem { answer: None, problem: Some(error.problem()) },
+                Err(error) => {
+                    let problem = error.problem();
+                    if problem.status >= 500 {
+                        // The batch itself succeeds, so nobody else tells why.
+                        tracing::warn!(
+                            code = problem.code.as_str(),
+                            chain = chain(&error),
+                            "a search of a batch failed"
+                        );
+                    }
+                    SearchBatchItem { answer: None, problem: Some(problem) }
+                }
             }
         })
         .buffered(BATCH_PARALLEL)
