@@ -134,6 +134,24 @@ impl Answer {
     }
 }
 
+#[test]
+fn a_list_can_be_given_by_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.toml");
+    let text = "server = { listen = \"127.0.0.1:1\", internal_listen = \"127.0.0.1:2\" }\n\
+                cluster = { data_dir = \"d\", secret_file = \"s\" }\npostgres = { password_file = \"p\" }\n";
+    std::fs::write(&file, text).unwrap();
+    let config = |join: &str| {
+        let mut atoll = std::process::Command::new(env!("CARGO_BIN_EXE_atoll"));
+        let shown = atoll.arg("config").arg("--config").arg(&file).env("ATOLL__CLUSTER__JOIN", join).output().unwrap();
+        let text = String::from_utf8(shown.stdout).unwrap() + &String::from_utf8(shown.stderr).unwrap();
+        text.lines().filter(|line| line.contains("join")).collect::<String>()
+    };
+    assert_eq!(config("http://h:1"), "join = [\"http://h:1\"]");
+    assert_eq!(config("http://h:1,http://h:2"), "join = [\"http://h:1\", \"http://h:2\"]");
+    assert!(config("h:1").contains("cluster.join"), "{}", config("h:1"));
+}
+
 const ENTRIES: &str = "POST /v1/collections/c/entries HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
