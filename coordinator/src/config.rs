@@ -1,9 +1,10 @@
-//! A coordinator's configuration: file, then environment `ATOLL__SECTION__KEY`, then flags. Unknown keys are errors.
+//! A coordinator's configuration: file, then environment `ATOLL__SECTION__KEY`. Unknown keys are errors.
 
 use crate::write::ImportSettings;
 use atoll_proto::limits;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -124,6 +125,9 @@ pub struct Limits {
     pub concurrency: usize,
     /// Imports and exports under way at once.
     pub streams: usize,
+    /// Longest that a client may be silent while its headers, its import or its reading of an export are waited for, in
+    /// milliseconds.
+    pub idle_ms: u64,
 }
 
 /// How much an import does at once.
@@ -146,6 +150,7 @@ impl Default for Limits {
             deadline_ms_max: limits::DEADLINE_MS_MAX,
             concurrency: 512,
             streams: 16,
+            idle_ms: limits::IDLE_MS,
         }
     }
 }
@@ -178,7 +183,12 @@ impl Config {
         let source = ::config::Config::builder()
             .add_source(::config::File::from(file).format(::config::FileFormat::Toml))
             .add_source(
-                ::config::Environment::with_prefix("ATOLL").prefix_separator("__").separator("__").try_parsing(true),
+                ::config::Environment::with_prefix("ATOLL")
+                    .prefix_separator("__")
+                    .separator("__")
+                    .try_parsing(true)
+                    .list_separator(",")
+                    .with_list_parse_key("cluster.join"),
             )
             .build()?;
         let config: Self = source.try_deserialize()?;
@@ -187,34 +197,56 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        let Self { server, cluster, postgres, limits, import } = self;
         let wrong = |key, detail: &str| Err(ConfigError::Value { key, detail: detail.to_owned() });
-        let exposed = [self.server.listen, self.server.internal_listen].iter().any(|listen| !listen.ip().is_loopback());
-        if exposed && !self.server.insecure {
-            return wrong(
-                "server.listen",
-                "beyond loopback everybody could read and write; set server.insecure = true if the network keeps them out",
-            );
+        for (key, listen) in [("server.listen", server.listen), ("server.internal_listen", server.internal_listen)] {
+            if !listen.ip().is_loopback() && !server.insecure {
+                return wrong(
+                    key,
+                    "beyond loopback everybody could read and write; set server.insecure = true if the network keeps them out",
+                );
+            }
         }
-        if self.cluster.bootstrap != self.cluster.join.is_empty() {
+        for (key, url) in [("server.advertise", self.http_url()), ("server.internal_advertise", self.internal_url())] {
+            if !leads_here(&url) {
+                let detail = format!("others can't reach {url}; say how they do, as in http://10.0.0.1:7700");
+                return wrong(key, &detail);
+            }
+        }
+        if cluster.bootstrap != cluster.join.is_empty() {
             return wrong(
                 "cluster.join",
-                "set either cluster.bootstrap = true, on the first coordinator, or cluster.join, on the others",
+                "give either cluster.bootstrap = true, on the first coordinator, or cluster.join, on the others; a first one \
+                 that lost its data joins like the others: replace bootstrap by join",
             );
         }
-        if !(1..=limits::SHARDS).contains(&self.cluster.shards) {
+        if let Some(url) = cluster.join.iter().find(|url| !leads_here(url)) {
+            return wrong("cluster.join", &format!("{url:?} is no URL like http://10.0.0.1:7750"));
+        }
+        if !(1..=limits::SHARDS).contains(&cluster.shards) {
             return wrong("cluster.shards", "must be 1 to 9999");
         }
-        if self.cluster.initial_groups == 0 || self.cluster.initial_groups > self.cluster.shards {
+        if cluster.initial_groups == 0 || cluster.initial_groups > cluster.shards {
             return wrong("cluster.initial_groups", "must be at least 1 and at most cluster.shards");
         }
-        if self.limits.deadline_ms == 0 || self.limits.deadline_ms > self.limits.deadline_ms_max {
-            return wrong("limits.deadline_ms", "must be at least 1 and at most limits.deadline_ms_max");
+        if limits.deadline_ms > limits.deadline_ms_max {
+            return wrong("limits.deadline_ms", "must be at most limits.deadline_ms_max");
         }
-        let counts = [self.limits.concurrency, self.limits.streams, self.import.batch_rows, self.import.parallel];
-        if counts.contains(&0) || self.postgres.queue == 0 {
-            return wrong("limits", "counts must be at least 1");
+        let at_least_one = [
+            ("postgres.queue", postgres.queue),
+            ("limits.body_bytes", limits.body_bytes),
+            ("limits.deadline_ms", limits.deadline_ms as usize),
+            ("limits.concurrency", limits.concurrency),
+            ("limits.streams", limits.streams),
+            ("limits.idle_ms", limits.idle_ms as usize),
+            ("import.batch_rows", import.batch_rows),
+            ("import.batch_bytes", import.batch_bytes),
+            ("import.parallel", import.parallel),
+        ];
+        match at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => wrong(key, "must be at least 1"),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// How clients reach this coordinator.
@@ -249,9 +281,21 @@ impl Config {
     }
 }
 
+/// Whether a base URL can lead another machine to where it is meant to: `http`, a host that is one, a port that is one.
+fn leads_here(url: &str) -> bool {
+    let Ok(url) = url.parse::<http::Uri>() else { return false };
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let anywhere = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    url.scheme_str() == Some("http") && !host.is_empty() && !anywhere && url.port_u16() != Some(0)
+}
+
 fn secret(key: &'static str, path: &Path) -> Result<String, ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Secret { key, path: path.to_owned(), source })?;
+    let failed = |source| ConfigError::Secret { key, path: path.to_owned(), source };
+    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        tracing::warn!(key, path = %path.display(), mode = format!("{mode:o}"), "secret file is open to others, make it 0600");
+    }
+    let text = std::fs::read_to_string(path).map_err(failed)?;
     let text = text.trim();
     if text.is_empty() {
         return Err(ConfigError::Value { key, detail: format!("the file {} is empty", path.display()) });
@@ -292,16 +336,53 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
-        for (from, to) in [
-            ("bootstrap = true", ""),
-            ("bootstrap = true", "bootstrap = true\njoin = [\"http://127.0.0.1:1\"]"),
-            ("bootstrap = true", "bootstrap = true\nshards = 0"),
-            ("bootstrap = true", "bootstrap = true\ncolour = 1"),
-            ("127.0.0.1:7700", "0.0.0.0:7700"),
+    fn what_makes_no_sense_is_refused_by_its_key() {
+        let refused = |from: &str, to: &str| {
+            let text = GOOD.replace(from, to);
+            assert_ne!(text, GOOD, "{from} is not there");
+            match load(&text) {
+                Err(ConfigError::Value { key, .. }) => key,
+                other => panic!("{to}: {other:?}"),
+            }
+        };
+        let bootstrap = "bootstrap = true";
+        assert_eq!(refused(bootstrap, ""), "cluster.join");
+        assert_eq!(refused(bootstrap, "bootstrap = true\njoin = [\"http://127.0.0.1:1\"]"), "cluster.join");
+        assert_eq!(refused(bootstrap, "join = [\"127.0.0.1:1\"]"), "cluster.join");
+        assert_eq!(refused(bootstrap, "bootstrap = true\nshards = 0"), "cluster.shards");
+        assert_eq!(refused(bootstrap, "bootstrap = true\ninitial_groups = 13"), "cluster.initial_groups");
+        assert_eq!(refused("127.0.0.1:7700", "0.0.0.0:7700"), "server.listen");
+        assert_eq!(refused("127.0.0.1:7750", "10.0.0.1:7750"), "server.internal_listen");
+        for (section, keys) in [
+            ("postgres", &["queue"][..]),
+            ("limits", &["body_bytes", "deadline_ms", "concurrency", "streams", "idle_ms"]),
+            ("import", &["batch_rows", "batch_bytes", "parallel"]),
         ] {
-            assert!(load(&GOOD.replace(from, to)).is_err(), "{to}");
+            for key in keys {
+                let text = match section {
+                    "postgres" => format!("{GOOD}\n{key} = 0"),
+                    other => format!("{GOOD}\n[{other}]\n{key} = 0"),
+                };
+                assert_eq!(refused(GOOD, &text), format!("{section}.{key}"));
+            }
         }
-        assert!(load(&GOOD.replace("127.0.0.1:7700\"", "0.0.0.0:7700\"\ninsecure = true")).is_ok());
+        assert!(matches!(load(&GOOD.replace(bootstrap, "bootstrap = true\ncolour = 1")), Err(ConfigError::Read(_))));
+    }
+
+    #[test]
+    fn only_what_leads_somewhere_is_advertised() {
+        let load = |listen: &str, advertise: &str| {
+            let given = format!("{listen}\"\ninsecure = true\n{advertise}");
+            load(&GOOD.replace("127.0.0.1:7700\"", &given)).map(|config| config.http_url())
+        };
+        let unusable = |loaded| matches!(loaded, Err(ConfigError::Value { key: "server.advertise", .. }));
+        for listen in ["0.0.0.0:7700", "[::]:7700", "127.0.0.1:0"] {
+            assert!(unusable(load(listen, "")), "{listen}");
+            let advertised = load(listen, "advertise = \"http://here:7700\"").unwrap();
+            assert_eq!(advertised, "http://here:7700");
+        }
+        for url in ["http://0.0.0.0:7700", "https://here:7700", "here:7700", "http://here:0", ""] {
+            assert!(unusable(load("10.0.0.1:7700", &format!("advertise = \"{url}\""))), "{url}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! Why a request did not do what it asked, by what the client can do about it, and the one place that makes a problem document
-//! of it. A document of a 5xx never shows SQL, PostgreSQL's text or host names: causes go to the log alone.
+//! of that. A document of a 5xx never shows SQL, PostgreSQL's text or host names: causes go to the log alone.
 
 use crate::workers::ShardError;
 use atoll_proto::CollectionName;
@@ -80,9 +80,18 @@ pub enum RequestError {
     /// The deadline passed.
     #[error("the deadline passed")]
     Deadline,
+    /// Nothing came from the client, or nothing was read by it, for too long.
+    #[error("the client was idle for {seconds} s")]
+    Idle {
+        /// How long.
+        seconds: u64,
+    },
     /// The service has as much to do as it can.
     #[error("too many requests are under way")]
     Overloaded,
+    /// A task of ours panicked.
+    #[error("the request met a bug")]
+    Bug(#[source] tokio::task::JoinError),
 }
 
 impl RequestError {
@@ -143,6 +152,15 @@ impl RequestError {
             ),
             RequestError::Deadline => {
                 Problem::new(ProblemCode::DeadlineExceeded, "the deadline passed; X-Timeout-Ms sets it")
+            }
+            RequestError::Idle { seconds } => Problem::new(
+                ProblemCode::DeadlineExceeded,
+                format!(
+                    "nothing was sent or taken for {seconds} s: what was not confirmed is to be sent, or asked for, again"
+                ),
+            ),
+            RequestError::Bug(_) => {
+                Problem::new(ProblemCode::Internal, "the request met a bug; the log has it under the request id")
             }
             RequestError::Overloaded => {
                 Problem::new(ProblemCode::Overloaded, "too many requests are under way; try again in a moment")

@@ -105,8 +105,7 @@ impl InternalClient {
         body: &impl Serialize,
         deadline: Instant,
     ) -> Result<T, CallError> {
-        let request = self.request(Method::PUT, base, path).body(json_body(body));
-        parsed(base, path, self.call(base, path, request, deadline).await?)
+        self.send(self.request(Method::PUT, base, path), base, path, body, deadline).await
     }
 
     /// `POST` of one JSON document for another.
@@ -117,8 +116,7 @@ impl InternalClient {
         body: &impl Serialize,
         deadline: Instant,
     ) -> Result<T, CallError> {
-        let request = self.request(Method::POST, base, path).body(json_body(body));
-        parsed(base, path, self.call(base, path, request, deadline).await?)
+        self.send(self.request(Method::POST, base, path), base, path, body, deadline).await
     }
 
     /// `POST` that the receiver must answer itself.
@@ -129,8 +127,19 @@ impl InternalClient {
         body: &impl Serialize,
         deadline: Instant,
     ) -> Result<T, CallError> {
-        let request = self.request(Method::POST, base, path).header(FORWARDED_HEADER, "true").body(json_body(body));
-        parsed(base, path, self.call(base, path, request, deadline).await?)
+        let request = self.request(Method::POST, base, path).header(FORWARDED_HEADER, "true");
+        self.send(request, base, path, body, deadline).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: http::request::Builder,
+        base: &str,
+        path: &str,
+        body: &impl Serialize,
+        deadline: Instant,
+    ) -> Result<T, CallError> {
+        parsed(base, path, self.call(base, path, request.body(json_body(body)), deadline).await?)
     }
 
     fn request(&self, method: Method, base: &str, path: &str) -> http::request::Builder {

@@ -3,7 +3,7 @@
 use crate::agents::{AgentBoard, AgentClient};
 use crate::cluster_secret::ClusterSecret;
 use crate::config::{Config, ConfigError};
-use crate::http::{self, App, Parts};
+use crate::http::{self, App, Parts, Patience};
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
 use crate::search::{Searcher, TableFacts};
@@ -15,12 +15,13 @@ use atoll_proto::{CollectionName, Namespace, ShardId};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 /// How long an address may be taken by a predecessor.
@@ -44,9 +45,9 @@ pub enum ServeError {
     /// The catalog.
     #[error("the catalog could not be started")]
     Catalog(#[from] StartError),
-    /// A listener failed.
-    #[error("serving failed")]
-    Serve(#[source] std::io::Error),
+    /// Nothing could tell it to stop.
+    #[error("signals can't be listened to")]
+    Signals(#[source] std::io::Error),
     /// Raft met what it can't go on from.
     #[error("the catalog stopped: {0}")]
     Stopped(String),
@@ -63,8 +64,8 @@ pub struct Options {
 pub async fn run(file: &Path, options: Options) -> Result<(), ServeError> {
     let config = Config::load(file)?;
     crate::telemetry::start_logging();
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Serve)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Serve)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM"),
@@ -83,38 +84,46 @@ async fn stdin_ended() {
 
 /// Serves until `stop` resolves, or the catalog can't go on.
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let secret = ClusterSecret::new(config.cluster_secret()?);
+    let mut stop = pin!(stop);
+    let secrets = Secrets { cluster: config.cluster_secret()?, postgres: config.postgres_password()? };
+    let secret = ClusterSecret::new(secrets.cluster.clone());
     let public = listen(config.server.listen).await?;
     let internal = listen(config.server.internal_listen).await?;
-    let node = CatalogNode::start(raft_settings(&config, &secret)).await?;
-    let drain = Duration::from_millis(config.server.drain_ms);
-    let (stopping, stopped) = watch::channel(false);
-    let until_stopped = || {
-        let mut stopped = stopped.clone();
-        // An error means that the sender is gone, and everything with it.
-        async move { drop(stopped.wait_for(|stopped| *stopped).await) }
+    let node = tokio::select! {
+        started = CatalogNode::start(raft_settings(&config, &secret)) => started?,
+        // It may be waiting for a coordinator that lets it join, for ever.
+        () = &mut stop => return Ok(()),
     };
+    let headers = Duration::from_millis(config.limits.idle_ms);
 
-    let internal_router = http::internal::router(node.clone(), secret.clone());
-    let internal = tokio::spawn(http::serve(internal, internal_router, until_stopped(), Duration::from_secs(1)));
+    let (close_internal, closed) = oneshot::channel::<()>();
+    let internal_router = http::internal::router(node.clone(), secret);
+    let patience = Patience { headers, drain: Duration::from_secs(1) };
+    let internal = tokio::spawn(http::serve(internal, internal_router, async { drop(closed.await) }, patience));
     let board = AgentBoard::start(AgentClient::new(node.client().clone()), node.watch());
     let settler = Settler::start(node.clone(), board.clone());
-    let app = app(&config, node.clone(), board)?;
-    let mut public = tokio::spawn(http::serve(public, http::router(app), until_stopped(), drain));
+    let app = app(&config, secrets, node.clone(), board);
     tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
 
-    let ended = tokio::select! {
-        () = stop => Ok(()),
-        reason = node.stopped() => Err(ServeError::Stopped(reason)),
-        served = &mut public => return Err(ServeError::Serve(flatten(served).err().unwrap_or_else(unexpected_end))),
+    let (stopping, stopped) = oneshot::channel::<()>();
+    let until_told = async {
+        let ended = tokio::select! {
+            () = stop => Ok(()),
+            reason = node.stopped() => Err(ServeError::Stopped(reason)),
+        };
+        tracing::info!("stopping: what is under way may finish");
+        drop(stopping);
+        ended
     };
-    tracing::info!("stopping: what is under way may finish");
-    stopping.send_replace(true);
-    flatten(public.await).map_err(ServeError::Serve)?;
+    let patience = Patience { headers, drain: Duration::from_millis(config.server.drain_ms) };
+    let serving = http::serve(public, http::router(app), async { drop(stopped.await) }, patience);
+    let (ended, ()) = tokio::join!(until_told, serving);
+
     drop(settler);
     node.shutdown().await;
     // The internal listener answers to the end, so that the others learn of the shutdown from Raft itself.
-    internal.abort();
+    drop(close_internal);
+    drop(internal.await);
     ended
 }
 
@@ -130,14 +139,6 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
             Err(source) => return Err(ServeError::Listen { address, source }),
         }
     }
-}
-
-fn flatten(served: Result<std::io::Result<()>, tokio::task::JoinError>) -> std::io::Result<()> {
-    served.unwrap_or_else(|error| Err(std::io::Error::other(error)))
-}
-
-fn unexpected_end() -> std::io::Error {
-    std::io::Error::other("the listener ended by itself")
 }
 
 fn raft_settings(config: &Config, secret: &ClusterSecret) -> RaftSettings {
@@ -156,9 +157,14 @@ fn raft_settings(config: &Config, secret: &ClusterSecret) -> RaftSettings {
     }
 }
 
-fn app(config: &Config, node: CatalogNode, board: AgentBoard) -> Result<App, ConfigError> {
+struct Secrets {
+    cluster: String,
+    postgres: String,
+}
+
+fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard) -> App {
     let workers = Arc::new(Workers::new(WorkersSettings {
-        password: config.postgres_password()?,
+        password: secrets.postgres,
         pool_size: config.postgres.pool_size,
         queue: config.postgres.queue,
         statement_timeout: config.statement_timeout(),
@@ -166,10 +172,10 @@ fn app(config: &Config, node: CatalogNode, board: AgentBoard) -> Result<App, Con
     let metrics = Metrics::new();
     let views = node.watch();
     let counts: Arc<dyn TableFacts> = Arc::new(board.clone());
-    Ok(App::new(Parts {
+    App::new(Parts {
         searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone()),
         writer: Writer::new(views.clone(), workers.clone(), config.import_settings()),
-        reader: Reader::new(views, workers.clone(), CursorKey::new(&config.cluster_secret()?)),
+        reader: Reader::new(views, workers.clone(), CursorKey::new(&secrets.cluster)),
         node,
         board,
         workers,
@@ -177,7 +183,7 @@ fn app(config: &Config, node: CatalogNode, board: AgentBoard) -> Result<App, Con
         limits: config.limits.clone(),
         requests: Semaphore::new(config.limits.concurrency),
         streams: Arc::new(Semaphore::new(config.limits.streams)),
-    }))
+    })
 }
 
 impl TableFacts for AgentBoard {

@@ -1,6 +1,8 @@
-//! Logs and metrics. Names and label keys of every metric are constants here, and nowhere else.
+//! Logs and metrics. Every metric's name is a constant here, and its label keys stand beside it in [`Metrics::new`].
 
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
@@ -64,10 +66,10 @@ pub struct Metrics {
     pub shard_bytes: IntGaugeVec,
     /// [`names::WORKER_UP`] by `worker`.
     pub worker_up: IntGaugeVec,
-    /// [`names::CATALOG_VERSION`], without labels.
-    pub catalog_version: IntGaugeVec,
-    /// [`names::LEADER`], without labels.
-    pub leader: IntGaugeVec,
+    /// [`names::CATALOG_VERSION`].
+    pub catalog_version: IntGauge,
+    /// [`names::LEADER`].
+    pub leader: IntGauge,
 }
 
 const SECONDS: [f64; 15] =
@@ -94,6 +96,11 @@ impl Metrics {
             registry.register(Box::new(metric.clone())).expect("every name is registered once");
             metric
         };
+        let plain_gauge = |name: &str, help: &str| {
+            let metric = IntGauge::new(name, help).expect("constant names are valid");
+            registry.register(Box::new(metric.clone())).expect("every name is registered once");
+            metric
+        };
         Self {
             search_seconds: histogram(names::SEARCH_SECONDS, "Time to answer a search.", &["scope"]),
             search_results: counter(names::SEARCH_RESULTS, "Hits given.", &["scope"]),
@@ -107,8 +114,8 @@ impl Metrics {
             shard_rows: gauge(names::SHARD_ROWS, "Rows of a shard.", &["shard_id"]),
             shard_bytes: gauge(names::SHARD_BYTES, "Bytes of a shard.", &["shard_id"]),
             worker_up: gauge(names::WORKER_UP, "Whether a worker answers.", &["worker"]),
-            catalog_version: gauge(names::CATALOG_VERSION, "Number of the catalog's last change.", &[]),
-            leader: gauge(names::LEADER, "Whether this coordinator leads.", &[]),
+            catalog_version: plain_gauge(names::CATALOG_VERSION, "Number of the catalog's last change."),
+            leader: plain_gauge(names::LEADER, "Whether this coordinator leads."),
             registry,
         }
     }
@@ -127,6 +134,12 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// An error with its causes, for the log.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Starts logging to stderr: for people on a terminal, JSON otherwise. `RUST_LOG` filters, `info` by default.

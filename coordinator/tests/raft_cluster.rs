@@ -4,7 +4,7 @@
 
 mod support;
 
-use atoll::raft::{CatalogNode, FirstStart, Hop, MembershipError, StartError};
+use atoll::raft::{CatalogNode, FirstStart, Hop, MembershipError, OpenLogError, StartError};
 use atoll_core::catalog::{Command, Outcome};
 use atoll_proto::CollectionSettings;
 use support::{Coordinator, deadline, eventually, settings};
@@ -45,7 +45,9 @@ async fn three() -> [Coordinator; 3] {
 async fn leader_of(coordinators: &[Coordinator]) -> usize {
     eventually("there is one leader", async || {
         let position = coordinators.iter().position(|coordinator| coordinator.node.is_leader());
-        position.ok_or_else(|| format!("{:?}", coordinators.iter().map(|c| c.node.leader()).collect::<Vec<_>>()))
+        position.ok_or_else(|| {
+            format!("{:?}", coordinators.iter().map(|c| c.node.cluster_info().leader).collect::<Vec<_>>())
+        })
     })
     .await
 }
@@ -155,10 +157,97 @@ async fn a_coordinator_without_its_log_does_not_start_and_does_not_get_its_id_ag
     let error = first.node.join(asked.clone(), Hop::First, deadline()).await.unwrap_err();
     assert!(matches!(error, MembershipError::AlreadyMember { id: named, .. } if named == id), "{error:?}");
 
-    first.node.remove_coordinator(id, Hop::First, deadline()).await.unwrap();
+    // A removal that is interrupted in its middle leaves an id that Raft knows and the catalog does not.
+    first.node.propose(Command::RemoveCoordinator { id }, deadline()).await.unwrap();
     let joined = first.node.join(asked, Hop::First, deadline()).await.unwrap();
     assert!(joined.id > id, "an id is never used again");
+    first.node.remove_coordinator(id, Hop::First, deadline()).await.unwrap();
+    let error = first.node.remove_coordinator(id, Hop::First, deadline()).await.unwrap_err();
+    assert!(matches!(error, MembershipError::NotFound { .. }), "{error:?}");
     drop(third);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_a_coordinator_is_not_taken_over() {
+    let first = Coordinator::bootstrap(1).await;
+    for number in 0..3 {
+        put_collection(&first.node, &format!("collection_{number}")).await;
+    }
+    assert!(first.node.compact(deadline()).await);
+    let remains = first.kill().await;
+    let path = |name: &str| remains.dir.path().join(name);
+    let start = || {
+        let bootstrap = FirstStart::Bootstrap { shard_count: 12, initial_groups: 1 };
+        let settings = settings(remains.dir.path(), &remains.internal, bootstrap);
+        // One that failed lets go of the log a moment later.
+        eventually("the log is free", async move || {
+            let error = CatalogNode::start(settings.clone()).await.err().unwrap();
+            let in_use = matches!(error, StartError::Log(OpenLogError::InUse { .. }));
+            if in_use { Err(error.to_string()) } else { Ok(error) }
+        })
+    };
+    let hidden = |name: &str| {
+        let (from, to) = (path(name), path(&format!("{name}.hidden")));
+        std::fs::rename(&from, &to).unwrap();
+        move || std::fs::rename(&to, &from).unwrap()
+    };
+
+    let back = hidden("catalog.json");
+    let error = start().await;
+    assert!(matches!(error, StartError::SnapshotMissing { .. }), "{error:?}");
+    back();
+    let (identity, log) = (hidden("identity.json"), hidden("raft.redb"));
+    assert!(matches!(start().await, StartError::IdentityMissing { .. }));
+    std::fs::remove_file(path("raft.redb")).unwrap();
+    log();
+    assert!(matches!(start().await, StartError::IdentityMissing { .. }));
+    identity();
+
+    for (name, newer) in [("catalog.json", r#"{"format":4711}"#), ("identity.json", r#"{"format":4711}"#)] {
+        let back = hidden(name);
+        std::fs::write(path(name), newer).unwrap();
+        let error = start().await;
+        let causes = atoll::telemetry::chain(&error);
+        assert!(causes.contains("newer program (format 4711"), "{name}: {causes}");
+        back();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_stopped_while_it_learned_asks_again() {
+    let mut coordinators = vec![Coordinator::bootstrap(1).await];
+    for _ in 0..5 {
+        coordinators.push(Coordinator::join(&[&coordinators[0]]).await);
+    }
+    let roles = |of: &Coordinator| {
+        let known = of.node.cluster_info().coordinators;
+        known.into_iter().map(|known| (known.id, known.role == "voter")).collect::<Vec<_>>()
+    };
+    let learner = eventually("five vote", async || {
+        let roles = roles(&coordinators[0]);
+        let learner = roles.iter().find(|(_, votes)| !votes).map(|(id, _)| *id);
+        let position = coordinators.iter().position(|one| Some(one.node.id()) == learner);
+        let heard = position.is_some_and(|one| has(&coordinators[one].node, "memory_entries"));
+        if roles.iter().filter(|(_, votes)| *votes).count() == 5 && heard {
+            Ok(position.unwrap())
+        } else {
+            Err(format!("{roles:?}"))
+        }
+    })
+    .await;
+    let stopped = coordinators.remove(learner);
+    let id = stopped.node.id();
+    let remains = stopped.kill().await;
+    let gone = coordinators.pop().unwrap();
+    let first = &coordinators[0];
+    first.node.remove_coordinator(gone.node.id(), Hop::First, deadline()).await.unwrap();
+    let again = remains.restart(FirstStart::Join(vec![first.internal.clone()])).await;
+    eventually("it votes", async || {
+        let roles = roles(first);
+        if roles.contains(&(id, true)) { Ok(()) } else { Err(format!("{roles:?}")) }
+    })
+    .await;
+    drop((again, gone));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -47,6 +47,8 @@ pub const DELETE_ENTRIES: u32 = 100_000;
 pub const DEADLINE_MS: u64 = 2_000;
 /// Longest deadline a client may ask for, in milliseconds.
 pub const DEADLINE_MS_MAX: u64 = 60_000;
+/// Longest silence of a client that is waited for, in milliseconds.
+pub const IDLE_MS: u64 = 60_000;
 /// Longest `Idempotency-Key`, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
 /// Longest line of an import, in bytes.

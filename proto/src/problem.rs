@@ -127,6 +127,8 @@ pub struct Problem {
     pub retryable: bool,
     /// Names the request in the logs.
     pub request_id: Option<String>,
+    /// The client's own `traceparent` (W3C), if it sent one.
+    pub traceparent: Option<String>,
     /// Fields at fault.
     pub errors: Vec<FieldError>,
     /// Shards that gave no answer.
@@ -137,7 +139,8 @@ pub struct Problem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldError {
-    /// JSON pointer (RFC 6901) into the request's body; empty for the body itself.
+    /// JSON pointer (RFC 6901) into the request's body; empty for the body itself and for what is not in it: the path, the
+    /// query, a header.
     pub pointer: String,
     /// What is wrong with it.
     pub detail: String,
@@ -167,6 +170,7 @@ impl Problem {
             instance: None,
             retryable: code.retryable(),
             request_id: None,
+            traceparent: None,
             errors: Vec::new(),
             failures: Vec::new(),
         }

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use cluster_tests::poll;
+use cluster_tests::processes::signal;
 use cluster_tests::traffic::{Asked, Traffic, longest_gap};
 use cluster_tests::{Client, Cluster, ClusterOptions};
 use http::Method;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -77,10 +79,35 @@ async fn survives_leader_loss() {
     }
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0].as_array().unwrap().len(), 50);
+    one_that_hangs_is_not_waited_for(&cluster).await;
     the_last_one_serves_on(&mut cluster).await;
-    // An agent that asks a dead coordinator goes to the next.
-    let expected = ["\"target\":\"openraft::", "the coordinator cannot be reached", r#""code":"no-leader""#];
+    // An agent that asks a dead coordinator goes to the next. One that was stopped finds that time has passed.
+    let expected = [
+        "\"target\":\"openraft::",
+        "the coordinator cannot be reached",
+        "not registered",
+        "does not answer",
+        r#""code":"no-leader""#,
+    ];
     cluster.finish(&expected).await;
+}
+
+/// A leader that is stopped keeps its connections and answers nothing. Who had asked it asks the next one.
+async fn one_that_hangs_is_not_waited_for(cluster: &Cluster) {
+    let leader = cluster.leader().await;
+    let follower = if leader == 1 { 2 } else { 1 };
+    let name = format!("coordinator-{leader}");
+    let pid = cluster.extra_pid(&name).unwrap_or(cluster.layout().coordinators[usize::from(leader - 1)].pid);
+    let follower = cluster.client_of(follower);
+    signal(pid, Signal::STOP);
+    let stopped = Instant::now();
+    let put = follower.request(Method::PUT, "/v1/collections/made_past_one").header("x-timeout-ms", "40000");
+    let answer = put.json(&json!({"dimensions": 2})).send().await;
+    let took = stopped.elapsed();
+    signal(pid, Signal::CONT);
+    assert!([200, 201].contains(&answer.status) && took < BREAK_MAX, "{took:?}: {}", answer.text());
+    println!("a new collection was taken {:.1} s after the leader was stopped", took.as_secs_f64());
+    cluster.client_of(leader).wait_until_active("made_past_one").await;
 }
 
 /// The leader is among those that are killed, so the last one neither leads nor finds who does.

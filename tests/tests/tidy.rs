@@ -159,11 +159,95 @@ fn names_stay_in_their_folders() {
     assert_eq!(uses_outside(agent, &["axum"], &["worker-agent/src/http.rs"]), Vec::<String>::new());
 }
 
+/// Who may use whom inside the coordinator, beyond itself. `serve` knows all parts; `cli` and `dev` belong to the program.
+const MAY_USE: [(&str, &[&str]); 17] = [
+    ("agents", &["internal_client"]),
+    ("cli", &["config", "dev", "serve"]),
+    ("cluster_secret", &[]),
+    ("config", &["write"]),
+    ("dev", &["cli"]),
+    ("error", &["workers"]),
+    (
+        "http",
+        &[
+            "agents",
+            "cluster_secret",
+            "config",
+            "error",
+            "internal_client",
+            "raft",
+            "read",
+            "search",
+            "settle",
+            "targets",
+            "telemetry",
+            "workers",
+            "write",
+        ],
+    ),
+    ("internal_client", &["cluster_secret"]),
+    ("raft", &["cluster_secret", "internal_client", "telemetry"]),
+    ("read", &["error", "targets", "telemetry", "vectors", "workers"]),
+    ("search", &["error", "targets", "telemetry", "vectors", "workers"]),
+    ("settle", &["agents", "internal_client", "raft"]),
+    ("targets", &["error", "workers"]),
+    ("telemetry", &[]),
+    ("vectors", &[]),
+    ("workers", &[]),
+    ("write", &["error", "targets", "telemetry", "vectors", "workers"]),
+];
+const KNOW_ALL: [&str; 3] = ["lib", "main", "serve"];
+
+#[test]
+fn parts_of_the_coordinator_use_only_what_they_may() {
+    let under = "coordinator/src/";
+    let mut parts = std::collections::BTreeSet::new();
+    let mut found = Vec::new();
+    for source in sources(under) {
+        let part = source.path[under.len()..].split(['/', '.']).next().unwrap().to_owned();
+        if KNOW_ALL.contains(&part.as_str()) || is_test(&source.path) {
+            continue;
+        }
+        assert!(!source.code.contains("crate::{"), "{}: one `use` a part, so that this test sees it", source.path);
+        let allowed = MAY_USE.iter().find(|(name, _)| *name == part).map_or(&[][..], |(_, allowed)| allowed);
+        for used in ["crate::", "atoll::"].iter().flat_map(|root| named_after(&source.code, root)) {
+            if used != part && !allowed.contains(&used.as_str()) {
+                found.push(format!("{}: {used}", source.path));
+            }
+        }
+        parts.insert(part);
+    }
+    assert_eq!(found, Vec::<String>::new());
+    assert_eq!(parts.iter().map(String::as_str).collect::<Vec<_>>(), MAY_USE.map(|(name, _)| name));
+}
+
+/// The names that follow a root of paths, if they are names of modules.
+fn named_after(code: &str, root: &str) -> Vec<String> {
+    let lines = code.lines().filter(|line| has_word(line, root));
+    let after = lines.flat_map(|line| line.split(root).skip(1));
+    let name = |rest: &str| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>();
+    after.map(name).filter(|name| !name.is_empty()).collect()
+}
+
 /// SQL is told by the words that begin its statements inside a text.
 #[test]
 fn sql_stays_with_those_who_speak_to_postgresql() {
-    let begins =
-        ["\"select ", "\"insert into ", "\"update ", "\"delete from ", "\"create ", "\"drop ", "\"alter ", "\"begin;"];
+    let begins = [
+        "\"select ",
+        "\"insert into ",
+        "\"update ",
+        "\"delete from ",
+        "\"create ",
+        "\"drop ",
+        "\"alter ",
+        "\"begin;",
+        "\"begin ",
+        "\"with ",
+        "\"copy ",
+        "\"set ",
+        "\"lock ",
+        "\"truncate ",
+    ];
     for (under, allowed) in
         [("coordinator/src", "coordinator/src/workers/"), ("worker-agent/src", "worker-agent/src/pg/")]
     {

@@ -18,6 +18,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
+/// An answer may be lost, and a machine be busy, for a few rounds.
+const LATELY: Duration = Duration::from_secs(5);
+
 /// What one agent said last.
 #[derive(Debug, Clone)]
 pub struct AgentRecord {
@@ -42,8 +45,6 @@ struct Round {
     agents: BTreeMap<WorkerId, AgentRecord>,
     /// Tables of shards by the shard's primary; of reference collections (no shard) by any primary.
     tables: BTreeMap<(Option<ShardId>, CollectionName), TableStats>,
-    /// Shards whose primary has counted its rows at least once.
-    counted: BTreeSet<ShardId>,
 }
 
 struct Asking(JoinHandle<()>);
@@ -78,6 +79,14 @@ impl AgentBoard {
     pub fn is_up(&self, worker: WorkerId) -> bool {
         let Some(record) = self.record(worker) else { return false };
         record.error.is_none() && record.status.is_some_and(|status| status.postgres_up)
+    }
+
+    /// Whether agent and PostgreSQL answered in one of the last rounds, and have not said otherwise since.
+    pub fn was_up_lately(&self, worker: WorkerId) -> bool {
+        let Some(AgentRecord { status: Some(status), answered_at: Some(at), .. }) = self.record(worker) else {
+            return false;
+        };
+        status.postgres_up && at.elapsed() <= LATELY
     }
 
     /// Size of a collection's table in a shard, or of a reference collection (no shard).
@@ -123,11 +132,6 @@ impl AgentBoard {
         };
         let graphs = table.graphs.iter().filter_map(|name| Some((Namespace::parse(name).ok()?, rows(name))));
         (graphs.collect(), table.shard_graph)
-    }
-
-    /// Whether a shard's primary has counted its rows: only then a namespace that is not named is small.
-    pub fn has_stats(&self, shard: ShardId) -> bool {
-        self.round().counted.contains(&shard)
     }
 
     fn round(&self) -> Arc<Round> {
@@ -206,10 +210,6 @@ impl Round {
                 if owned {
                     round.tables.insert((table.shard, table.collection.clone()), table.clone());
                 }
-            }
-            if status.stats_age_seconds.is_some() {
-                let owned = view.shards().iter().filter(|route| route.primary.worker == group.primary);
-                round.counted.extend(owned.map(|route| route.shard));
             }
         }
         round

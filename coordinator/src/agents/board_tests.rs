@@ -3,45 +3,18 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use atoll_core::catalog::{Catalog, Command};
-use atoll_proto::agent::{NamespaceRows, PostgresAddress, PostgresFacts, RegisterWorker, WorkerMode};
-use atoll_proto::{CoordinatorId, GroupId};
+use atoll_core::catalog::{Catalog, Command, testing};
+use atoll_proto::GroupId;
+use atoll_proto::agent::NamespaceRows;
 
 const WORKERS: [WorkerId; 2] = [WorkerId(2), WorkerId(3)];
 
 /// Two workers that share four shards.
 fn view() -> RoutingTable {
     let mut catalog = Catalog::default();
-    catalog.apply(
-        1,
-        Command::InitCluster {
-            cluster_id: "c".to_owned(),
-            shard_count: 4,
-            initial_groups: 2,
-            coordinator: CoordinatorId(1),
-            http: "http://h".to_owned(),
-            internal: "http://i".to_owned(),
-        },
-    );
+    catalog.apply(1, testing::init(4, 2));
     for WorkerId(number) in WORKERS {
-        let worker = RegisterWorker {
-            uid: format!("u{number}"),
-            name: format!("w{number}").parse().unwrap(),
-            group: None,
-            mode: WorkerMode::External,
-            agent_url: "http://a".to_owned(),
-            postgres: PostgresAddress { host: "h".to_owned(), port: 1, database: "atoll".to_owned() },
-            facts: PostgresFacts {
-                version: "18".to_owned(),
-                version_num: 180_000,
-                pgvector: "0.8.5".to_owned(),
-                system_identifier: format!("s{number}"),
-                max_connections: 100,
-                cores: 2,
-            },
-            capacity: 100,
-        };
-        catalog.apply(number, Command::RegisterWorker(worker));
+        catalog.apply(number, Command::RegisterWorker(testing::worker(&format!("w{number}"))));
     }
     RoutingTable::new(Arc::new(catalog), None)
 }
@@ -90,7 +63,6 @@ async fn rows_are_those_of_the_owner() {
     for route in view().shards() {
         let expected = if route.group == GroupId(WORKERS[0].0) { 5_000 } else { 7 };
         assert_eq!(board.rows(Some(route.shard), &notes()), Some(expected));
-        assert_eq!(board.has_stats(route.shard), expected == 5_000);
     }
     assert_eq!(board.rows(None, &notes()), None);
 }
@@ -135,9 +107,20 @@ async fn small_namespaces_share_what_the_large_ones_leave() {
 
 #[tokio::test]
 async fn up_needs_the_agent_and_its_server() {
-    let mut silent = record(1, None, true);
-    silent.error = Some(Arc::new(CallError::Deadline { url: "http://a".to_owned() }));
-    let board = board(BTreeMap::from([(WORKERS[0], record(1, None, false)), (WORKERS[1], silent)]));
-    assert!(!board.is_up(WORKERS[0]) && !board.is_up(WORKERS[1]) && !board.is_up(WorkerId(99)));
-    assert!(board.status(WORKERS[1]).is_some(), "the last answer is kept");
+    let silent = AgentRecord {
+        error: Some(Arc::new(CallError::Deadline { url: "http://a".to_owned() })),
+        ..record(1, None, true)
+    };
+    let one_is_up = |one: AgentRecord| {
+        let board = board(BTreeMap::from([(WORKERS[0], one)]));
+        (board.is_up(WORKERS[0]), board.was_up_lately(WORKERS[0]))
+    };
+    assert_eq!(one_is_up(record(1, None, true)), (true, true));
+    assert_eq!(one_is_up(record(1, None, false)), (false, false), "the agent says that its server is down");
+    assert_eq!(one_is_up(silent.clone()), (false, true), "one missed round");
+    let long_ago = Instant::now().checked_sub(LATELY + Duration::from_secs(1));
+    assert_eq!(one_is_up(AgentRecord { answered_at: long_ago, ..silent.clone() }), (false, false));
+    let board = board(BTreeMap::from([(WORKERS[0], silent)]));
+    assert!(board.status(WORKERS[0]).is_some(), "the last answer is kept");
+    assert!(!board.is_up(WORKERS[1]) && !board.was_up_lately(WORKERS[1]), "nobody has asked it yet");
 }

@@ -8,6 +8,7 @@ use super::topology::{coordinator_name, worker_name};
 use crate::cli::{Client, CommandError};
 use atoll_proto::admin::{ClusterInfo, Readiness};
 use atoll_proto::agent::{AgentStatus, STATUS_PATH};
+use atoll_proto::collection::{CollectionList, CollectionState};
 use atoll_proto::{CoordinatorId, WorkerId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -152,12 +153,24 @@ async fn unready(client: &Client) -> Option<String> {
         return Some("no answer yet".to_owned());
     };
     if answer.status.is_success() {
-        return None;
+        return being_made(client).await;
     }
     match answer.parse::<Readiness>() {
         Ok(readiness) if !readiness.reasons.is_empty() => Some(readiness.reasons.join(", ")),
         Ok(_) | Err(_) => Some("not ready yet".to_owned()),
     }
+}
+
+/// Collections that have no tables yet; none if all have. A cluster is ready without them, but who starts one means to use it.
+async fn being_made(client: &Client) -> Option<String> {
+    let list = ask(async { client.get("/v1/collections").await?.parse::<CollectionList>() });
+    let Some(CollectionList { collections }) = list.await else {
+        return Some("no answer yet".to_owned());
+    };
+    let creating = collections.iter().filter(|collection| collection.state == CollectionState::Creating);
+    let names: Vec<String> =
+        creating.map(|collection| format!("collection {} is being made", collection.name)).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 async fn coordinator_ids(clients: &[Client]) -> Result<Vec<CoordinatorId>, String> {

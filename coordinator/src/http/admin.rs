@@ -4,11 +4,11 @@ use super::extract::{Body, InPath, InQuery, Json, Terms};
 use super::problem::Answer;
 use super::state::App;
 use crate::raft::Hop;
+use atoll_core::routing::RoutingTable;
 use atoll_proto::admin::{
     AddCoordinator, ClusterInfo, GroupInfo, GroupList, MemberInfo, ShardInfo, ShardList, WorkerInfo, WorkerList,
 };
-use atoll_proto::problem::Problem;
-use atoll_proto::{CoordinatorId, Generation, WorkerId};
+use atoll_proto::{CoordinatorId, Generation, ShardId, WorkerId};
 use axum::extract::State;
 use serde::Deserialize;
 use std::time::Duration;
@@ -18,15 +18,14 @@ const MEMBERSHIP_TIME: Duration = Duration::from_secs(25);
 
 /// Show coordinators, leader and catalog.
 #[utoipa::path(get, path = "/v1/admin/cluster", tag = "admin",
-    responses((status = 200, body = ClusterInfo), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = ClusterInfo)))]
 pub(super) async fn cluster(State(app): State<App>) -> Answer<Json<ClusterInfo>> {
-    std::future::ready(()).await;
     Ok(Json(app.node.cluster_info()))
 }
 
 /// Make a coordinator that has joined a voter.
 #[utoipa::path(post, path = "/v1/admin/coordinators", tag = "admin", request_body = AddCoordinator,
-    responses((status = 200, body = ClusterInfo), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = ClusterInfo)))]
 pub(super) async fn add_coordinator(
     State(app): State<App>,
     terms: Terms,
@@ -38,7 +37,7 @@ pub(super) async fn add_coordinator(
 
 /// Let a coordinator leave for good. Its id is never used again.
 #[utoipa::path(delete, path = "/v1/admin/coordinators/{id}", tag = "admin", params(("id" = u64, Path)),
-    responses((status = 200, body = ClusterInfo), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = ClusterInfo)))]
 pub(super) async fn remove_coordinator(
     State(app): State<App>,
     InPath(id): InPath<u64>,
@@ -50,9 +49,8 @@ pub(super) async fn remove_coordinator(
 
 /// List workers.
 #[utoipa::path(get, path = "/v1/admin/workers", tag = "admin",
-    responses((status = 200, body = WorkerList), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = WorkerList)))]
 pub(super) async fn workers(State(app): State<App>) -> Answer<Json<WorkerList>> {
-    std::future::ready(()).await;
     let view = app.node.view();
     let catalog = &view.catalog;
     let one = |(id, worker): (&WorkerId, &atoll_core::catalog::Worker)| {
@@ -78,16 +76,15 @@ pub(super) async fn workers(State(app): State<App>) -> Answer<Json<WorkerList>> 
 
 /// List groups.
 #[utoipa::path(get, path = "/v1/admin/groups", tag = "admin",
-    responses((status = 200, body = GroupList), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = GroupList)))]
 pub(super) async fn groups(State(app): State<App>) -> Answer<Json<GroupList>> {
-    std::future::ready(()).await;
     let view = app.node.view();
     let catalog = &view.catalog;
     let name = |id: &WorkerId| catalog.workers[id].name.to_string();
     let mut groups = Vec::new();
     for (id, group) in &catalog.groups {
         let own = || view.shards().iter().filter(|route| route.group == *id);
-        let bytes = own().map(|route| size(&app, route.shard).1).sum();
+        let bytes = own().map(|route| size(&app, &view, route.shard).1).sum();
         let member = |member: &WorkerId| MemberInfo {
             worker: name(member),
             role: role(*member == group.primary),
@@ -119,16 +116,15 @@ pub(super) struct OfGroup {
 
 /// List shards.
 #[utoipa::path(get, path = "/v1/admin/shards", tag = "admin", params(OfGroup),
-    responses((status = 200, body = ShardList), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = ShardList)))]
 pub(super) async fn shards(
     State(app): State<App>,
     InQuery(OfGroup { group }): InQuery<OfGroup>,
 ) -> Answer<Json<ShardList>> {
-    std::future::ready(()).await;
     let view = app.node.view();
     let wanted = view.shards().iter().filter(|route| group.as_ref().is_none_or(|group| **group == *route.group_name));
     let shards = wanted.map(|route| {
-        let (rows, bytes) = size(&app, route.shard);
+        let (rows, bytes) = size(&app, &view, route.shard);
         let generation: Generation = route.generation;
         ShardInfo {
             shard: route.shard,
@@ -144,8 +140,7 @@ pub(super) async fn shards(
 }
 
 /// Rows and bytes of all tables of a shard, as its agent last counted them.
-pub(super) fn size(app: &App, shard: atoll_proto::ShardId) -> (u64, u64) {
-    let view = app.node.view();
+pub(super) fn size(app: &App, view: &RoutingTable, shard: ShardId) -> (u64, u64) {
     let tables =
         view.catalog.collections.values().filter_map(|collection| app.board.table(Some(shard), &collection.name));
     tables.fold((0, 0), |(rows, bytes), table| (rows + table.rows, bytes + table.bytes))

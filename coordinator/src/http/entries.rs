@@ -1,6 +1,6 @@
 //! Entries: written, read, deleted, listed and counted.
 
-use super::extract::{Body, InPath, Json, Terms};
+use super::extract::{Body, EntryTerms, InPath, Json, Terms, is_known};
 use super::problem::Answer;
 use super::state::App;
 use crate::error::RequestError;
@@ -8,10 +8,9 @@ use atoll_proto::entry::{
     Count, CountEntries, DeleteEntries, Deleted, Entry, EntryBody, EntryId, EntryList, EntryPage, EntryPatch,
     GetEntries, Include, ListEntries, WriteAnswer, WriteBatch, WriteResult, WriteStatus,
 };
-use atoll_proto::problem::Problem;
 use atoll_proto::{CollectionName, EntryKey, Namespace};
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::time::Instant;
 
@@ -21,8 +20,7 @@ type OneEntry = InPath<(CollectionName, Namespace, EntryKey)>;
 #[utoipa::path(post, path = "/v1/collections/{c}/entries", tag = "entries", params(("c" = CollectionName, Path)),
     request_body = WriteBatch,
     responses((status = 200, description = "All were written", body = WriteAnswer),
-        (status = 207, description = "Some failed", body = WriteAnswer),
-        (status = "default", body = Problem, content_type = "application/problem+json")))]
+        (status = 207, description = "Some failed", body = WriteAnswer)))]
 pub(super) async fn write(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
@@ -41,19 +39,17 @@ pub(super) async fn write(
     params(("c" = CollectionName, Path), ("ns" = Namespace, Path), ("key" = EntryKey, Path)),
     request_body = EntryBody,
     responses((status = 200, description = "It was changed, or was as given", body = WriteAnswer),
-        (status = 201, description = "It is new", body = WriteAnswer),
-        (status = "default", body = Problem, content_type = "application/problem+json")))]
+        (status = 201, description = "It is new", body = WriteAnswer)))]
 pub(super) async fn put(
     State(app): State<App>,
     InPath((collection, namespace, key)): OneEntry,
-    terms: Terms,
+    EntryTerms { terms, precondition }: EntryTerms,
     body: Body<EntryBody>,
 ) -> Answer<Response> {
     let started = Instant::now();
     let id = EntryId { namespace, key };
     let ticket = terms.ticket(&body.raw);
-    let written =
-        app.writer.put(&collection, &id, body.value, terms.precondition, ticket.as_ref(), terms.deadline).await?;
+    let written = app.writer.put(&collection, &id, body.value, precondition, ticket.as_ref(), terms.deadline).await?;
     Ok(written_one(&app, id, written, started))
 }
 
@@ -61,57 +57,60 @@ pub(super) async fn put(
 #[utoipa::path(patch, path = "/v1/collections/{c}/namespaces/{ns}/entries/{key}", tag = "entries",
     params(("c" = CollectionName, Path), ("ns" = Namespace, Path), ("key" = EntryKey, Path)),
     request_body = EntryPatch,
-    responses((status = 200, body = WriteAnswer), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = WriteAnswer)))]
 pub(super) async fn patch(
     State(app): State<App>,
     InPath((collection, namespace, key)): OneEntry,
-    terms: Terms,
+    EntryTerms { terms, precondition }: EntryTerms,
     body: Body<EntryPatch>,
 ) -> Answer<Response> {
     let started = Instant::now();
     let id = EntryId { namespace, key };
     let ticket = terms.ticket(&body.raw);
-    let written =
-        app.writer.patch(&collection, &id, body.value, terms.precondition, ticket.as_ref(), terms.deadline).await?;
+    let written = app.writer.patch(&collection, &id, body.value, precondition, ticket.as_ref(), terms.deadline).await?;
     Ok(written_one(&app, id, written, started))
 }
 
 /// Read one entry.
 #[utoipa::path(get, path = "/v1/collections/{c}/namespaces/{ns}/entries/{key}", tag = "entries",
     params(("c" = CollectionName, Path), ("ns" = Namespace, Path), ("key" = EntryKey, Path)),
-    responses((status = 200, body = Entry), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Entry), (status = 304, description = "It is as If-None-Match has it")))]
 pub(super) async fn get_one(
     State(app): State<App>,
     InPath((collection, namespace, key)): OneEntry,
     terms: Terms,
+    headers: HeaderMap,
 ) -> Answer<Response> {
     let include = vec![Include::Value, Include::Metadata, Include::Tags, Include::Vector];
     let request = GetEntries { ids: vec![EntryId { namespace, key }], include };
     let found = app.reader.get(&collection, &request, terms.deadline).await?;
     let Some(entry) = found.into_iter().next() else { return Err(RequestError::EntryNotFound.into()) };
     let etag = etag(entry.version);
+    if etag.to_str().is_ok_and(|etag| is_known(&headers, etag)) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
     Ok(([(header::ETAG, etag)], Json(entry)).into_response())
 }
 
 /// Delete one entry.
 #[utoipa::path(delete, path = "/v1/collections/{c}/namespaces/{ns}/entries/{key}", tag = "entries",
     params(("c" = CollectionName, Path), ("ns" = Namespace, Path), ("key" = EntryKey, Path)),
-    responses((status = 200, body = Deleted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Deleted)))]
 pub(super) async fn delete_one(
     State(app): State<App>,
     InPath((collection, namespace, key)): OneEntry,
-    terms: Terms,
+    EntryTerms { terms, precondition }: EntryTerms,
 ) -> Answer<Json<Deleted>> {
     let id = EntryId { namespace, key };
     let ticket = terms.ticket(b"");
-    app.writer.delete(&collection, &id, terms.precondition, ticket.as_ref(), terms.deadline).await?;
+    app.writer.delete(&collection, &id, precondition, ticket.as_ref(), terms.deadline).await?;
     Ok(Json(Deleted { deleted: 1 }))
 }
 
 /// Read entries by id: those that exist, in the order asked.
 #[utoipa::path(post, path = "/v1/collections/{c}/entries/get", tag = "entries", params(("c" = CollectionName, Path)),
     request_body = GetEntries,
-    responses((status = 200, body = EntryList), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = EntryList)))]
 pub(super) async fn get_many(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
@@ -125,7 +124,7 @@ pub(super) async fn get_many(
 /// Delete entries by id, or those of a namespace that match a filter.
 #[utoipa::path(post, path = "/v1/collections/{c}/entries/delete", tag = "entries", params(("c" = CollectionName, Path)),
     request_body = DeleteEntries,
-    responses((status = 200, body = Deleted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Deleted)))]
 pub(super) async fn delete_many(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
@@ -140,7 +139,7 @@ pub(super) async fn delete_many(
 /// List the entries of a namespace, page by page.
 #[utoipa::path(post, path = "/v1/collections/{c}/entries/list", tag = "entries", params(("c" = CollectionName, Path)),
     request_body = ListEntries,
-    responses((status = 200, body = EntryPage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = EntryPage)))]
 pub(super) async fn list(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
@@ -153,7 +152,7 @@ pub(super) async fn list(
 /// Count the entries of a namespace.
 #[utoipa::path(post, path = "/v1/collections/{c}/entries/count", tag = "entries", params(("c" = CollectionName, Path)),
     request_body = CountEntries,
-    responses((status = 200, body = Count), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Count)))]
 pub(super) async fn count(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,

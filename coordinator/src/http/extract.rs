@@ -9,14 +9,14 @@ use atoll_proto::problem::{Problem, ProblemCode};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// A JSON body.
 pub(super) struct Body<T> {
@@ -28,12 +28,22 @@ pub(super) struct Body<T> {
 impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = ApiError;
 
+    /// Reads the body, by the request's deadline: who sends slowly holds no place for longer.
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
             let detail = "the body must be application/json";
             return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail).into());
         }
-        let raw = Bytes::from_request(request, app).await.map_err(|rejection| body_problem(&rejection, app))?;
+        let asked = timeout(request.headers(), app)?;
+        let deadline = Instant::now() + asked.unwrap_or_else(|| usual_timeout(app));
+        let raw = match timeout_at(deadline, Bytes::from_request(request, app)).await {
+            Ok(Ok(raw)) => raw,
+            Ok(Err(rejection)) => return Err(body_problem(&rejection, app).into()),
+            Err(_) => {
+                let detail = "the body was not whole before the deadline; X-Timeout-Ms sets it";
+                return Err(Problem::new(ProblemCode::DeadlineExceeded, detail).into());
+            }
+        };
         Ok(Self { value: parse(&raw)?, raw })
     }
 }
@@ -129,8 +139,6 @@ pub(super) struct Terms {
     pub(super) deadline: Instant,
     /// When an answer is due, if the client named it.
     pub(super) asked: Option<Instant>,
-    /// When a write may happen.
-    pub(super) precondition: Precondition,
     idempotency_key: Option<String>,
     method: String,
     path: String,
@@ -140,21 +148,39 @@ impl FromRequestParts<App> for Terms {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        std::future::ready(()).await;
+        if parts.method != Method::GET {
+            refuse_preconditions(&parts.headers)?;
+        }
+        Self::of(parts, app)
+    }
+}
+
+/// The terms of a write of one entry, and when it may happen.
+pub(super) struct EntryTerms {
+    pub(super) terms: Terms,
+    pub(super) precondition: Precondition,
+}
+
+impl FromRequestParts<App> for EntryTerms {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Ok(Self { terms: Terms::of(parts, app)?, precondition: precondition(&parts.headers)? })
+    }
+}
+
+impl Terms {
+    fn of(parts: &Parts, app: &App) -> Answer<Self> {
         let asked = timeout(&parts.headers, app)?.map(|timeout| Instant::now() + timeout);
-        let default = Instant::now() + Duration::from_millis(app.limits.deadline_ms);
         Ok(Self {
-            deadline: asked.unwrap_or(default),
+            deadline: asked.unwrap_or_else(|| Instant::now() + usual_timeout(app)),
             asked,
-            precondition: precondition(&parts.headers)?,
             idempotency_key: idempotency_key(&parts.headers)?,
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
         })
     }
-}
 
-impl Terms {
     /// Names the request, if the client wants it to happen once.
     pub(super) fn ticket(&self, body: &[u8]) -> Option<Ticket> {
         let key = self.idempotency_key.clone()?;
@@ -191,6 +217,10 @@ fn timeout(headers: &HeaderMap, app: &App) -> Answer<Option<Duration>> {
     }
 }
 
+fn usual_timeout(app: &App) -> Duration {
+    Duration::from_millis(app.limits.deadline_ms)
+}
+
 fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
     let Some(key) = header_text(headers, "idempotency-key")? else { return Ok(None) };
     if key.is_empty() || key.len() > limits::IDEMPOTENCY_KEY_BYTES {
@@ -213,6 +243,21 @@ fn precondition(headers: &HeaderMap) -> Answer<Precondition> {
         (None, Some(_)) => Err(Problem::invalid("", "If-None-Match must be *").into()),
         (Some(_), Some(_)) => Err(Problem::invalid("", "give If-Match or If-None-Match, not both").into()),
     }
+}
+
+/// Refuses what only a write of one entry can promise to keep.
+pub(super) fn refuse_preconditions(headers: &HeaderMap) -> Answer<()> {
+    if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH) {
+        let detail = "If-Match and If-None-Match go with one entry: its PUT, PATCH or DELETE";
+        return Err(Problem::invalid("", detail).into());
+    }
+    Ok(())
+}
+
+/// Whether a reader has this version already: `If-None-Match` names its ETag.
+pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let given = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    given.flat_map(|tags| tags.split(',')).map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
 
 /// A JSON answer.
@@ -239,6 +284,17 @@ mod tests {
     fn fault(body: &str) -> (ProblemCode, String) {
         let problem = parse::<WriteBatch>(body.as_bytes()).unwrap_err().problem;
         (problem.code, problem.errors.first().map_or_else(String::new, |error| error.pointer.clone()))
+    }
+
+    #[test]
+    fn a_reader_names_what_it_has() {
+        let known = |given: &'static str| {
+            let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, given.parse().unwrap())]);
+            is_known(&headers, "\"7\"")
+        };
+        assert!(["\"7\"", "W/\"7\"", "\"6\", \"7\"", "*"].into_iter().all(known));
+        assert!(!["\"6\"", "7", "\"77\"", ""].into_iter().any(known));
+        assert!(!is_known(&HeaderMap::new(), "\"7\""));
     }
 
     #[test]

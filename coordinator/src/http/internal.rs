@@ -1,7 +1,8 @@
 //! The internal listener: Raft's messages, coordinators that join and leave, agents that register. Every route asks for
 //! the cluster secret.
 
-use super::problem::{ApiError, refusal_problem, respond};
+use super::middleware::around_internal;
+use super::problem::{ApiError, refusal_problem};
 use crate::cluster_secret::ClusterSecret;
 use crate::internal_client::{BODY_BYTES_MAX, FORWARDED_HEADER};
 use crate::raft::{
@@ -17,7 +18,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
@@ -45,36 +46,21 @@ pub fn router(node: CatalogNode, secret: ClusterSecret) -> Router {
         .fallback(no_such_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(secret, require_secret))
+        .layer(from_fn(around_internal))
         .with_state(node)
 }
 
-/// A problem as an answer.
-struct InternalProblem(Box<Problem>);
-
-impl IntoResponse for InternalProblem {
-    fn into_response(self) -> Response {
-        respond(&self.0)
-    }
-}
-
-impl<E: Into<ApiError>> From<E> for InternalProblem {
-    fn from(error: E) -> Self {
-        Self(error.into().problem)
-    }
-}
-
-type Answer = Result<Response, InternalProblem>;
+type Answer = super::problem::Answer<Response>;
 
 async fn require_secret(State(secret): State<ClusterSecret>, request: Request, next: Next) -> Response {
     let authorization = request.headers().get(header::AUTHORIZATION);
     if authorization.is_some_and(|presented| secret.is_presented_by(presented.as_bytes())) {
         return next.run(request).await;
     }
-    InternalProblem::from(Problem::new(ProblemCode::Unauthenticated, "the cluster secret is missing or wrong"))
-        .into_response()
+    ApiError::from(Problem::new(ProblemCode::Unauthenticated, "the cluster secret is missing or wrong")).into_response()
 }
 
-async fn no_such_route() -> InternalProblem {
+async fn no_such_route() -> ApiError {
     Problem::new(ProblemCode::RouteNotFound, "there is no such internal route").into()
 }
 
@@ -174,7 +160,7 @@ fn hop(headers: &HeaderMap) -> Hop {
     if headers.contains_key(FORWARDED_HEADER) { Hop::Forwarded } else { Hop::First }
 }
 
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, InternalProblem> {
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> super::problem::Answer<T> {
     serde_json::from_slice(body).map_err(|error| Problem::new(ProblemCode::MalformedJson, error.to_string()).into())
 }
 

@@ -2,46 +2,93 @@
 
 use super::problem::{ApiError, problem_of_status, respond};
 use super::state::App;
+use super::unread;
+use crate::telemetry::chain;
 use atoll_proto::problem::{Problem, ProblemCode};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use std::error::Error;
 use std::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// Longest request id taken from a client.
-const REQUEST_ID_BYTES: usize = 128;
+/// Longest name of a request taken from a client.
+const ID_BYTES: usize = 128;
 
 pub(super) async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let request_id = request_id(&request);
-    let traceparent = request.headers().get(&TRACEPARENT).cloned();
-    let span = tracing::info_span!("request", request_id, %method, path);
+    let named = Named::of(&request);
+    let span = named.span(&method);
 
+    let (request, reading) = unread::watch(request);
     let response = match admit(&app, &method, &route, &request) {
         Ok(_place) => next.run(request).instrument(span.clone()).await,
         Err(problem) => ApiError::from(problem).into_response(),
     };
-    let mut response = span.in_scope(|| with_problem(response, &path, &request_id));
+    let mut response = span.in_scope(|| with_problem(response, &named, log));
+    reading.tell(&mut response);
 
-    if let Ok(value) = HeaderValue::from_str(&request_id) {
+    if let Ok(value) = HeaderValue::from_str(&named.request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    if let Some(traceparent) = traceparent {
-        response.headers_mut().insert(TRACEPARENT, traceparent);
+    if let Some(Ok(value)) = named.traceparent.as_deref().map(HeaderValue::from_str) {
+        response.headers_mut().insert(TRACEPARENT, value);
     }
-    let status = response.status();
-    app.metrics.http_requests.with_label_values(&[method.as_str(), &route, status.as_str()]).inc();
-    app.metrics.http_seconds.with_label_values(&[method.as_str(), &route]).observe(started.elapsed().as_secs_f64());
+    let (label, status) = (method_label(&method), response.status());
+    app.metrics.http_requests.with_label_values(&[label, &route, status.as_str()]).inc();
+    app.metrics.http_seconds.with_label_values(&[label, &route]).observe(started.elapsed().as_secs_f64());
     tracing::debug!(parent: &span, status = status.as_u16(), ms = started.elapsed().as_secs_f64() * 1e3, "answered");
     response
+}
+
+/// Around requests of coordinators and agents: a failure is logged here, once, and answered with its document.
+pub(super) async fn around_internal(request: Request, next: Next) -> Response {
+    let named = Named::of(&request);
+    let span = named.span(request.method());
+    let response = next.run(request).instrument(span.clone()).await;
+    span.in_scope(|| with_problem(response, &named, log_internal))
+}
+
+/// What logs and problems know a request by.
+struct Named {
+    path: String,
+    request_id: String,
+    traceparent: Option<String>,
+}
+
+impl Named {
+    fn of(request: &Request) -> Self {
+        let given = |name: HeaderName| request.headers().get(&name).and_then(|value| value.to_str().ok());
+        let taken = |id: &&str| !id.is_empty() && id.len() <= ID_BYTES;
+        let request_id = match given(REQUEST_ID).filter(taken) {
+            Some(id) => id.to_owned(),
+            None => format!("{:032x}", rand::random::<u128>()),
+        };
+        let traceparent = given(TRACEPARENT).filter(taken).map(str::to_owned);
+        Self { path: request.uri().path().to_owned(), request_id, traceparent }
+    }
+
+    fn span(&self, method: &Method) -> Span {
+        let Self { path, request_id, traceparent } = self;
+        tracing::info_span!("request", request_id, traceparent, %method, path)
+    }
+}
+
+/// The methods that routes take. Any token is a method, and each label is a line of metrics for ever.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
 }
 
 /// A place among the requests under way, or 429 before it hurts. Service endpoints always answer.
@@ -85,16 +132,8 @@ fn accepts_json(request: &Request) -> bool {
     })
 }
 
-fn request_id(request: &Request) -> String {
-    let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
-    match given {
-        Some(id) if !id.is_empty() && id.len() <= REQUEST_ID_BYTES => id.to_owned(),
-        Some(_) | None => format!("{:032x}", rand::random::<u128>()),
-    }
-}
-
 /// Writes the problem document of a failed request, and logs what the client is not told, once.
-fn with_problem(mut response: Response, path: &str, request_id: &str) -> Response {
+fn with_problem(mut response: Response, named: &Named, log: fn(&Problem, Option<String>)) -> Response {
     let allow = response.headers().get(header::ALLOW).cloned();
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
@@ -104,9 +143,10 @@ fn with_problem(mut response: Response, path: &str, request_id: &str) -> Respons
         None => return response,
     };
     let ApiError { mut problem, cause } = error;
-    problem.instance = Some(path.to_owned());
-    problem.request_id = Some(request_id.to_owned());
-    log(&problem, cause.as_deref());
+    problem.instance = Some(named.path.clone());
+    problem.request_id = Some(named.request_id.clone());
+    problem.traceparent = named.traceparent.clone();
+    log(&problem, cause.map(|cause| chain(&*cause)));
     let mut response = respond(&problem);
     if let Some(allow) = allow {
         response.headers_mut().insert(header::ALLOW, allow);
@@ -114,20 +154,20 @@ fn with_problem(mut response: Response, path: &str, request_id: &str) -> Respons
     response
 }
 
-fn log(problem: &Problem, cause: Option<&(dyn Error + Send + Sync)>) {
-    let mut chain = String::new();
-    let mut next: Option<&dyn Error> = cause.map(|cause| cause as &dyn Error);
-    while let Some(error) = next {
-        if !chain.is_empty() {
-            chain.push_str(": ");
-        }
-        chain.push_str(&error.to_string());
-        next = error.source();
-    }
-    let code = problem.code.as_str();
+fn log(problem: &Problem, chain: Option<String>) {
+    let (code, detail) = (problem.code.as_str(), &problem.detail);
     match problem.status {
-        500 => tracing::error!(code, chain, "request failed"),
-        501.. => tracing::warn!(code, chain, "request failed"),
-        _ => tracing::debug!(code, detail = problem.detail, "request refused"),
+        500 => tracing::error!(code, detail, chain, "request failed"),
+        501.. => tracing::warn!(code, detail, chain, "request failed"),
+        _ => tracing::debug!(code, detail, "request refused"),
+    }
+}
+
+/// Coordinators and agents ask again by themselves, and tell when that does not help.
+fn log_internal(problem: &Problem, chain: Option<String>) {
+    let (code, detail) = (problem.code.as_str(), &problem.detail);
+    match problem.status {
+        500 => tracing::error!(code, detail, chain, "internal request failed"),
+        _ => tracing::debug!(code, detail, chain, "internal request refused"),
     }
 }

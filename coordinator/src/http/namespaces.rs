@@ -4,7 +4,6 @@ use super::extract::{InPath, InQuery, Json, Terms};
 use super::problem::Answer;
 use super::state::App;
 use atoll_proto::entry::{Deleted, NamespaceInfo, NamespacePage};
-use atoll_proto::problem::Problem;
 use atoll_proto::{CollectionName, Namespace};
 use axum::extract::State;
 use serde::Deserialize;
@@ -34,7 +33,7 @@ fn default_limit() -> u32 {
 
 /// List namespaces that hold entries.
 #[utoipa::path(get, path = "/v1/collections/{c}/namespaces", tag = "namespaces", params(("c" = CollectionName, Path), Page),
-    responses((status = 200, body = NamespacePage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = NamespacePage)))]
 pub(super) async fn list(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
@@ -49,7 +48,7 @@ pub(super) async fn list(
 /// Show where a namespace lies and how many entries it holds.
 #[utoipa::path(get, path = "/v1/collections/{c}/namespaces/{ns}", tag = "namespaces",
     params(("c" = CollectionName, Path), ("ns" = Namespace, Path)),
-    responses((status = 200, body = NamespaceInfo), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = NamespaceInfo)))]
 pub(super) async fn show(
     State(app): State<App>,
     InPath((collection, namespace)): InPath<(CollectionName, Namespace)>,
@@ -61,7 +60,7 @@ pub(super) async fn show(
 /// Delete every entry of a namespace.
 #[utoipa::path(delete, path = "/v1/collections/{c}/namespaces/{ns}", tag = "namespaces",
     params(("c" = CollectionName, Path), ("ns" = Namespace, Path)),
-    responses((status = 200, body = Deleted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Deleted)))]
 pub(super) async fn delete(
     State(app): State<App>,
     InPath((collection, namespace)): InPath<(CollectionName, Namespace)>,

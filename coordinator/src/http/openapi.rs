@@ -1,9 +1,10 @@
-//! The routes and their description, made from one list: a route that is not described does not exist.
+//! The routes and their description, made from one list, so that neither is without the other. Only what is no JSON has its
+//! routes elsewhere, undescribed ([`service::untyped_routes`]).
 
 use super::state::App;
 use super::{admin, collections, entries, namespaces, search, service, streams};
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -45,13 +46,22 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// The API's description (OpenAPI 3.1).
 pub fn openapi() -> OpenApi {
     let mut api = routes().into_openapi();
-    for item in api.paths.paths.values_mut() {
+    for (path, item) in &mut api.paths.paths {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             name_within_tag(operation);
+            if path.starts_with("/v1/") {
+                operation.responses.responses.insert("default".to_owned(), problem_response().into());
+            }
         }
     }
     api
+}
+
+/// How every operation fails.
+fn problem_response() -> utoipa::openapi::Response {
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    ResponseBuilder::new().description("A problem document").content("application/problem+json", problem).build()
 }
 
 /// Functions of several modules share a name; names of operations must be unique, for generated clients too.

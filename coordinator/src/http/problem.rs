@@ -1,4 +1,4 @@
-//! The only place where an error becomes an HTTP answer. A handler's error travels as a response extension to the middleware
+//! Where errors become HTTP answers: a request's by its own mapping ([`RequestError::problem`]), the catalog's by those below. A handler's error travels as a response extension to the middleware
 //! around it, which adds path and request id, logs the chain of causes once, and writes the document. A 5xx never shows SQL,
 //! PostgreSQL's text or host names: causes go to the log alone.
 
@@ -61,9 +61,10 @@ impl From<Refusal> for ApiError {
 
 fn propose_problem(error: &ProposeError) -> Problem {
     match error {
-        ProposeError::NoLeader | ProposeError::Stopped => {
+        ProposeError::NoLeader => {
             Problem::new(ProblemCode::NoLeader, "the catalog has no leader just now; try again in a moment")
         }
+        ProposeError::Stopped => Problem::new(ProblemCode::NoLeader, "this coordinator is stopping; ask another one"),
         ProposeError::Deadline => Problem::new(
             ProblemCode::WriteOutcomeUnknown,
             "the catalog did not confirm the change in time; it may still happen: look, or send it again",
@@ -88,7 +89,6 @@ fn membership_problem(error: &MembershipError) -> Problem {
 /// A refusal of the catalog.
 pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
     let code = match refusal {
-        Refusal::CollectionNotFound { .. } => ProblemCode::CollectionNotFound,
         Refusal::SettingsConflict { .. } | Refusal::BeingDropped { .. } => ProblemCode::CollectionSettingsConflict,
         // Init is under way: try again.
         Refusal::NotInitialised => ProblemCode::NoLeader,
@@ -97,7 +97,6 @@ pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
         | Refusal::GroupTaken { .. }
         | Refusal::OtherData { .. }
         | Refusal::OtherGroup { .. } => ProblemCode::AlreadyExists,
-        Refusal::CoordinatorNotFound { .. } => ProblemCode::OperationNotFound,
     };
     Problem::new(code, refusal.to_string())
 }
@@ -119,10 +118,6 @@ pub(super) fn respond(problem: &Problem) -> Response {
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    if status == StatusCode::PAYLOAD_TOO_LARGE {
-        // The rest of the body is not read, so the connection ends here: who would send on it again must know.
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     response
 }
 
@@ -141,12 +136,10 @@ pub(super) fn problem_of_status(status: StatusCode) -> Problem {
 }
 
 pub(super) async fn route_not_found() -> ApiError {
-    std::future::ready(()).await;
     Problem::new(ProblemCode::RouteNotFound, "there is no such path; GET /openapi.json lists them").into()
 }
 
 pub(super) async fn method_not_allowed() -> ApiError {
-    std::future::ready(()).await;
     Problem::new(ProblemCode::MethodNotAllowed, "the path does not take this method; see the Allow header").into()
 }
 

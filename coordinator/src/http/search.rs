@@ -4,6 +4,7 @@ use super::extract::{Body, InPath, Json, Terms};
 use super::problem::Answer;
 use super::state::App;
 use crate::error::RequestError;
+use crate::telemetry::chain;
 use atoll_proto::problem::Problem;
 use atoll_proto::search::{SearchAnswer, SearchBatch, SearchBatchAnswer, SearchBatchItem, SearchRequest};
 use atoll_proto::{CollectionName, limits};
@@ -18,7 +19,7 @@ const BATCH_PARALLEL: usize = 8;
 /// Find the nearest entries of one, several or all namespaces.
 #[utoipa::path(post, path = "/v1/collections/{c}/search", tag = "search", params(("c" = CollectionName, Path)),
     request_body = SearchRequest,
-    responses((status = 200, body = SearchAnswer), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = SearchAnswer)))]
 pub(super) async fn search(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
@@ -31,7 +32,7 @@ pub(super) async fn search(
 /// Run up to 32 searches; each has an answer or a problem of its own.
 #[utoipa::path(post, path = "/v1/collections/{c}/search/batch", tag = "search", params(("c" = CollectionName, Path)),
     request_body = SearchBatch,
-    responses((status = 200, body = SearchBatchAnswer), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = SearchBatchAnswer)))]
 pub(super) async fn batch(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
@@ -48,7 +49,18 @@ pub(super) async fn batch(
         .map(|request| async move {
             match measured(app, collection, &request, terms.deadline).await {
                 Ok(answer) => SearchBatchItem { answer: Some(answer), problem: None },
-                Err(error) => SearchBatchItem { answer: None, problem: Some(error.problem()) },
+                Err(error) => {
+                    let problem = error.problem();
+                    if problem.status >= 500 {
+                        // The batch itself succeeds, so nobody else tells why.
+                        tracing::warn!(
+                            code = problem.code.as_str(),
+                            chain = chain(&error),
+                            "a search of a batch failed"
+                        );
+                    }
+                    SearchBatchItem { answer: None, problem: Some(problem) }
+                }
             }
         })
         .buffered(BATCH_PARALLEL)

@@ -13,15 +13,13 @@ use axum::routing::get;
 /// Whether the process is up.
 #[utoipa::path(get, path = "/healthz", tag = "service", responses((status = 200, description = "It is", body = String, content_type = "text/plain")))]
 pub(super) async fn healthz() -> &'static str {
-    std::future::ready(()).await;
     "ok\n"
 }
 
-/// Whether requests will be served: a view of the catalog, shards placed, collections made, a member of every group in reach.
+/// Whether requests will be served: a view of the catalog, shards placed, a member of every group in reach.
 #[utoipa::path(get, path = "/readyz", tag = "service",
     responses((status = 200, body = Readiness), (status = 503, description = "Not yet, or not any more", body = Readiness)))]
 pub(super) async fn readyz(State(app): State<App>) -> Response {
-    std::future::ready(()).await;
     let reasons = not_ready_because(&app);
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready: reasons.is_empty(), reasons })).into_response()
@@ -37,13 +35,8 @@ fn not_ready_because(app: &App) -> Vec<String> {
         let registered = view.catalog.groups.len();
         reasons.push(format!("{registered} of {} groups have registered", cluster.initial_groups));
     }
-    for (_, collection) in view.catalog.unsettled() {
-        if collection.state == atoll_proto::collection::CollectionState::Creating {
-            reasons.push(format!("collection {} is being made", collection.name));
-        }
-    }
     for group in view.catalog.groups.values() {
-        if !group.members.iter().any(|member| app.board.is_up(*member)) {
+        if !group.members.iter().any(|member| app.board.was_up_lately(*member)) {
             reasons.push(format!("no worker of group {} answers", group.name));
         }
     }
@@ -53,7 +46,6 @@ fn not_ready_because(app: &App) -> Vec<String> {
 /// Name and version of the program.
 #[utoipa::path(get, path = "/version", tag = "service", responses((status = 200, body = VersionInfo)))]
 pub(super) async fn version() -> Json<VersionInfo> {
-    std::future::ready(()).await;
     Json(VersionInfo { name: "atoll".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
@@ -63,7 +55,6 @@ pub(super) fn untyped_routes(app: App) -> Router {
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    std::future::ready(()).await;
     let metrics = &app.metrics;
     for gauge in app.workers.gauges() {
         let labels = [gauge.worker.as_str()];
@@ -73,7 +64,7 @@ async fn metrics(State(app): State<App>) -> Response {
     }
     let view = app.node.view();
     for route in view.shards() {
-        let (rows, bytes) = size(&app, route.shard);
+        let (rows, bytes) = size(&app, &view, route.shard);
         let shard = route.shard.to_string();
         metrics.shard_rows.with_label_values(&[shard.as_str()]).set(rows as i64);
         metrics.shard_bytes.with_label_values(&[shard.as_str()]).set(bytes as i64);
@@ -81,13 +72,11 @@ async fn metrics(State(app): State<App>) -> Response {
     for (id, worker) in &view.catalog.workers {
         metrics.worker_up.with_label_values(&[worker.name.as_str()]).set(i64::from(app.board.is_up(*id)));
     }
-    let none: [&str; 0] = [];
-    metrics.catalog_version.with_label_values(&none).set(view.version.0 as i64);
-    metrics.leader.with_label_values(&none).set(i64::from(app.node.is_leader()));
+    metrics.catalog_version.set(view.version.0 as i64);
+    metrics.leader.set(i64::from(app.node.is_leader()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
 }
 
 async fn openapi_json() -> Json<utoipa::openapi::OpenApi> {
-    std::future::ready(()).await;
     Json(super::openapi())
 }

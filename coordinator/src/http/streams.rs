@@ -1,42 +1,42 @@
-//! Import and export: NDJSON of any size, in and out, in bounded memory.
+//! Import and export: NDJSON of any size, in and out, in bounded memory. They have no deadline, but a client that is silent, or
+//! reads nothing, for `limits.idle_ms` is not waited for any longer.
 
-use super::extract::{InPath, InQuery};
-use super::problem::Answer;
+use super::extract::{InPath, InQuery, refuse_preconditions};
+use super::ndjson::{Lines, NotTaken, lines};
+use super::problem::{Answer, ApiError};
 use super::state::App;
+use crate::error::RequestError;
+use crate::read::Export;
 use crate::write::ImportState;
 use atoll_proto::entry::{ImportProgress, NewEntry};
 use atoll_proto::problem::{Problem, ProblemCode};
 use atoll_proto::{CollectionName, Namespace};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tracing::{Instrument, Span};
 
-const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 /// Between two progress lines.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-
-/// How long the rest of an import that ended early is taken and thrown away.
-const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// Import NDJSON, one entry a line. The answer is NDJSON too: progress lines, then one with `"done": true`.
 #[utoipa::path(post, path = "/v1/collections/{c}/import", tag = "entries", params(("c" = CollectionName, Path)),
     request_body(content = NewEntry, content_type = "application/x-ndjson"),
-    responses((status = 200, description = "Progress, a line at a time", body = ImportProgress, content_type = "application/x-ndjson"),
-        (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "Progress, a line at a time", body = ImportProgress, content_type = "application/x-ndjson")))]
 pub(super) async fn import(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer<Response> {
-    std::future::ready(()).await;
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !matches!(
         media_type.split(';').next().unwrap_or_default().trim(),
@@ -45,44 +45,61 @@ pub(super) async fn import(
         let detail = "the body must be application/x-ndjson: one entry a line";
         return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail).into());
     }
+    refuse_preconditions(&headers)?;
     crate::targets::Target::find(&app.node.watch(), &collection)?;
-    let Ok(place) = app.streams.clone().try_acquire_owned() else {
-        return Err(Problem::new(ProblemCode::Overloaded, "too many imports and exports are under way").into());
-    };
-    let (lines, answer) = mpsc::channel(64);
-    tokio::spawn(async move {
-        let _place = place;
-        let mut last = Instant::now();
-        let progress = |state: &ImportState| {
-            if last.elapsed() >= PROGRESS_EVERY {
-                last = Instant::now();
-                // A client that reads slowly misses lines, not entries.
-                let _ = lines.try_send(line(&progress_of(state, false)));
+    let place = take_place(&app)?;
+    let (lines, answer) = lines(idle(&app));
+    tokio::spawn(import_all(app, collection, body, lines, place).instrument(Span::current()));
+    Ok(answer)
+}
+
+async fn import_all(app: App, collection: CollectionName, body: Body, lines: Lines, _place: OwnedSemaphorePermit) {
+    let idle = idle(&app);
+    let silent = AtomicBool::new(false);
+    // The time runs only while more is waited for, not while what came is being committed.
+    let body = stream::unfold(body.into_data_stream(), |mut body| async {
+        match timeout(idle, body.next()).await {
+            Ok(more) => Some((more?.map_err(std::io::Error::other), body)),
+            Err(elapsed) => {
+                silent.store(true, Ordering::Relaxed);
+                Some((Err(elapsed.into()), body))
             }
-        };
-        let mut body = body.into_data_stream();
-        let (state, done) = app.writer.import(&collection, &mut body, progress).await;
-        let ended_early = done.is_err();
-        let mut report = progress_of(&state, true);
-        report.first_failures = Some(state.first_failures.clone());
-        if let Err(error) = done {
-            let problem = error.problem();
-            // Bad input is the client's to mend: it is told, the operator need not be.
-            if problem.status >= 500 {
-                tracing::warn!(error = &error as &dyn std::error::Error, written = state.written, "import ended early");
-            }
-            report.problem = Some(problem);
-        }
-        app.metrics.entries_written.with_label_values(&["imported"]).inc_by(state.written);
-        let _ = lines.send(line(&report)).await;
-        drop(lines);
-        if ended_early {
-            // A client that is still sending, into a connection that is closed, would lose the answer.
-            let rest = async { while let Some(Ok(_)) = body.next().await {} };
-            let _ = tokio::time::timeout(DRAIN_TIME, rest).await;
         }
     });
-    Ok(ndjson(answer))
+    let mut last = Instant::now();
+    let progress = |state: &ImportState| {
+        if last.elapsed() >= PROGRESS_EVERY {
+            last = Instant::now();
+            lines.offer(&progress_of(state, false));
+        }
+    };
+    let (state, done) = app.writer.import(&collection, pin!(body), progress).await;
+    let done = match silent.load(Ordering::Relaxed) {
+        true => Err(RequestError::Idle { seconds: idle.as_secs() }),
+        false => done,
+    };
+    let mut report = progress_of(&state, true);
+    report.first_failures = Some(state.first_failures.clone());
+    if let Err(error) = done {
+        let problem = error.problem();
+        // Bad input is the client's to mend: it is told, the operator need not be.
+        if problem.status >= 500 {
+            tracing::warn!(error = &error as &dyn std::error::Error, written = state.written, "import ended early");
+        }
+        report.problem = Some(problem);
+    }
+    app.metrics.entries_written.with_label_values(&["imported"]).inc_by(state.written);
+    lines.end_with(&report);
+}
+
+fn take_place(app: &App) -> Answer<OwnedSemaphorePermit> {
+    let place = app.streams.clone().try_acquire_owned();
+    let detail = "too many imports and exports are under way; try again when one has ended";
+    place.map_err(|_| ApiError::from(Problem::new(ProblemCode::Overloaded, detail)))
+}
+
+fn idle(app: &App) -> Duration {
+    Duration::from_millis(app.limits.idle_ms)
 }
 
 fn progress_of(state: &ImportState, done: bool) -> ImportProgress {
@@ -100,35 +117,38 @@ pub(super) struct What {
 
 /// Export entries as NDJSON that import takes: each shard as of one moment. A last line with `"problem"` says that it is not whole.
 #[utoipa::path(get, path = "/v1/collections/{c}/export", tag = "entries", params(("c" = CollectionName, Path), What),
-    responses((status = 200, description = "Entries, one a line", body = NewEntry, content_type = "application/x-ndjson"),
-        (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, description = "Entries, one a line", body = NewEntry, content_type = "application/x-ndjson")))]
 pub(super) async fn export(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
     InQuery(what): InQuery<What>,
 ) -> Answer<Response> {
-    std::future::ready(()).await;
-    let Ok(place) = app.streams.clone().try_acquire_owned() else {
-        return Err(Problem::new(ProblemCode::Overloaded, "too many imports and exports are under way").into());
-    };
-    let mut entries = app.reader.export(&collection, what.namespace.as_ref())?;
-    let (lines, answer) = mpsc::channel(64);
-    tokio::spawn(async move {
-        let _place = place;
-        while let Some(entry) = entries.recv().await {
-            let line = match entry {
-                Ok(entry) => line(&exported(entry)),
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "export ended early");
-                    line(&serde_json::json!({ "problem": error.problem() }))
-                }
-            };
-            if lines.send(line).await.is_err() {
-                return;
-            }
+    let place = take_place(&app)?;
+    let export = app.reader.export(&collection, what.namespace.as_ref())?;
+    let idle = idle(&app);
+    let (lines, answer) = lines(idle);
+    tokio::spawn(export_all(export, lines, place, idle).instrument(Span::current()));
+    Ok(answer)
+}
+
+async fn export_all(export: Export, lines: Lines, _place: OwnedSemaphorePermit, idle: Duration) {
+    let Export { mut entries, producer } = export;
+    let failed = loop {
+        match entries.recv().await {
+            Some(Ok(entry)) => match lines.send(&exported(entry)).await {
+                Ok(()) => {}
+                Err(NotTaken::Gone) => return,
+                Err(NotTaken::Idle) => break RequestError::Idle { seconds: idle.as_secs() },
+            },
+            Some(Err(error)) => break error,
+            None => match producer.await {
+                Ok(()) => return lines.end(),
+                Err(panic) => break RequestError::Bug(panic),
+            },
         }
-    });
-    Ok(ndjson(answer))
+    };
+    tracing::warn!(error = &failed as &dyn std::error::Error, "export ended early");
+    lines.end_with(&serde_json::json!({ "problem": failed.problem() }));
 }
 
 /// An entry in the form that import takes.
@@ -146,20 +166,4 @@ struct Exported {
 fn exported(entry: atoll_proto::entry::Entry) -> Exported {
     let atoll_proto::entry::Entry { namespace, key, value, metadata, tags, vector, .. } = entry;
     Exported { namespace, key, value, vector, metadata, tags }
-}
-
-fn line(value: &impl Serialize) -> Bytes {
-    let mut line = serde_json::to_vec(value).unwrap_or_default();
-    line.push(b'\n');
-    line.into()
-}
-
-fn ndjson(lines: mpsc::Receiver<Bytes>) -> Response {
-    let lines = stream::unfold(lines, |mut lines| async {
-        let line = lines.recv().await?;
-        Some((Ok::<_, Infallible>(line), lines))
-    });
-    // Who packs an answer asks once more after its end.
-    let lines = lines.fuse();
-    ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
 }

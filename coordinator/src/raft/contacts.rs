@@ -42,7 +42,7 @@ impl Contacts {
     /// Asks the others for ever.
     pub(super) async fn keep_asking(
         self,
-        this: CoordinatorId,
+        this: Alive,
         client: InternalClient,
         view: watch::Receiver<Arc<RoutingTable>>,
     ) {
@@ -52,9 +52,9 @@ impl Contacts {
             rounds.tick().await;
             let catalog = view.borrow().catalog.clone();
             let deadline = Instant::now() + ANSWER_WITHIN;
-            let asked = catalog.coordinators.iter().filter(|(id, _)| **id != this).map(async |(id, coordinator)| {
+            let asked = catalog.coordinators.iter().filter(|(id, _)| **id != this.id).map(async |(id, coordinator)| {
                 let alive: Alive = client.get(&coordinator.internal, HEALTH_PATH, deadline).await.ok()?;
-                (alive.id == *id).then_some(*id)
+                (alive.id == *id && alive.cluster_id == this.cluster_id).then_some(*id)
             });
             let up = join_all(asked).await.into_iter().flatten().collect();
             *self.up.write().expect(UNPOISONED) = up;

@@ -1,7 +1,7 @@
 //! Who this coordinator is: the cluster and its id in it, kept with its data. Written once, before Raft first starts, and
 //! never changed: an id that votes with a log it does not remember could elect two leaders.
 
-use super::snapshot_file::write_durably;
+use super::snapshot_file::{FormatOnly, write_durably};
 use atoll_proto::CoordinatorId;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -58,12 +58,12 @@ impl Identity {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(IdentityError::Io { path: path.to_path_buf(), source }),
         };
-        let identity: Self = serde_json::from_slice(&bytes)
-            .map_err(|source| IdentityError::Unreadable { path: path.to_path_buf(), source })?;
-        if identity.format > FORMAT {
-            return Err(IdentityError::Newer { path: path.to_path_buf(), found: identity.format });
+        let unreadable = |source| IdentityError::Unreadable { path: path.to_path_buf(), source };
+        let FormatOnly { format: found } = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        if found > FORMAT {
+            return Err(IdentityError::Newer { path: path.to_path_buf(), found });
         }
-        Ok(Some(identity))
+        serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
     }
 
     /// Writes the file durably.

@@ -92,7 +92,8 @@ impl LogStore {
             Err(DatabaseError::DatabaseAlreadyOpen) => return Err(OpenLogError::InUse { path: path.to_path_buf() }),
             Err(error) => return Err(storage(error.into())),
         };
-        let found = log_writer::prepare(&database, LOG_FORMAT).map_err(storage)?;
+        log_writer::prepare(&database, LOG_FORMAT).map_err(storage)?;
+        let found: u32 = meta(&database, path, log_writer::FORMAT_KEY)?.unwrap_or(LOG_FORMAT);
         if found > LOG_FORMAT {
             let (found, known) = (u64::from(found), u64::from(LOG_FORMAT));
             return Err(OpenLogError::Newer { path: path.to_path_buf(), what: "log", found, known });

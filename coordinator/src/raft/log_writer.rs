@@ -108,20 +108,18 @@ fn write(database: &Database, batch: Vec<LogWrite>) -> Result<Vec<Waiting>, redb
     Ok(waiting)
 }
 
-/// Makes the tables of a new file, durably, or checks the format of an old one. Gives the format number found.
-pub(super) fn prepare(database: &Database, format: u32) -> Result<u32, redb::Error> {
+/// Makes the tables of a new file, durably. A file that names a format, readable or not, is left as it is.
+pub(super) fn prepare(database: &Database, format: u32) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    let found = {
-        transaction.open_table(LOG)?;
+    {
         let mut meta = transaction.open_table(META)?;
-        let found = meta.get(FORMAT_KEY)?.and_then(|value| serde_json::from_slice(value.value()).ok());
-        if found.is_none() {
+        if meta.get(FORMAT_KEY)?.is_none() {
+            transaction.open_table(LOG)?;
             meta.insert(FORMAT_KEY, json(&format).as_slice())?;
         }
-        found.unwrap_or(format)
-    };
+    }
     transaction.commit()?;
-    Ok(found)
+    Ok(())
 }
 
 /// Reads one of the values in [`META`].

@@ -3,7 +3,8 @@
 //! A newcomer first gets an id (`join`), and when its Raft listens (`ready`) it becomes a learner, and a voter once it has
 //! caught up, up to five voters: more would make every change slower and protect against nothing likely. The rest stay
 //! learners, which serve requests all the same. One that leaves is first made a learner, so that it does not campaign for
-//! a cluster it no longer belongs to, then forgotten by Raft, then by the catalog.
+//! a cluster it no longer belongs to, then forgotten by the catalog, then by Raft: the other way round from how it came. So
+//! an id in the catalog that Raft does not know was never a member, and may be given out again; any other never is.
 
 use super::node::{CatalogNode, Leader};
 use super::propose::ProposeError;
@@ -46,19 +47,19 @@ pub enum Hop {
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
     /// No leader until the deadline. Try again.
-    #[error("the catalog has no leader")]
+    #[error("the catalog has no leader just now; try again in a moment")]
     NoLeader,
     /// It may be half done; asking again finishes it.
-    #[error("the coordinators did not agree in time")]
+    #[error("the coordinators did not agree in time; it may be half done: ask again to finish it")]
     Deadline,
     /// Nobody of that id has ever joined, or it is gone already.
-    #[error("there is no coordinator {id}")]
+    #[error("there is no coordinator {id}; GET /v1/admin/cluster lists them")]
     NotFound {
         /// The id asked for.
         id: CoordinatorId,
     },
     /// Without a voter nothing can ever be decided again.
-    #[error("coordinator {id} is the last voter")]
+    #[error("coordinator {id} is the last voter, and nothing could be decided without it; let another one join first")]
     LastVoter {
         /// The id asked for.
         id: CoordinatorId,
@@ -78,7 +79,7 @@ pub enum MembershipError {
     #[error("the catalog refused")]
     Refused(#[source] Refusal),
     /// This coordinator is going down.
-    #[error("this coordinator is stopping")]
+    #[error("this coordinator is stopping; ask another one")]
     Stopped,
     /// The leader's own answer.
     #[error("the leader refused")]
@@ -162,7 +163,10 @@ impl CatalogNode {
 
     async fn remove_here(&self, id: CoordinatorId, deadline: Instant) -> Result<(), MembershipError> {
         let one_at_a_time = self.shared().membership_change.lock().await;
-        let was_member = self.members().contains_key(&id.0);
+        let is_member = self.members().contains_key(&id.0);
+        if !is_member && !self.view().catalog.coordinators.contains_key(&id) {
+            return Err(MembershipError::NotFound { id });
+        }
         let voters = self.voters();
         if voters == BTreeSet::from([id.0]) {
             return Err(MembershipError::LastVoter { id });
@@ -182,13 +186,10 @@ impl CatalogNode {
             };
             return self.pass_on(&leader, REMOVE_PATH, &RemoveCoordinator { id }, deadline).await;
         }
-        if was_member {
+        self.propose(Command::RemoveCoordinator { id }, deadline).await?;
+        if is_member {
             let forgotten = ChangeMembers::RemoveNodes(BTreeSet::from([id.0]));
             within(deadline, self.raft().change_membership(forgotten, false)).await?;
-        }
-        let outcome = self.propose(Command::RemoveCoordinator { id }, deadline).await?.outcome;
-        if matches!(outcome, Outcome::Refused(_)) && !was_member {
-            return Err(MembershipError::NotFound { id });
         }
         tracing::info!(%id, "the coordinator was removed");
         Ok(())
@@ -268,7 +269,8 @@ async fn within<T>(
             tracing::warn!(%error, "the coordinators can't be changed just now");
             Err(MembershipError::Deadline)
         }
-        Ok(Err(RaftError::Fatal(_))) => Err(MembershipError::Stopped),
+        // Raft stopped, perhaps after the entry was on its way.
+        Ok(Err(RaftError::Fatal(_))) => Err(MembershipError::Deadline),
         Err(_) => Err(MembershipError::Deadline),
     }
 }

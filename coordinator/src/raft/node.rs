@@ -86,11 +86,6 @@ impl CatalogNode {
         self.shared.leadership.clone()
     }
 
-    /// The leader that this coordinator knows.
-    pub fn leader(&self) -> Option<CoordinatorId> {
-        self.metrics().current_leader.map(CoordinatorId)
-    }
-
     /// Coordinators, leader and versions, as this coordinator knows them.
     pub fn cluster_info(&self) -> ClusterInfo {
         let metrics = self.metrics();

@@ -44,7 +44,7 @@ pub enum ProposeError {
     /// The deadline passed, or a leader was lost, after the command was sent: it may have been done, or be done later.
     #[error("the outcome is unknown: the leader did not answer in time")]
     Deadline,
-    /// This coordinator is going down: it was not done, or the outcome is lost.
+    /// This coordinator is going down: it was not done.
     #[error("this coordinator is stopping")]
     Stopped,
     /// The leader does not take it, for example because it is of an older version.
@@ -66,20 +66,22 @@ impl CatalogNode {
     /// Proposes a change and waits until this coordinator's view contains it, so that who asked reads it back.
     ///
     /// A command is asked for again if its leader was lost on the way: commands say what should be, so doing one twice is
-    /// the same as doing it once. After a cancelled call, as after [`ProposeError::Deadline`], it may be done or not.
+    /// the same as doing it once; those for which that would not do name the very thing they mean. After a cancelled call, as after [`ProposeError::Deadline`], it may be done or not.
     pub async fn propose(&self, command: Command, deadline: Instant) -> Result<Proposed, ProposeError> {
         let envelope = CommandEnvelope::new(command);
         let mut unknown = false;
         loop {
+            if self.metrics().running_state.is_err() {
+                return Err(if unknown { ProposeError::Deadline } else { ProposeError::Stopped });
+            }
             let Some(leader) = self.leader_by(deadline, |_| true).await else {
-                if self.metrics().running_state.is_err() {
-                    return Err(ProposeError::Stopped);
-                }
                 return Err(if unknown { ProposeError::Deadline } else { ProposeError::NoLeader });
             };
-            let attempt = match leader {
-                Leader::Here => propose_to(self.raft(), envelope.clone(), deadline).await,
-                Leader::There(member) => self.propose_there(&member.internal, &envelope, deadline).await,
+            let attempt = tokio::select! {
+                biased;
+                attempt = self.attempt(&leader, &envelope, deadline) => attempt,
+                // One that hangs, or was cut off, may never answer; the others have chosen anew.
+                Some(_) = self.leader_by(deadline, |now| *now != leader) => Attempt::Unknown,
             };
             match attempt {
                 Attempt::Done(proposed) => {
@@ -98,6 +100,12 @@ impl CatalogNode {
         }
     }
 
+    /// Waits until this coordinator has seen every change that was confirmed before: its view may lag behind what a client
+    /// was told elsewhere.
+    pub async fn catch_up(&self, deadline: Instant) -> Result<(), ProposeError> {
+        self.propose(Command::CatchUp, deadline).await.map(drop)
+    }
+
     /// A follower's proposal. Not passed on: if this coordinator does not lead, the follower asks again where it should.
     pub async fn propose_forwarded(&self, forwarded: ForwardedCommand) -> Result<Proposed, ProposeError> {
         let deadline = Instant::now() + Duration::from_millis(forwarded.timeout_ms);
@@ -114,6 +122,13 @@ impl CatalogNode {
         let mut applied = self.shared().applied.index.clone();
         // An error means that the deadline passed or Raft stopped; either way there is nothing to wait for.
         let _ = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
+    }
+
+    async fn attempt(&self, leader: &Leader, envelope: &CommandEnvelope, deadline: Instant) -> Attempt {
+        match leader {
+            Leader::Here => propose_to(self.raft(), envelope.clone(), deadline).await,
+            Leader::There(member) => self.propose_there(&member.internal, envelope, deadline).await,
+        }
     }
 
     async fn propose_there(&self, internal: &str, envelope: &CommandEnvelope, deadline: Instant) -> Attempt {
@@ -141,6 +156,7 @@ async fn propose_to(raft: &Raft, envelope: CommandEnvelope, deadline: Instant) -
         Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
             unreachable!("a command is no change of membership: {error}")
         }
-        Ok(Err(RaftError::Fatal(_))) => Attempt::Failed(ProposeError::Stopped),
+        // Raft stopped, perhaps after the entry was on its way.
+        Ok(Err(RaftError::Fatal(_))) => Attempt::Unknown,
     }
 }

@@ -15,7 +15,10 @@ impl CatalogNode {
         let request: AppendEntriesRequest<super::types::TypeConfig> = match self.opened(body) {
             Ok(request) => request,
             Err(problem) => {
-                stop_if_newer(body);
+                // Only what is meant for this coordinator can stop it.
+                if let Ok(message) = self.opened::<serde_json::Value>(body) {
+                    stop_if_newer(&message);
+                }
                 return Err(problem);
             }
         };
@@ -52,9 +55,8 @@ impl CatalogNode {
 
 /// A leader of a newer program may send what does not parse here. Skipping it is not possible, and answering with an error
 /// for ever would hide why.
-fn stop_if_newer(body: &[u8]) {
-    let Ok(request) = serde_json::from_slice::<serde_json::Value>(body) else { return };
-    let entries = request.pointer("/message/entries").and_then(serde_json::Value::as_array);
+fn stop_if_newer(message: &serde_json::Value) {
+    let entries = message.get("entries").and_then(serde_json::Value::as_array);
     if let Some(found) = entries.into_iter().flatten().find_map(newer_format) {
         stop_process("the leader sent a command of a newer program; upgrade this one", &format!("format {found}"));
     }

@@ -38,9 +38,10 @@ pub(super) struct SnapshotContent {
     pub(super) catalog: Catalog,
 }
 
+/// The number that is read before anything else: the rest of a newer program's file may not parse.
 #[derive(Deserialize)]
-struct FormatOnly {
-    format: u32,
+pub(super) struct FormatOnly {
+    pub(super) format: u32,
 }
 
 impl SnapshotContent {

@@ -4,7 +4,7 @@
 //! starts Raft. The order on disk is log file, identity, Raft: whoever has an identity has had a log, so an identity
 //! without its log means that a vote may have been forgotten, and such a coordinator must not vote again.
 
-use super::contacts::Contacts;
+use super::contacts::{Alive, Contacts};
 use super::identity::{Identity, IdentityError};
 use super::log_store::{LogStore, OpenLogError};
 use super::network::RaftHttp;
@@ -15,6 +15,7 @@ use super::state_machine::StateMachine;
 use super::types::{Raft, RaftMember, RaftMetrics};
 use crate::cluster_secret::ClusterSecret;
 use crate::internal_client::InternalClient;
+use crate::telemetry::chain;
 use atoll_core::catalog::{Command, Outcome, Refusal};
 use atoll_proto::CoordinatorId;
 use atoll_proto::join::{JOIN_PATH, JoinCluster, JoinReady, Joined, READY_PATH};
@@ -78,7 +79,8 @@ pub enum StartError {
     /// It may have voted and would not remember.
     #[error(
         "{} names coordinator {id}, but its raft log is gone; it must not vote again: remove coordinator {id} from the \
-         cluster, empty the directory and let it join as a new one", path.display()
+         cluster, empty the directory and let it join as a new one, by cluster.join (never by cluster.bootstrap: that \
+         makes another cluster)", path.display()
     )]
     LogMissing {
         /// The directory.
@@ -86,10 +88,10 @@ pub enum StartError {
         /// Who it was.
         id: CoordinatorId,
     },
-    /// There is a log, and nothing says whose.
+    /// There is a log or a snapshot, and nothing says whose.
     #[error(
-        "{} holds a raft log but no identity; remove its coordinator from the cluster, empty the directory and let it join \
-         as a new one", path.display()
+        "{} holds a raft log or a snapshot but no identity; remove its coordinator from the cluster, empty the directory and let it join \
+         as a new one, by cluster.join (never by cluster.bootstrap: that makes another cluster)", path.display()
     )]
     IdentityMissing {
         /// The directory.
@@ -98,7 +100,7 @@ pub enum StartError {
     /// The log goes on from a snapshot that is not there.
     #[error(
         "{} has lost its snapshot, which the raft log builds on; remove coordinator {id} from the cluster, empty the \
-         directory and let it join as a new one", path.display()
+         directory and let it join as a new one, by cluster.join (never by cluster.bootstrap: that makes another cluster)", path.display()
     )]
     SnapshotMissing {
         /// The directory.
@@ -157,7 +159,9 @@ impl CatalogNode {
                 return Err(StartError::SnapshotMissing { path: data_dir, id: identity.id });
             }
             Some(identity) => identity,
-            None if !log.is_pristine() => return Err(StartError::IdentityMissing { path: data_dir }),
+            None if !log.is_pristine() || state_machine.last_applied().is_some() => {
+                return Err(StartError::IdentityMissing { path: data_dir });
+            }
             None => {
                 let identity = new_identity(&first_start, &client, &here).await;
                 identity.write(&identity_path)?;
@@ -177,7 +181,8 @@ impl CatalogNode {
         let (leads, leadership) = watch::channel(false);
         tasks.spawn(follow_leadership(raft.metrics(), leads));
         let contacts = Contacts::default();
-        tasks.spawn(contacts.clone().keep_asking(id, client.clone(), applied.view.clone()));
+        let this = Alive { cluster_id: cluster_id.to_string(), id };
+        tasks.spawn(contacts.clone().keep_asking(this, client.clone(), applied.view.clone()));
         if let FirstStart::Join(others) = &first_start {
             tasks.spawn(become_member(id, others.clone(), client.clone(), raft.metrics()));
         }
@@ -267,16 +272,23 @@ async fn new_identity(first_start: &FirstStart, client: &InternalClient, here: &
     }
 }
 
-/// Repeats `ready` until this coordinator finds itself a member. Each answer may be lost; asking again does no harm.
+/// Says `ready` once at each start, unless this coordinator votes already: an earlier start may have been interrupted between
+/// learning and voting, and there may be room for a voter now. Repeated until this coordinator finds itself a member: each
+/// answer may be lost, and asking again does no harm.
 async fn become_member(
     id: CoordinatorId,
     others: Vec<String>,
     client: InternalClient,
     metrics: watch::Receiver<RaftMetrics>,
 ) {
-    let is_member = || metrics.borrow().membership_config.membership().get_node(&id.0).is_some();
-    while !is_member() {
+    if metrics.borrow().membership_config.membership().voter_ids().any(|voter| voter == id.0) {
+        return;
+    }
+    loop {
         let () = ask_in_turn(&client, &others, READY_PATH, &JoinReady { id }).await;
+        if metrics.borrow().membership_config.membership().get_node(&id.0).is_some() {
+            return;
+        }
         sleep(JOIN_AGAIN_AFTER).await;
     }
 }
@@ -305,11 +317,6 @@ async fn ask_in_turn<T: serde::de::DeserializeOwned>(
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 async fn follow_leadership(mut metrics: watch::Receiver<RaftMetrics>, leads: watch::Sender<bool>) {
     loop {
         let now = {
@@ -329,7 +336,7 @@ async fn follow_leadership(mut metrics: watch::Receiver<RaftMetrics>, leads: wat
 
 /// Timings for machines that are loaded and disks that sync: failover takes one to two seconds.
 fn raft_config(id: CoordinatorId) -> Config {
-    // Each waits a little longer than another, so that two survivors seldom campaign at once.
+    // Most ids wait differently long, so that two survivors campaign at once less often.
     let patience_ms = 100 * (id.0.saturating_sub(FIRST_ID.0) % 5);
     Config {
         cluster_name: "atoll".to_owned(),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::log_store::LogStore;
+use super::log_writer::{FORMAT_KEY, META};
 use super::state_machine::StateMachine;
 use super::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 use atoll_core::catalog::{Command, CommandEnvelope};
@@ -102,6 +103,22 @@ async fn a_log_of_a_newer_program_is_refused() {
     }
     let error = LogStore::open(&path).err().unwrap();
     assert!(error.to_string().contains("newer program (command format 2"), "{error}");
+}
+
+#[test]
+fn a_format_that_cannot_be_read_is_no_new_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("raft.redb");
+    for (format, complaint) in [(&b"?"[..], "unreadable at format"), (b"2", "newer program (log format 2")] {
+        {
+            let database = redb::Database::create(&path).unwrap();
+            let transaction = database.begin_write().unwrap();
+            transaction.open_table(META).unwrap().insert(FORMAT_KEY, format).unwrap();
+            transaction.commit().unwrap();
+        }
+        let error = LogStore::open(&path).err().unwrap();
+        assert!(error.to_string().contains(complaint), "{error}");
+    }
 }
 
 #[tokio::test]

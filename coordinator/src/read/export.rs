@@ -7,26 +7,31 @@ use crate::workers::copy::{self, Exported};
 use atoll_proto::entry::Entry;
 use atoll_proto::{CollectionName, Namespace};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Entries that may wait for the client.
 const AHEAD: usize = 64;
 
+/// An export under way.
+pub struct Export {
+    /// The entries, or why they end early.
+    pub entries: mpsc::Receiver<Result<Entry, RequestError>>,
+    /// Who reads them. Only one that ended without a panic has read them all.
+    pub producer: JoinHandle<()>,
+}
+
 impl Reader {
     /// Starts an export. The stream ends with an error if a shard fails: an export is never silently partial.
-    pub fn export(
-        &self,
-        collection: &CollectionName,
-        namespace: Option<&Namespace>,
-    ) -> Result<mpsc::Receiver<Result<Entry, RequestError>>, RequestError> {
+    pub fn export(&self, collection: &CollectionName, namespace: Option<&Namespace>) -> Result<Export, RequestError> {
         let target = Target::find(&self.views, collection)?;
         let routes = match namespace {
             Some(namespace) => vec![target.route(namespace).clone()],
             None => target.routes().to_vec(),
         };
         let namespace = namespace.cloned();
-        let (out, receiver) = mpsc::channel(AHEAD);
+        let (out, entries) = mpsc::channel(AHEAD);
         let workers = self.workers.clone();
-        tokio::spawn(async move {
+        let producer = tokio::spawn(async move {
             for route in routes {
                 let place = target.place(&workers, &route);
                 let namespace = namespace.as_ref().map(Namespace::as_str);
@@ -40,6 +45,6 @@ impl Reader {
                 return;
             }
         });
-        Ok(receiver)
+        Ok(Export { entries, producer })
     }
 }

@@ -13,6 +13,7 @@ use atoll_proto::entry::{
 };
 use atoll_proto::{CollectionName, Namespace, ShardId, limits};
 pub use cursor::CursorKey;
+pub use export::Export;
 use futures::future::try_join_all;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

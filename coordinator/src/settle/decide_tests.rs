@@ -3,48 +3,17 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use atoll_core::catalog::{Command, Outcome};
-use atoll_proto::agent::{PostgresAddress, PostgresFacts, RegisterWorker, WorkerMode};
-use atoll_proto::{CollectionSettings, CoordinatorId};
+use atoll_core::catalog::{Command, Outcome, testing};
+use atoll_proto::CollectionSettings;
 
 /// Init at 1 (makes the first collection), a worker at 2 and one at 3, which places; a third at 4 owns nothing.
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    catalog.apply(
-        1,
-        Command::InitCluster {
-            cluster_id: "c".to_owned(),
-            shard_count: 4,
-            initial_groups: 2,
-            coordinator: CoordinatorId(1),
-            http: "http://h".to_owned(),
-            internal: "http://i".to_owned(),
-        },
-    );
+    catalog.apply(1, testing::init(4, 2));
     for index in 2..=4 {
-        catalog.apply(index, Command::RegisterWorker(worker(index)));
+        catalog.apply(index, Command::RegisterWorker(testing::worker(&format!("w{index}"))));
     }
     catalog
-}
-
-fn worker(number: u64) -> RegisterWorker {
-    RegisterWorker {
-        uid: format!("u{number}"),
-        name: format!("w{number}").parse().unwrap(),
-        group: None,
-        mode: WorkerMode::External,
-        agent_url: "http://a".to_owned(),
-        postgres: PostgresAddress { host: "h".to_owned(), port: 1, database: "atoll".to_owned() },
-        facts: PostgresFacts {
-            version: "18".to_owned(),
-            version_num: 180_000,
-            pgvector: "0.8.5".to_owned(),
-            system_identifier: format!("s{number}"),
-            max_connections: 100,
-            cores: 2,
-        },
-        capacity: 100,
-    }
 }
 
 fn applied(versions: &[(u64, u64)]) -> BTreeMap<GroupId, CatalogVersion> {
@@ -113,7 +82,7 @@ fn a_reference_collection_needs_every_group() {
 fn a_drop_is_carried_out_like_any_change() {
     let mut catalog = catalog();
     catalog.apply(5, Command::SettleCollection { id: FIRST, changed_at: CatalogVersion(1) });
-    catalog.apply(6, Command::DropCollection { name: "memory_entries".parse().unwrap() });
+    catalog.apply(6, Command::DropCollection { id: FIRST });
     let plan = decide(&catalog, PLACED_AT, &applied(&[(2, 6), (3, 5)]));
     assert_eq!((plan.tell, plan.settle), (groups(&[3]), Vec::new()));
     let plan = decide(&catalog, PLACED_AT, &applied(&[(2, 6), (3, 6)]));

@@ -4,13 +4,13 @@ use super::decide::{SettlePlan, decide};
 use crate::agents::{AgentBoard, AgentClient};
 use crate::internal_client::CallError;
 use crate::raft::CatalogNode;
-use atoll_core::catalog::{Catalog, Command, Placement};
+use atoll_core::catalog::{Catalog, Command, Outcome, Placement};
 use atoll_proto::agent::{Applied, DesiredState};
 use atoll_proto::problem::ProblemCode;
 use atoll_proto::{CatalogVersion, GroupId, ShardId, WorkerId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{self, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 /// While something is unsettled, look again this often: agents come back without the catalog noticing.
@@ -59,8 +59,8 @@ struct Term {
     agents: AgentClient,
     /// What agents answered to this leader, and when.
     answers: BTreeMap<WorkerId, (CatalogVersion, Instant)>,
-    /// Agents that are being told something, one thing at a time each.
-    telling: BTreeSet<GroupId>,
+    /// Groups whose agent is being told something, one thing at a time each, by the call that does it.
+    telling: HashMap<task::Id, GroupId>,
     calls: JoinSet<Told>,
     placements: BTreeMap<ShardId, Placement>,
     /// The version of the first view with these placements. For a new leader its first view: too new is only slower.
@@ -76,7 +76,7 @@ async fn settle_while_leading(node: &CatalogNode, board: &AgentBoard) {
         board: board.clone(),
         agents: AgentClient::new(node.client().clone()),
         answers: BTreeMap::new(),
-        telling: BTreeSet::new(),
+        telling: HashMap::new(),
         calls: JoinSet::new(),
         placements: BTreeMap::new(),
         placed_at: CatalogVersion(0),
@@ -91,7 +91,7 @@ async fn settle_while_leading(node: &CatalogNode, board: &AgentBoard) {
         let pause = if plan == SettlePlan::default() { LOOK_EVERY } else { RETRY_EVERY };
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
-            Some(told) = term.calls.join_next() => if let Ok(told) = told { term.note(told) },
+            Some(ended) = term.calls.join_next_with_id() => term.ended(ended),
             () = sleep(pause) => {}
         }
     }
@@ -101,7 +101,11 @@ async fn settle(node: &CatalogNode, plan: &SettlePlan) {
     for (id, changed_at) in &plan.settle {
         let command = Command::SettleCollection { id: *id, changed_at: *changed_at };
         match node.propose(command, Instant::now() + PROPOSE_WITHIN).await {
-            Ok(_) => tracing::info!(collection = %id, %changed_at, "collection settled"),
+            Ok(proposed) if proposed.outcome == Outcome::Done => {
+                tracing::info!(collection = %id, %changed_at, "collection settled");
+            }
+            // It changed again meanwhile.
+            Ok(_) => tracing::debug!(collection = %id, %changed_at, "settled too late"),
             Err(error) => {
                 tracing::warn!(collection = %id, %error, "a settled collection could not be noted; will retry")
             }
@@ -134,18 +138,34 @@ impl Term {
 
     fn tell(&mut self, catalog: &Catalog, plan: &SettlePlan) {
         for id in &plan.tell {
-            if self.telling.contains(id) {
+            if self.telling.values().any(|told| told == id) {
                 continue;
             }
             let (Some(group), Some(desired)) = (catalog.groups.get(id), catalog.desired_state(*id)) else { continue };
             let agent_url = catalog.primary(group).agent_url.clone();
-            self.telling.insert(*id);
-            self.calls.spawn(tell_one(self.agents.clone(), *id, group.primary, agent_url, desired));
+            let call = self.calls.spawn(tell_one(self.agents.clone(), *id, group.primary, agent_url, desired));
+            self.telling.insert(call.id(), *id);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(task::Id, Told), JoinError>) {
+        match ended {
+            Ok((call, told)) => {
+                self.telling.remove(&call);
+                self.note(told);
+            }
+            Err(error) => {
+                let group = self.telling.remove(&error.id());
+                tracing::error!(
+                    ?group,
+                    error = &error as &dyn std::error::Error,
+                    "telling an agent met a bug; will retry"
+                );
+            }
         }
     }
 
     fn note(&mut self, (group, worker, answer): Told) {
-        self.telling.remove(&group);
         match answer {
             Ok(applied) => {
                 self.failing.remove(&group);

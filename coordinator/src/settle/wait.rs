@@ -12,11 +12,15 @@ use tokio::time::{Instant, timeout_at};
 pub enum SettleWait {
     /// Every server matches the change, or a later one.
     Settled,
-    /// The deadline passed first.
-    StillPending {
-        /// Names of the groups that are not known to match; empty while no shard is placed.
+    /// The deadline passed first: no shard is placed, so nobody has tables yet.
+    NotPlaced,
+    /// The deadline passed first: these do not match, as far as this coordinator knows.
+    Behind {
+        /// Names of the groups.
         groups: Vec<String>,
     },
+    /// The deadline passed first: every server matches, but no leader has noted it.
+    NotNoted,
 }
 
 /// Waits until every server matches a collection as of `changed_at`; for a drop, until its tables are gone.
@@ -33,7 +37,14 @@ pub async fn wait_settled(
     if let Ok(Ok(_)) = timeout_at(deadline, settled).await {
         return SettleWait::Settled;
     }
-    SettleWait::StillPending { groups: groups_behind(&node.view().catalog, board, id, changed_at) }
+    let view = node.view();
+    if !view.is_placed() {
+        return SettleWait::NotPlaced;
+    }
+    match groups_behind(&view.catalog, board, id, changed_at) {
+        groups if groups.is_empty() => SettleWait::NotNoted,
+        groups => SettleWait::Behind { groups },
+    }
 }
 
 fn is_settled(catalog: &Catalog, id: CollectionId) -> bool {

@@ -20,6 +20,8 @@ pub struct Received {
     pub failing: bool,
     pub last: Option<DesiredState>,
     pub count: usize,
+    /// How often its status was asked for.
+    pub asked: usize,
 }
 
 impl FakeAgent {
@@ -35,7 +37,8 @@ impl FakeAgent {
 }
 
 async fn status(State(state): State<Arc<Mutex<Received>>>) -> Json<AgentStatus> {
-    let state = state.lock().unwrap();
+    let mut state = state.lock().unwrap();
+    state.asked += 1;
     Json(AgentStatus {
         name: "fake".parse().unwrap(),
         worker: None,

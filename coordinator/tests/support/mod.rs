@@ -6,7 +6,7 @@ pub mod agent;
 
 use atoll::cluster_secret::ClusterSecret;
 use atoll::raft::{CatalogNode, FirstStart, RaftSettings};
-use atoll_proto::agent::{PostgresAddress, PostgresFacts, RegisterWorker, WorkerMode};
+use atoll_proto::agent::RegisterWorker;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -105,21 +105,5 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, S
 }
 
 pub fn worker(name: &str, agent_url: &str) -> RegisterWorker {
-    RegisterWorker {
-        uid: format!("uid of {name}"),
-        name: name.parse().unwrap(),
-        group: None,
-        mode: WorkerMode::External,
-        agent_url: agent_url.to_owned(),
-        postgres: PostgresAddress { host: "127.0.0.1".to_owned(), port: 5432, database: "atoll".to_owned() },
-        facts: PostgresFacts {
-            version: "18.4".to_owned(),
-            version_num: 180_004,
-            pgvector: "0.8.5".to_owned(),
-            system_identifier: format!("system of {name}"),
-            max_connections: 100,
-            cores: 2,
-        },
-        capacity: 100,
-    }
+    RegisterWorker { agent_url: agent_url.to_owned(), ..atoll_core::catalog::testing::worker(name) }
 }

@@ -27,8 +27,9 @@ impl Catalog {
             Command::RemoveCoordinator { id } => self.remove_coordinator(id),
             Command::RegisterWorker(worker) => self.register_worker(index, worker),
             Command::PutCollection { name, settings } => self.put_collection(index, name, settings),
-            Command::DropCollection { name } => self.drop_collection(index, &name),
+            Command::DropCollection { id } => self.drop_collection(index, id),
             Command::SettleCollection { id, changed_at } => self.settle_collection(id, changed_at),
+            Command::CatchUp => Outcome::Unchanged,
         };
         let changed = match &outcome {
             Outcome::Unchanged | Outcome::Refused(_) => false,
@@ -67,7 +68,7 @@ impl Catalog {
     fn remove_coordinator(&mut self, id: CoordinatorId) -> Outcome {
         match self.coordinators.remove(&id) {
             Some(_) => Outcome::Done,
-            None => Outcome::Refused(Refusal::CoordinatorNotFound { id }),
+            None => Outcome::Unchanged,
         }
     }
 
@@ -166,16 +167,14 @@ impl Catalog {
         Outcome::CollectionPut { id: *id, changed_at: known.changed_at }
     }
 
-    fn drop_collection(&mut self, index: u64, name: &CollectionName) -> Outcome {
-        let Some((id, known)) = self.collections.iter_mut().find(|(_, known)| known.name == *name) else {
-            return Outcome::Refused(Refusal::CollectionNotFound { name: name.clone() });
-        };
+    fn drop_collection(&mut self, index: u64, id: CollectionId) -> Outcome {
+        let Some(known) = self.collections.get_mut(&id) else { return Outcome::Unchanged };
         if known.state != CollectionState::Dropping {
             known.state = CollectionState::Dropping;
             known.changed_at = CatalogVersion(index);
             known.settled = false;
         }
-        Outcome::CollectionPut { id: *id, changed_at: known.changed_at }
+        Outcome::CollectionPut { id, changed_at: known.changed_at }
     }
 
     fn settle_collection(&mut self, id: CollectionId, changed_at: CatalogVersion) -> Outcome {

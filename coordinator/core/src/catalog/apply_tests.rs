@@ -1,38 +1,13 @@
+//! Every command on small catalogs, and what holds after any of them.
+
 #![allow(clippy::unwrap_used)]
 use super::*;
-use atoll_proto::agent::{PostgresAddress, PostgresFacts, WorkerMode};
-use atoll_proto::{ShardId, WorkerName};
+use crate::catalog::testing::{self, worker};
+use atoll_proto::ShardId;
 use proptest::prelude::*;
 
 fn init(initial_groups: u32) -> Command {
-    Command::InitCluster {
-        cluster_id: "c".to_owned(),
-        shard_count: 12,
-        initial_groups,
-        coordinator: CoordinatorId(1),
-        http: "http://127.0.0.1:7700".to_owned(),
-        internal: "http://127.0.0.1:7750".to_owned(),
-    }
-}
-
-fn worker(name: &str) -> RegisterWorker {
-    RegisterWorker {
-        uid: format!("uid-{name}"),
-        name: WorkerName::parse(name).unwrap(),
-        group: None,
-        mode: WorkerMode::Managed,
-        agent_url: "http://127.0.0.1:7800".to_owned(),
-        postgres: PostgresAddress { host: "127.0.0.1".to_owned(), port: 7900, database: "atoll".to_owned() },
-        facts: PostgresFacts {
-            version: "18.4".to_owned(),
-            version_num: 180_004,
-            pgvector: "0.8.5".to_owned(),
-            system_identifier: format!("sys-{name}"),
-            max_connections: 100,
-            cores: 2,
-        },
-        capacity: 100,
-    }
+    testing::init(12, initial_groups)
 }
 
 fn collection(name: &str) -> CollectionName {
@@ -119,7 +94,7 @@ fn a_collection_is_made_settled_changed_and_dropped() {
     assert_eq!(catalog.collection(&collection("x")).unwrap().1.state, CollectionState::Active);
     catalog.apply(9, settle(8));
 
-    catalog.apply(10, Command::DropCollection { name: collection("x") });
+    catalog.apply(10, Command::DropCollection { id: CollectionId(3) });
     assert!(matches!(refused(catalog.apply(11, put(&settings))), Refusal::BeingDropped { .. }));
     catalog.apply(12, settle(8));
     assert!(catalog.collection(&collection("x")).is_some());
@@ -139,7 +114,33 @@ fn a_newcomer_that_asks_twice_gets_one_id() {
     assert_eq!(catalog.apply(3, add()), Outcome::CoordinatorAdded { id: CoordinatorId(3) });
     assert_eq!(catalog.apply(4, add()), Outcome::CoordinatorAdded { id: CoordinatorId(3) });
     assert_eq!(catalog.apply(5, Command::RemoveCoordinator { id: CoordinatorId(3) }), Outcome::Done);
-    assert_eq!(catalog.apply(6, add()), Outcome::CoordinatorAdded { id: CoordinatorId(6) });
+    assert_eq!(catalog.apply(6, Command::RemoveCoordinator { id: CoordinatorId(3) }), Outcome::Unchanged);
+    assert_eq!(catalog.apply(7, add()), Outcome::CoordinatorAdded { id: CoordinatorId(7) });
+}
+
+#[test]
+fn a_drop_that_comes_twice_spares_what_was_made_anew() {
+    let mut catalog = Catalog::default();
+    catalog.apply(2, init(1));
+    let put = || Command::PutCollection { name: collection("x"), settings: CollectionSettings::memory_entries() };
+    let drop = || Command::DropCollection { id: CollectionId(3) };
+    catalog.apply(3, put());
+    let dropping = Outcome::CollectionPut { id: CollectionId(3), changed_at: CatalogVersion(4) };
+    assert_eq!(catalog.apply(4, drop()), dropping);
+    assert_eq!(catalog.apply(5, drop()), dropping);
+    catalog.apply(6, Command::SettleCollection { id: CollectionId(3), changed_at: CatalogVersion(4) });
+    catalog.apply(7, put());
+    assert_eq!(catalog.apply(8, drop()), Outcome::Unchanged);
+    assert_eq!(catalog.collection(&collection("x")).unwrap().1.state, CollectionState::Creating);
+}
+
+#[test]
+fn catching_up_changes_nothing() {
+    let mut catalog = Catalog::default();
+    catalog.apply(2, init(1));
+    let before = catalog.clone();
+    assert_eq!(catalog.apply(3, Command::CatchUp), Outcome::Unchanged);
+    assert_eq!(catalog, before);
 }
 
 fn any_command() -> impl Strategy<Value = Command> {
@@ -160,8 +161,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         }),
         (0_u8..3).prop_map(|i| Command::AddCoordinator { http: format!("h{i}"), internal: format!("i{i}") }),
         (1_u64..40).prop_map(|id| Command::RemoveCoordinator { id: CoordinatorId(id) }),
-        (name.clone(), settings).prop_map(|(name, settings)| Command::PutCollection { name, settings }),
-        name.prop_map(|name| Command::DropCollection { name }),
+        (name, settings).prop_map(|(name, settings)| Command::PutCollection { name, settings }),
+        (1_u64..40).prop_map(|id| Command::DropCollection { id: CollectionId(id) }),
         (1_u64..40, 1_u64..40)
             .prop_map(|(id, at)| Command::SettleCollection { id: CollectionId(id), changed_at: CatalogVersion(at) }),
     ]
@@ -180,7 +181,12 @@ proptest! {
             if matches!(outcome, Outcome::Refused(_) | Outcome::Unchanged) {
                 prop_assert_eq!(&before, &catalog);
             }
-            prop_assert!(catalog.version >= before.version);
+            let content = |catalog: &Catalog| Catalog { version: CatalogVersion(0), ..catalog.clone() };
+            if content(&before) != content(&catalog) {
+                prop_assert_eq!(catalog.version, CatalogVersion(index), "who waits for a change waits for its version");
+            } else {
+                prop_assert!([before.version, CatalogVersion(index)].contains(&catalog.version));
+            }
             for (shard, placement) in &before.placements {
                 prop_assert!(catalog.placements[shard].generation >= placement.generation);
             }

@@ -61,10 +61,10 @@ pub enum Command {
         /// Its settings.
         settings: CollectionSettings,
     },
-    /// Starts the drop of a collection.
+    /// Starts the drop of a collection. Named by its id: asked again, it must not hit another one made since under the name.
     DropCollection {
-        /// Its name.
-        name: CollectionName,
+        /// Which.
+        id: CollectionId,
     },
     /// Every server matches the collection as of `changed_at`. Made active, or forgotten if it was being dropped; without
     /// effect if it changed again since.
@@ -74,6 +74,8 @@ pub enum Command {
         /// The change that was carried out.
         changed_at: CatalogVersion,
     },
+    /// Changes nothing. Who proposed it has seen everything before it.
+    CatchUp,
 }
 
 /// What became of a command.
@@ -82,7 +84,7 @@ pub enum Command {
 pub enum Outcome {
     /// It changed the catalog.
     Done,
-    /// The catalog already was as asked.
+    /// The catalog already was as asked: of what should go, it is gone.
     Unchanged,
     /// The coordinator's id.
     CoordinatorAdded {
@@ -154,12 +156,6 @@ pub enum Refusal {
         /// Its group.
         group: String,
     },
-    /// No such collection.
-    #[error("there is no collection {name}")]
-    CollectionNotFound {
-        /// The name.
-        name: CollectionName,
-    },
     /// Settings that can't change differ.
     #[error("collection {name} exists with another {field}, which can't change")]
     SettingsConflict {
@@ -173,11 +169,5 @@ pub enum Refusal {
     BeingDropped {
         /// The collection.
         name: CollectionName,
-    },
-    /// No such coordinator.
-    #[error("there is no coordinator {id}")]
-    CoordinatorNotFound {
-        /// Its id.
-        id: CoordinatorId,
     },
 }

@@ -5,6 +5,8 @@
 mod apply;
 mod command;
 mod member;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod view;
 
 pub use command::{Command, CommandEnvelope, Outcome, Refusal};

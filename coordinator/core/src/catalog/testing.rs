@@ -1,0 +1,39 @@
+//! What tests make catalogs of, here and in the crates that use this one.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use super::Command;
+use atoll_proto::CoordinatorId;
+use atoll_proto::agent::{PostgresAddress, PostgresFacts, RegisterWorker, WorkerMode};
+
+pub fn init(shard_count: u32, initial_groups: u32) -> Command {
+    Command::InitCluster {
+        cluster_id: "c".to_owned(),
+        shard_count,
+        initial_groups,
+        coordinator: CoordinatorId(1),
+        http: "http://127.0.0.1:7700".to_owned(),
+        internal: "http://127.0.0.1:7750".to_owned(),
+    }
+}
+
+/// A worker in a group of its own.
+pub fn worker(name: &str) -> RegisterWorker {
+    RegisterWorker {
+        uid: format!("uid of {name}"),
+        name: name.parse().unwrap(),
+        group: None,
+        mode: WorkerMode::External,
+        agent_url: "http://127.0.0.1:7800".to_owned(),
+        postgres: PostgresAddress { host: "127.0.0.1".to_owned(), port: 7900, database: "atoll".to_owned() },
+        facts: PostgresFacts {
+            version: "18.4".to_owned(),
+            version_num: 180_004,
+            pgvector: "0.8.5".to_owned(),
+            system_identifier: format!("system of {name}"),
+            max_connections: 100,
+            cores: 2,
+        },
+        capacity: 100,
+    }
+}
