@@ -35,7 +35,8 @@ async fn collections_come_change_and_go(client: &Client) {
     assert_eq!(
         made,
         json!({"name": "papers", "state": "active", "dimensions": 3, "metric": "l2", "vector_type": "float32",
-               "distribution": "hash", "durability": "quorum", "index": {"profile": "balanced"}, "ttl_seconds": null})
+               "distribution": "hash", "durability": "quorum", "index": {"profile": "balanced", "scope": "namespace"},
+               "ttl_seconds": null})
     );
     assert_eq!(client.put(path, &settings).await.expect(200).json(), made, "the same again");
     assert_eq!(client.get(path).await.expect(200).json(), made);

@@ -6,7 +6,7 @@ mod support;
 use atoll_agent::desired::upkeep::schemas_of;
 use atoll_agent::pg::sweep::sweep;
 use atoll_proto::agent::STATUS_PATH;
-use atoll_proto::{CatalogVersion, Distribution, Durability, IndexProfile};
+use atoll_proto::{CatalogVersion, Distribution, Durability, IndexProfile, IndexScope, IndexSettings};
 use support::coordinator::FakeCoordinator;
 use support::{Place, SECRET, collection, desired, request};
 
@@ -53,7 +53,7 @@ async fn a_server_follows_the_desired_state() {
     let mut logged = bare.clone();
     logged.settings.durability = Durability::Local;
     let mut dense = collection(5, "memories");
-    dense.settings.index.profile = IndexProfile::Accuracy;
+    dense.settings.index = IndexSettings { profile: IndexProfile::Accuracy, scope: IndexScope::Both };
     // Tables that are named as indexes of others could be.
     let named_alike = ["notes", "notes_tags", "notes_pkey", "idempotency"];
     let mut wanted = vec![dense, logged];

@@ -6,6 +6,7 @@ use crate::desired::tiers::{TableFacts, Tiers, tiers};
 use crate::pg::connect::{PgError, chain};
 use crate::pg::ddl::{build_namespace_graph, drop_index, graph, namespace_graph, vector_index};
 use crate::pg::existing::{Existing, ExistingTable};
+use crate::pg::index;
 use crate::pg::session::Session;
 use crate::status::{Graphs, TableKey};
 use crate::stop::Stop;
@@ -98,9 +99,7 @@ async fn round(worker: &Worker, desired: &DesiredState, memory: &mut Memory) -> 
 
 async fn carry_out(session: &Session, work: &Work) -> Result<(), PgError> {
     let begun = Instant::now();
-    // What runs concurrently waits for old transactions while others go on.
-    session.run(&work.what, "set lock_timeout = 0").await?;
-    session.run(&work.what, &work.statement).await?;
+    index::concurrently(session, &work.what, &work.statement).await?;
     tracing::info!(schema = work.schema, work = work.what, took_ms = begun.elapsed().as_millis(), "done");
     Ok(())
 }
@@ -157,7 +156,7 @@ impl Memory {
             // Searches never knew of one that is not whole.
             if !index.valid || since.elapsed() >= UNNAMED_FOR {
                 self.unnamed.remove(&key);
-                let what = format!("drop the graph of namespace {namespace} of {}", collection.name);
+                let what = format!("remove the graph of namespace {namespace} of {}", collection.name);
                 works.push(Work { schema: schema.to_owned(), what, statement: drop_index(schema, name) });
             }
         }

@@ -33,3 +33,9 @@ pub async fn rebuild(session: &Session, rebuild: &Rebuild) -> Result<(), PgError
     let table = ddl::qualified(schema, collection.name.as_str());
     patience::run(session, &what, &swap, &table, SendAway::Nobody).await
 }
+
+/// Runs one statement that builds or drops an index concurrently: it waits for old transactions while others go on.
+pub async fn concurrently(session: &Session, what: &str, statement: &str) -> Result<(), PgError> {
+    session.run(what, "set lock_timeout = 0").await?;
+    session.run(what, statement).await
+}

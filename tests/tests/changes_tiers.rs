@@ -1,0 +1,153 @@
+//! A namespace grows large and small again under searches and writes. It gets a graph of its own and loses it, by itself, and
+//! every answer on the way is whole and right.
+
+#![allow(clippy::unwrap_used)]
+
+use atoll_proto::Metric;
+use cluster_tests::traffic::{Asked, Traffic};
+use cluster_tests::wordnet::{self, Sample};
+use cluster_tests::{Client, Cluster, ClusterOptions, oracle, poll, sql};
+use http::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const SEARCH: &str = "/v1/collections/memory_entries/search";
+const NAMESPACE: &str = "grows";
+const SMALL: usize = 10;
+const K: usize = 10;
+/// Counting, building and waiting until searches have heard of it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_tiers() {
+    let cluster = Cluster::start(ClusterOptions { shards: 2, ..ClusterOptions::new("changes_tiers").workers(2) }).await;
+    let client = cluster.client();
+    let entries: Vec<Sample> =
+        wordnet::sample().into_iter().map(|entry| Sample { namespace: NAMESPACE.to_owned(), ..entry }).collect();
+    let (kept, others) = entries.split_at(SMALL);
+    import(&client, kept).await;
+    let searcher = keep_searching(&client, &entries[0].vector);
+    let writer = keep_writing(&client, &entries[1].vector);
+
+    answers_are_right(&client, kept, "exact").await;
+    import(&client, others).await;
+    // Nobody waits for a graph: until there is one, every row is looked at.
+    answers_are_right(&client, &entries, "any").await;
+    wait_for_strategy(&client, &entries[0], "hnsw").await;
+    answers_are_right(&client, &entries, "hnsw").await;
+    lists_and_everything_walk_it_too(&client, &entries).await;
+    assert_eq!(graphs(&cluster).await, [NAMESPACE]);
+
+    for ids in others.chunks(1_000) {
+        let ids: Vec<Value> = ids.iter().map(|entry| json!({"namespace": NAMESPACE, "key": entry.key})).collect();
+        client.post("/v1/collections/memory_entries/entries/delete", &json!({"ids": ids})).await.expect(200);
+    }
+    answers_are_right(&client, kept, "any").await;
+    wait_for_strategy(&client, &entries[0], "exact").await;
+    poll::until("the graph to go", PATIENCE, async || {
+        let graphs = graphs(&cluster).await;
+        if graphs.is_empty() { Ok(()) } else { Err(format!("{graphs:?}")) }
+    })
+    .await;
+    answers_are_right(&client, kept, "exact").await;
+
+    for (who, asked) in [("searcher", searcher.end().await), ("writer", writer.end().await)] {
+        assert!(asked.len() > 100, "{who}: {} requests", asked.len());
+        let failed: Vec<&Asked> = asked.iter().filter(|one| !one.succeeded()).collect();
+        assert!(failed.is_empty(), "{who}: {failed:?}");
+    }
+    cluster.finish(&[]).await;
+}
+
+async fn import(client: &Client, entries: &[Sample]) {
+    let done = client.import("memory_entries", wordnet::ndjson(entries)).await;
+    assert_eq!(done["written"].as_u64(), Some(entries.len() as u64), "{done}");
+}
+
+fn keep_searching(client: &Client, vector: &[f32]) -> Traffic {
+    let body = json!({"vector": vector, "namespaces": [NAMESPACE], "k": K});
+    Traffic::begin(client.clone(), move |client, _| client.request(Method::POST, SEARCH).json(&body))
+}
+
+fn keep_writing(client: &Client, vector: &[f32]) -> Traffic {
+    let body = json!({"vector": vector, "value": "beside it"});
+    Traffic::begin(client.clone(), move |client, number| {
+        let path = format!("/v1/collections/memory_entries/namespaces/beside/entries/k{}", number % 50);
+        client.request(Method::PUT, &path).json(&body)
+    })
+}
+
+/// Exact answers are the true ones; others miss little, and are never short.
+async fn answers_are_right(client: &Client, stored: &[Sample], strategy: &str) {
+    let mut found = 0;
+    let queries: Vec<&Sample> = stored.iter().step_by(stored.len().div_ceil(20)).collect();
+    for query in &queries {
+        let truth = oracle::nearest(Metric::Cosine, &query.vector, stored, K, |_| true);
+        let body = json!({"vector": query.vector, "namespaces": [NAMESPACE], "k": K, "include": [], "explain": true});
+        let answer = client.post(SEARCH, &body).await.expect(200).json();
+        let keys = keys(&answer);
+        assert_eq!(keys.len(), truth.len(), "short: {answer}");
+        if strategy != "any" {
+            assert_eq!(answer["explain"][0]["strategy"], strategy, "{answer}");
+        }
+        found += truth.iter().filter(|one| keys.contains(&one.key)).count();
+        let mut exact = body.clone();
+        exact["exact"] = json!(true);
+        let exact = client.post(SEARCH, &exact).await.expect(200).json();
+        let wanted: BTreeSet<String> = truth.iter().map(|one| one.key.clone()).collect();
+        assert_eq!(self::keys(&exact), wanted);
+    }
+    let recall = found as f64 / (queries.len() * stored.len().min(K)) as f64;
+    println!("{} rows, {strategy}: recall {recall:.3}", stored.len());
+    assert!(recall >= if strategy == "exact" { 1.0 } else { 0.95 }, "recall {recall}");
+}
+
+async fn lists_and_everything_walk_it_too(client: &Client, entries: &[Sample]) {
+    let query = &entries[7];
+    let truth = oracle::nearest(Metric::Cosine, &query.vector, entries, K, |_| true);
+    for scope in [
+        json!({"namespaces": [NAMESPACE, "nothing"]}),
+        json!({"prefix": "gr"}),
+        json!({"all": true}),
+        json!({"all": true, "exclude": ["beside"]}),
+    ] {
+        let mut body = json!({"vector": query.vector, "k": K, "include": [], "explain": true});
+        body.as_object_mut().unwrap().extend(scope.as_object().unwrap().clone());
+        let answer = client.post(SEARCH, &body).await.expect(200).json();
+        let walked = answer["plan"]["strategies"]["hnsw"].as_u64();
+        assert_eq!(walked, Some(1), "{scope}: {answer}");
+        let keys = keys(&answer);
+        let hit = truth.iter().filter(|one| keys.contains(&one.key)).count();
+        assert!(hit >= K - 1 && answer["hits"].as_array().unwrap().len() == K, "{scope}: {answer}");
+    }
+}
+
+async fn wait_for_strategy(client: &Client, query: &Sample, wanted: &str) {
+    let body = json!({"vector": query.vector, "namespaces": [NAMESPACE], "include": [], "explain": true});
+    poll::until(&format!("searches to be {wanted}"), PATIENCE, async || {
+        let answer = client.post(SEARCH, &body).await.expect(200).json();
+        let explained = &answer["explain"][0];
+        if explained["strategy"] == wanted { Ok(()) } else { Err(explained.to_string()) }
+    })
+    .await;
+}
+
+fn keys(answer: &Value) -> BTreeSet<String> {
+    let hits = answer["hits"].as_array().unwrap();
+    hits.iter().map(|hit| hit["key"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Namespaces with an index of their own, on all workers.
+async fn graphs(cluster: &Cluster) -> Vec<String> {
+    let mut graphs = Vec::new();
+    for worker in cluster.layout().workers {
+        let of_worker = sql::rows(
+            &worker.dsn,
+            "select substring(pg_get_expr(indpred, indrelid) from '''([^'']*)''') from pg_index
+             where indexrelid::regclass::text like '%\\_ns\\_%' and indisvalid",
+        );
+        graphs.extend(of_worker.await);
+    }
+    graphs
+}
