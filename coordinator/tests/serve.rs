@@ -164,13 +164,17 @@ async fn it_stops_while_it_waits_to_join() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_comes_slowly_holds_its_place_until_the_deadline_only() {
     let served = Served::bootstrap("concurrency = 1").await;
-    let slow = served.send(&format!("{ENTRIES}x-timeout-ms: 1000\r\ncontent-length: 100\r\n\r\n{{\"entries\"")).await;
-    eventually("its place is taken", async || {
+    // Whichever is read first takes the only place, so it may take a few tries until that is the slow one.
+    let answer = eventually("the slow one to hold the place", async || {
+        let head = format!("{ENTRIES}x-timeout-ms: 500\r\ncontent-length: 100\r\n\r\n{{\"entries\"");
+        let slow = served.send(&head).await;
         let other = served.ask("GET", "/v1/collections", "", "").await;
-        if other.text.contains("overloaded") { Ok(()) } else { Err(other.text) }
+        let slow = read(slow).await;
+        let held = other.text.contains("overloaded") && slow.text.contains("deadline-exceeded");
+        if held { Ok(slow) } else { Err(format!("{} {}", slow.text, other.text)) }
     })
-    .await;
-    let answer = read(slow).await.expect(504, "deadline-exceeded");
+    .await
+    .expect(504, "deadline-exceeded");
     assert!(answer.text.contains("connection: close"), "{}", answer.text);
     served.ask("GET", "/v1/collections", "", "").await.expect(200, "memory_entries");
     served.stop().await;

@@ -5,6 +5,7 @@
 
 use super::filter_sql::push_condition;
 use super::flight::{self, Bound};
+use super::read::ALIVE;
 use super::row;
 use super::statement::{Embedding, Statement};
 use super::{ShardError, ShardTable, WorkerPool, own_graphs};
@@ -47,6 +48,13 @@ pub struct KnnQuery {
     pub plan: ShardPlan,
     /// Namespaces among those asked for that have a graph of their own.
     pub graphs: Vec<Namespace>,
+}
+
+impl KnnQuery {
+    fn is_scan_of_one_namespace(&self) -> bool {
+        let one = matches!(&self.scope, Scope::Namespaces(namespaces) if namespaces.len() == 1);
+        one && self.filter.is_none() && self.plan.per_namespace.is_none()
+    }
 }
 
 impl Scope {
@@ -93,7 +101,7 @@ pub async fn nearest(
     query: &KnnQuery,
     deadline: Instant,
 ) -> Result<Vec<KnnRow>, ShardError> {
-    let settings = settings(&query.plan, deadline);
+    let settings = settings(query, deadline);
     let statement = statement(table, query);
     // A filter's shape varies without bound, and the cache of prepared statements has no eviction.
     let cacheable = query.filter.is_none();
@@ -102,9 +110,15 @@ pub async fn nearest(
     rows.iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
 }
 
-fn settings(plan: &ShardPlan, deadline: Instant) -> String {
+fn settings(query: &KnnQuery, deadline: Instant) -> String {
     let mut settings = flight::reading(deadline);
+    let plan = query.plan;
     match plan.strategy {
+        // There is one right way to one namespace's rows, by the primary key: no need to look for it each time, which takes as
+        // long as scanning a hundred rows.
+        Strategy::Exact if query.is_scan_of_one_namespace() => {
+            settings.push_str("; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off");
+        }
         Strategy::Exact => {}
         // The text names the namespaces, so one plan serves every execution.
         Strategy::OwnGraphs => settings.push_str(&format!(
@@ -179,7 +193,7 @@ fn push_distance(sql: &mut Statement, table: &ShardTable, operator: &str, query:
 
 /// Rows that have not expired and are not left out by name.
 pub(super) fn push_liveness(sql: &mut Statement, query: &KnnQuery) {
-    sql.push("(expires_at is null or expires_at > now())");
+    sql.push(ALIVE);
     if !query.exclude.is_empty() {
         let names: Vec<String> = query.exclude.iter().map(ToString::to_string).collect();
         sql.push(" and namespace <> all(").bind(names).push(")");

@@ -249,9 +249,10 @@ impl Straight {
         let explained: Value = serde_json::from_slice(&explained)?;
         let shard = &explained["explain"][0];
         let (settings, rows) = match shard["strategy"].as_str().ok_or("the coordinator explains nothing")? {
-            "exact" => {
-                (String::new(), format!("namespace = $2 and {ALIVE} order by (embedding <=> $1) + 0, namespace, key"))
-            }
+            "exact" => (
+                "; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off".to_owned(),
+                format!("namespace = $2 and {ALIVE} order by (embedding <=> $1) + 0, namespace, key"),
+            ),
             // Its own graph.
             "hnsw" => (
                 format!("; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan", shard["ef"]),
