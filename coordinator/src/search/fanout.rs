@@ -13,6 +13,7 @@ use atoll_proto::{Distribution, Namespace, ShardId, Vector};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Up to this many candidates of a single shard bring their wide columns along.
@@ -67,7 +68,7 @@ impl FanOut {
                     exclude: search.exclude.clone(),
                     filter: search.filter.clone(),
                     without: search.like.clone(),
-                    wide: Vec::new(),
+                    wide: Arc::default(),
                     plan: plan_shard(&wish, size),
                     graphs,
                 };
@@ -79,7 +80,7 @@ impl FanOut {
         if let [only] = asks.as_mut_slice()
             && only.query.plan.candidates <= WIDE_CANDIDATES_MAX
         {
-            only.query.wide = search.wide_columns();
+            only.query.wide = search.wide_columns().into();
             fetches = false;
         }
         Self { asks, fetches }

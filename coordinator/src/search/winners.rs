@@ -5,7 +5,7 @@ use super::Candidate;
 use super::fanout::FanOut;
 use super::request::CheckedSearch;
 use crate::targets::{Place, Views, read_at};
-use crate::workers::knn::Wide;
+use crate::workers::knn::{Wide, WideColumns};
 use crate::workers::{ShardError, Workers, read};
 use atoll_core::search::distance::score;
 use atoll_core::search::merge::Merged;
@@ -58,7 +58,7 @@ pub(super) async fn fetch(
                 let id = (candidate.row.namespace.clone(), candidate.row.key.clone());
                 match found.remove(&(candidate.place, id)) {
                     Some(Entry { value, metadata, tags, version, .. }) if version == candidate.row.version => {
-                        candidate.row.wide = Some(Wide { value, metadata, tags });
+                        candidate.row.wide = Some(Wide::Read(WideColumns { value, metadata, tags }));
                     }
                     Some(_) => changed = true,
                     None => gone |= !lost(candidate.place),
@@ -74,7 +74,15 @@ pub(super) async fn fetch(
         winners.retain(|candidate| candidate.row.wide.is_some());
     }
     let outdated = changed || (gone && (winners.len() < search.k || search.per_namespace.is_some()));
-    Winners { hits: winners.into_iter().map(|candidate| hit(search, metric, candidate)).collect(), failed, outdated }
+    let mut hits = Vec::with_capacity(winners.len());
+    for candidate in winners {
+        let place = candidate.place;
+        match hit(fan_out.place(place), search, metric, candidate) {
+            Ok(hit) => hits.push(hit),
+            Err(error) => failed.push((place, error)),
+        }
+    }
+    Winners { hits, failed, outdated }
 }
 
 /// Looks up the winners that lack their wide columns.
@@ -105,10 +113,10 @@ fn id_of(entry: &Entry) -> (String, String) {
     (entry.namespace.clone(), entry.key.clone())
 }
 
-fn hit(search: &CheckedSearch, metric: Metric, candidate: Candidate) -> Hit {
+fn hit(place: &Place, search: &CheckedSearch, metric: Metric, candidate: Candidate) -> Result<Hit, ShardError> {
     let Candidate { row, distance, .. } = candidate;
-    let wide = row.wide.unwrap_or_default();
-    Hit {
+    let wide = row.wide.map(|wide| wide.columns(place.pool.worker())).transpose()?.unwrap_or_default();
+    Ok(Hit {
         namespace: row.namespace,
         key: row.key,
         score: score(metric, distance),
@@ -118,5 +126,5 @@ fn hit(search: &CheckedSearch, metric: Metric, candidate: Candidate) -> Hit {
         metadata: wide.metadata,
         tags: wide.tags,
         vector: search.include.contains(&Include::Vector).then_some(row.vector),
-    }
+    })
 }

@@ -43,7 +43,7 @@ pub struct KnnQuery {
     /// An entry to leave out.
     pub without: Option<EntryId>,
     /// Wide columns that candidates bring along.
-    pub wide: Vec<Include>,
+    pub wide: Arc<[Include]>,
     /// Strategy, number of candidates, ef.
     pub plan: ShardPlan,
     /// Namespaces among those asked for that have a graph of their own.
@@ -69,7 +69,7 @@ impl Scope {
 }
 
 /// A candidate as it is stored.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct KnnRow {
     /// Its namespace.
     pub namespace: String,
@@ -83,9 +83,18 @@ pub struct KnnRow {
     pub wide: Option<Wide>,
 }
 
-/// Wide columns of a candidate; what was not asked for is none.
-#[derive(Debug, Clone, Default)]
-pub struct Wide {
+/// Wide columns of a candidate. Most candidates don't win, so they are read when one has.
+#[derive(Debug)]
+pub enum Wide {
+    /// As the worker sent them, and which of them it sent.
+    Sent(Row, Arc<[Include]>),
+    /// Read.
+    Read(WideColumns),
+}
+
+/// Wide columns of a winner; what was not asked for is none.
+#[derive(Debug, Default)]
+pub struct WideColumns {
     /// Text.
     pub value: Option<String>,
     /// Metadata.
@@ -107,7 +116,7 @@ pub async fn nearest(
     let cacheable = query.filter.is_none();
     let statement = Bound { text: &statement.text, params: statement.params(), cacheable };
     let rows = flight::query(pool, &settings, statement, deadline).await?;
-    rows.iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
+    rows.into_iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
 }
 
 fn settings(query: &KnnQuery, deadline: Instant) -> String {
@@ -174,7 +183,7 @@ fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
 
 fn columns(query: &KnnQuery) -> String {
     let mut columns = "namespace, key, version, embedding".to_owned();
-    for include in &query.wide {
+    for include in query.wide.iter() {
         columns.push_str(match include {
             Include::Value => ", value",
             Include::Metadata => ", metadata",
@@ -230,9 +239,9 @@ fn push_where(sql: &mut Statement, query: &KnnQuery) {
     }
 }
 
-fn knn_row(worker: &str, table: &ShardTable, query: &KnnQuery, row: &Row) -> Result<KnnRow, ShardError> {
+fn knn_row(worker: &str, table: &ShardTable, query: &KnnQuery, row: Row) -> Result<KnnRow, ShardError> {
     let failed = |error| ShardError::of(worker, error);
-    let Some(vector) = row::embedding(worker, table.settings.vector_type, row, 3)? else {
+    let Some(vector) = row::embedding(worker, table.settings.vector_type, &row, 3)? else {
         return Err(ShardError::Malformed { worker: worker.to_owned(), source: "an embedding is null".into() });
     };
     Ok(KnnRow {
@@ -240,22 +249,27 @@ fn knn_row(worker: &str, table: &ShardTable, query: &KnnQuery, row: &Row) -> Res
         key: row.try_get(1).map_err(failed)?,
         version: row.try_get(2).map_err(failed)?,
         vector,
-        wide: wide(query, row).map_err(failed)?,
+        wide: (!query.wide.is_empty()).then(|| Wide::Sent(row, query.wide.clone())),
     })
 }
 
-fn wide(query: &KnnQuery, row: &Row) -> Result<Option<Wide>, tokio_postgres::Error> {
-    if query.wide.is_empty() {
-        return Ok(None);
-    }
-    let mut wide = Wide::default();
-    for include in &query.wide {
-        match include {
-            Include::Value => wide.value = row.try_get("value")?,
-            Include::Metadata => wide.metadata = row.try_get("metadata")?,
-            Include::Tags => wide.tags = row.try_get("tags")?,
-            Include::Vector => {}
+impl Wide {
+    /// The columns, which came from this worker.
+    pub fn columns(self, worker: &str) -> Result<WideColumns, ShardError> {
+        let (row, sent) = match self {
+            Self::Sent(row, sent) => (row, sent),
+            Self::Read(columns) => return Ok(columns),
+        };
+        let failed = |error| ShardError::of(worker, error);
+        let mut columns = WideColumns::default();
+        for include in sent.iter() {
+            match include {
+                Include::Value => columns.value = row.try_get("value").map_err(failed)?,
+                Include::Metadata => columns.metadata = row.try_get("metadata").map_err(failed)?,
+                Include::Tags => columns.tags = row.try_get("tags").map_err(failed)?,
+                Include::Vector => {}
+            }
         }
+        Ok(columns)
     }
-    Ok(Some(wide))
 }

@@ -12,14 +12,14 @@ use cluster_tests::wordnet::{self, Sample};
 use futures::future::join;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
+use tokio::net::TcpStream;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, NoTls, Statement};
 
@@ -78,10 +78,10 @@ async fn main() -> Outcome<()> {
     let arguments = Arguments::parse();
     let queries = queries(&arguments)?;
     let cluster: Layout = serde_json::from_slice(&std::fs::read(&arguments.cluster)?)?;
-    let over_http = OverHttp::connect(&arguments, &cluster)?;
+    let mut over_http = OverHttp::connect(&arguments, &cluster).await?;
     let mut straight = Straight::connect(&arguments, &cluster).await?;
     for query in &queries {
-        straight.find(&query.namespace, &over_http, &query.vector).await?;
+        straight.find(&query.namespace, &mut over_http, &query.vector).await?;
     }
 
     let mut timed = Vec::with_capacity(arguments.searches);
@@ -149,35 +149,41 @@ struct Found {
     inside_ms: f64,
 }
 
-/// The coordinator.
+/// The coordinator, over one connection.
 struct OverHttp {
-    client: HttpClient<HttpConnector, Full<Bytes>>,
+    client: http1::SendRequest<Full<Bytes>>,
+    host: String,
     base: String,
     k: i64,
     base64: bool,
 }
 
 impl OverHttp {
-    fn connect(arguments: &Arguments, cluster: &Layout) -> Outcome<Self> {
+    async fn connect(arguments: &Arguments, cluster: &Layout) -> Outcome<Self> {
         let url = &cluster.coordinators.first().ok_or("cluster.json names no coordinator")?.http;
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+        let host = url.trim_start_matches("http://").to_owned();
+        let stream = TcpStream::connect(&host).await?;
+        stream.set_nodelay(true)?;
+        let (client, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
         Ok(Self {
-            client: HttpClient::builder(TokioExecutor::new()).build(connector),
-            base: format!("{url}/v1/collections/{}", arguments.collection),
+            client,
+            host,
+            base: format!("/v1/collections/{}", arguments.collection),
             k: arguments.k,
             base64: arguments.base64,
         })
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Outcome<(Bytes, f64)> {
+    async fn ask(&mut self, method: Method, path: &str, body: Bytes) -> Outcome<(Bytes, f64)> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
+            .header(header::HOST, &self.host)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))?;
         let started = Instant::now();
-        let answer = self.client.request(request).await?;
+        let answer = self.client.send_request(request).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();
         let ms = started.elapsed().as_secs_f64() * 1_000.0;
@@ -199,7 +205,7 @@ impl OverHttp {
         body.to_string().into()
     }
 
-    async fn search(&self, namespace: &str, query: &[f32]) -> Outcome<Found> {
+    async fn search(&mut self, namespace: &str, query: &[f32]) -> Outcome<Found> {
         let (answer, ms) = self.ask(Method::POST, "/search", self.body(namespace, query, false)).await?;
         let answer: Value = serde_json::from_slice(&answer)?;
         let hits = answer["hits"].as_array().ok_or("an answer without hits")?;
@@ -237,7 +243,7 @@ impl Straight {
     }
 
     /// Learns where a namespace lies and how the coordinator searches it: the statement follows its choice.
-    async fn find(&mut self, namespace: &str, over_http: &OverHttp, query: &[f32]) -> Outcome<()> {
+    async fn find(&mut self, namespace: &str, over_http: &mut OverHttp, query: &[f32]) -> Outcome<()> {
         if self.places.contains_key(namespace) {
             return Ok(());
         }
@@ -245,7 +251,8 @@ impl Straight {
         let place: Value = serde_json::from_slice(&place)?;
         let text = |field: &str| place[field].as_str().map(str::to_owned).ok_or_else(|| format!("no {field}"));
         let (schema, group) = (text("schema")?, text("group")?);
-        let (explained, _) = over_http.ask(Method::POST, "/search", over_http.body(namespace, query, true)).await?;
+        let body = over_http.body(namespace, query, true);
+        let (explained, _) = over_http.ask(Method::POST, "/search", body).await?;
         let explained: Value = serde_json::from_slice(&explained)?;
         let shard = &explained["explain"][0];
         let (settings, rows) = match shard["strategy"].as_str().ok_or("the coordinator explains nothing")? {
