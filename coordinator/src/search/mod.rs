@@ -156,11 +156,13 @@ impl Searcher {
             self.measure(fan_out.place(place), plan.strategy, ms);
             match rows {
                 Err(error) => failed.push((place, error)),
-                Ok(rows) => {
-                    summary.add(place, plan, ShardExplainPart { fell_back, candidates: rows.len() as u32, ms });
-                    let exact = |row: KnnRow| Candidate { distance: query.distance(row.vector.as_slice()), row, place };
-                    candidates.extend(rows.into_iter().map(exact));
-                }
+                Ok(rows) => match re_ranked(&query, fan_out.place(place).pool.worker(), place, rows) {
+                    Ok(found) => {
+                        summary.add(place, plan, ShardExplainPart { fell_back, candidates: found.len() as u32, ms });
+                        candidates.extend(found);
+                    }
+                    Err(error) => failed.push((place, error)),
+                },
             }
         }
         let failed = accept_missing_shards(search, &fan_out, failed)?;
@@ -180,6 +182,17 @@ impl Searcher {
         let failures = failures.collect();
         Ok(Round { fan_out, summary, hits, failures, cut_by_score, outdated, fanout_ms, merge_ms })
     }
+}
+
+/// One shard's candidates with their exact distances.
+fn re_ranked(query: &Query<'_>, worker: &str, place: usize, rows: Vec<KnnRow>) -> Result<Vec<Candidate>, ShardError> {
+    let mut numbers = Vec::new();
+    rows.into_iter()
+        .map(|row| {
+            row.read_numbers(worker, &mut numbers)?;
+            Ok(Candidate { distance: query.distance(&numbers), row, place })
+        })
+        .collect()
 }
 
 /// What one round of asking gave.

@@ -5,7 +5,7 @@ use super::Candidate;
 use super::fanout::FanOut;
 use super::request::CheckedSearch;
 use crate::targets::{Place, Views, read_at};
-use crate::workers::knn::{Wide, WideColumns};
+use crate::workers::knn::WideColumns;
 use crate::workers::{ShardError, Workers, read};
 use atoll_core::search::distance::score;
 use atoll_core::search::merge::Merged;
@@ -54,24 +54,24 @@ pub(super) async fn fetch(
                 }
             }
             let lost = |place: usize| failed.iter().any(|(failed, _)| *failed == place);
-            for candidate in winners.iter_mut().filter(|candidate| candidate.row.wide.is_none()) {
+            for candidate in winners.iter_mut().filter(|candidate| candidate.row.fetched.is_none()) {
                 let id = (candidate.row.namespace.clone(), candidate.row.key.clone());
                 match found.remove(&(candidate.place, id)) {
                     Some(Entry { value, metadata, tags, version, .. }) if version == candidate.row.version => {
-                        candidate.row.wide = Some(Wide::Read(WideColumns { value, metadata, tags }));
+                        candidate.row.fetched = Some(WideColumns { value, metadata, tags });
                     }
                     Some(_) => changed = true,
                     None => gone |= !lost(candidate.place),
                 }
             }
-            winners.retain(|candidate| candidate.row.wide.is_some() && !lost(candidate.place));
+            winners.retain(|candidate| candidate.row.fetched.is_some() && !lost(candidate.place));
             let wanted = search.k - winners.len();
             winners.extend(reserve.by_ref().filter(|candidate| !lost(candidate.place)).take(wanted));
-            if winners.iter().all(|candidate| candidate.row.wide.is_some()) {
+            if winners.iter().all(|candidate| candidate.row.fetched.is_some()) {
                 break;
             }
         }
-        winners.retain(|candidate| candidate.row.wide.is_some());
+        winners.retain(|candidate| candidate.row.fetched.is_some());
     }
     let outdated = changed || (gone && (winners.len() < search.k || search.per_namespace.is_some()));
     let mut hits = Vec::with_capacity(winners.len());
@@ -95,7 +95,7 @@ async fn look_up(
     deadline: Instant,
 ) -> Vec<(usize, Result<Vec<Entry>, ShardError>)> {
     let mut by_place: BTreeMap<usize, Vec<EntryId>> = BTreeMap::new();
-    for Candidate { row, place, .. } in winners.iter().filter(|candidate| candidate.row.wide.is_none()) {
+    for Candidate { row, place, .. } in winners.iter().filter(|candidate| candidate.row.fetched.is_none()) {
         // Stored names were checked when they were written.
         if let (Ok(namespace), Ok(key)) = (Namespace::parse(&row.namespace), EntryKey::parse(&row.key)) {
             by_place.entry(*place).or_default().push(EntryId { namespace, key });
@@ -114,8 +114,13 @@ fn id_of(entry: &Entry) -> (String, String) {
 }
 
 fn hit(place: &Place, search: &CheckedSearch, metric: Metric, candidate: Candidate) -> Result<Hit, ShardError> {
-    let Candidate { row, distance, .. } = candidate;
-    let wide = row.wide.map(|wide| wide.columns(place.pool.worker())).transpose()?.unwrap_or_default();
+    let Candidate { mut row, distance, .. } = candidate;
+    let worker = place.pool.worker();
+    let wide = row.wide_columns(worker)?;
+    let vector = match search.include.contains(&Include::Vector) {
+        true => row.vector(worker)?,
+        false => None,
+    };
     Ok(Hit {
         namespace: row.namespace,
         key: row.key,
@@ -125,6 +130,6 @@ fn hit(place: &Place, search: &CheckedSearch, metric: Metric, candidate: Candida
         value: wide.value,
         metadata: wide.metadata,
         tags: wide.tags,
-        vector: search.include.contains(&Include::Vector).then_some(row.vector),
+        vector,
     })
 }

@@ -12,7 +12,7 @@ use super::{ShardError, ShardTable, WorkerPool, own_graphs};
 use atoll_core::filter::Expr;
 use atoll_core::search::plan::{ShardPlan, Strategy};
 use atoll_proto::entry::{EntryId, Include};
-use atoll_proto::{Namespace, Vector};
+use atoll_proto::{Namespace, Vector, VectorType};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -68,7 +68,7 @@ impl Scope {
     }
 }
 
-/// A candidate as it is stored.
+/// A candidate. Most don't win: what only winners need is left as the worker sent it.
 #[derive(Debug)]
 pub struct KnnRow {
     /// Its namespace.
@@ -77,19 +77,12 @@ pub struct KnnRow {
     pub key: String,
     /// Its version.
     pub version: i64,
-    /// Its vector.
-    pub vector: Vector,
-    /// Its wide columns, if they were asked for.
-    pub wide: Option<Wide>,
-}
-
-/// Wide columns of a candidate. Most candidates don't win, so they are read when one has.
-#[derive(Debug)]
-pub enum Wide {
-    /// As the worker sent them, and which of them it sent.
-    Sent(Row, Arc<[Include]>),
-    /// Read.
-    Read(WideColumns),
+    /// Its wide columns, if they were fetched after it.
+    pub fetched: Option<WideColumns>,
+    row: Row,
+    vector_type: VectorType,
+    /// Wide columns that it brought along.
+    sent: Arc<[Include]>,
 }
 
 /// Wide columns of a winner; what was not asked for is none.
@@ -101,6 +94,39 @@ pub struct WideColumns {
     pub metadata: Option<Value>,
     /// Tags.
     pub tags: Option<Vec<String>>,
+}
+
+/// Position of the embedding among the columns.
+const EMBEDDING: usize = 3;
+
+impl KnnRow {
+    /// Its vector's numbers, at the full precision of what is stored, in place of what `into` held.
+    pub fn read_numbers(&self, worker: &str, into: &mut Vec<f32>) -> Result<(), ShardError> {
+        row::read_numbers(worker, self.vector_type, &self.row, EMBEDDING, into)
+    }
+
+    /// Its vector.
+    pub fn vector(&self, worker: &str) -> Result<Option<Vector>, ShardError> {
+        row::embedding(worker, self.vector_type, &self.row, EMBEDDING)
+    }
+
+    /// Its wide columns, fetched or brought along.
+    pub fn wide_columns(&mut self, worker: &str) -> Result<WideColumns, ShardError> {
+        if let Some(columns) = self.fetched.take() {
+            return Ok(columns);
+        }
+        let failed = |error| ShardError::of(worker, error);
+        let mut columns = WideColumns::default();
+        for include in self.sent.iter() {
+            match include {
+                Include::Value => columns.value = self.row.try_get("value").map_err(failed)?,
+                Include::Metadata => columns.metadata = self.row.try_get("metadata").map_err(failed)?,
+                Include::Tags => columns.tags = self.row.try_get("tags").map_err(failed)?,
+                Include::Vector => {}
+            }
+        }
+        Ok(columns)
+    }
 }
 
 /// Asks a shard.
@@ -241,35 +267,13 @@ fn push_where(sql: &mut Statement, query: &KnnQuery) {
 
 fn knn_row(worker: &str, table: &ShardTable, query: &KnnQuery, row: Row) -> Result<KnnRow, ShardError> {
     let failed = |error| ShardError::of(worker, error);
-    let Some(vector) = row::embedding(worker, table.settings.vector_type, &row, 3)? else {
-        return Err(ShardError::Malformed { worker: worker.to_owned(), source: "an embedding is null".into() });
-    };
     Ok(KnnRow {
         namespace: row.try_get(0).map_err(failed)?,
         key: row.try_get(1).map_err(failed)?,
         version: row.try_get(2).map_err(failed)?,
-        vector,
-        wide: (!query.wide.is_empty()).then(|| Wide::Sent(row, query.wide.clone())),
+        fetched: None,
+        row,
+        vector_type: table.settings.vector_type,
+        sent: query.wide.clone(),
     })
-}
-
-impl Wide {
-    /// The columns, which came from this worker.
-    pub fn columns(self, worker: &str) -> Result<WideColumns, ShardError> {
-        let (row, sent) = match self {
-            Self::Sent(row, sent) => (row, sent),
-            Self::Read(columns) => return Ok(columns),
-        };
-        let failed = |error| ShardError::of(worker, error);
-        let mut columns = WideColumns::default();
-        for include in sent.iter() {
-            match include {
-                Include::Value => columns.value = row.try_get("value").map_err(failed)?,
-                Include::Metadata => columns.metadata = row.try_get("metadata").map_err(failed)?,
-                Include::Tags => columns.tags = row.try_get("tags").map_err(failed)?,
-                Include::Vector => {}
-            }
-        }
-        Ok(columns)
-    }
 }

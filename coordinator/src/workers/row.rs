@@ -5,6 +5,7 @@ use atoll_proto::entry::{Entry, Include};
 use atoll_proto::{Vector, VectorType};
 use std::time::SystemTime;
 use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, Type};
 
 /// Columns of an entry, in the order [`entry`] reads them; what is not included is null.
 pub(super) fn columns(table: &ShardTable, include: &[Include]) -> String {
@@ -51,24 +52,95 @@ pub(super) fn embedding(
     row: &Row,
     column: usize,
 ) -> Result<Option<Vector>, ShardError> {
-    let failed = |error| ShardError::of(worker, error);
-    let numbers: Option<Vec<f32>> = match vector_type {
-        VectorType::Float32 => row.try_get::<_, Option<pgvector::Vector>>(column).map_err(failed)?.map(Vec::from),
-        VectorType::Float16 => {
-            let halves = row.try_get::<_, Option<pgvector::HalfVector>>(column).map_err(failed)?;
-            halves.map(|halves| halves.as_slice().iter().map(|half| half.to_f32()).collect())
-        }
-    };
-    let Some(numbers) = numbers else { return Ok(None) };
-    match Vector::new(numbers) {
-        Ok(vector) => Ok(Some(vector)),
-        Err(error) => Err(ShardError::Malformed { worker: worker.to_owned(), source: Box::new(error) }),
+    let stored = row.try_get::<_, Option<Stored<'_>>>(column).map_err(|error| ShardError::of(worker, error))?;
+    let Some(stored) = stored else { return Ok(None) };
+    let mut numbers = Vec::new();
+    stored.read(worker, vector_type, &mut numbers)?;
+    Ok(Some(Vector::new(numbers).map_err(|error| malformed(worker, error))?))
+}
+
+/// Reads an embedding's numbers in place of what `into` held.
+pub(super) fn read_numbers(
+    worker: &str,
+    vector_type: VectorType,
+    row: &Row,
+    column: usize,
+    into: &mut Vec<f32>,
+) -> Result<(), ShardError> {
+    let stored: Stored<'_> = row.try_get(column).map_err(|error| ShardError::of(worker, error))?;
+    stored.read(worker, vector_type, into)
+}
+
+/// A vector as pgvector sends it: the number of dimensions and a zero, 16 bits each, then the numbers, all big-endian.
+struct Stored<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Stored<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw))
     }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(ty.name(), "vector" | "halfvec")
+    }
+}
+
+impl Stored<'_> {
+    fn read(&self, worker: &str, vector_type: VectorType, into: &mut Vec<f32>) -> Result<(), ShardError> {
+        let broken = || malformed(worker, "a vector is not as long as it says");
+        let (head, numbers) = self.0.split_first_chunk::<4>().ok_or_else(broken)?;
+        let dimensions = usize::from(u16::from_be_bytes([head[0], head[1]]));
+        into.clear();
+        match vector_type {
+            VectorType::Float32 => into.extend(numbers.as_chunks().0.iter().map(|bytes| f32::from_be_bytes(*bytes))),
+            VectorType::Float16 => {
+                into.extend(numbers.as_chunks().0.iter().map(|bytes| half::f16::from_be_bytes(*bytes).to_f32()));
+            }
+        }
+        if into.len() == dimensions { Ok(()) } else { Err(broken()) }
+    }
+}
+
+fn malformed(worker: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ShardError {
+    ShardError::Malformed { worker: worker.to_owned(), source: source.into() }
 }
 
 fn time(worker: &str, time: SystemTime) -> Result<String, ShardError> {
     match jiff::Timestamp::try_from(time) {
         Ok(time) => Ok(format!("{time:.6}")),
-        Err(error) => Err(ShardError::Malformed { worker: worker.to_owned(), source: Box::new(error) }),
+        Err(error) => Err(malformed(worker, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bytes::BytesMut;
+    use tokio_postgres::types::ToSql;
+
+    fn sent(vector: &impl ToSql) -> Vec<u8> {
+        let mut bytes = BytesMut::new();
+        vector.to_sql(&Type::BYTEA, &mut bytes).unwrap();
+        bytes.to_vec()
+    }
+
+    #[test]
+    fn vectors_are_read_as_pgvector_writes_them() {
+        let mut numbers = vec![7.0; 9];
+        let single = sent(&pgvector::Vector::from(vec![1.5, -2.0, f32::MIN_POSITIVE]));
+        Stored(&single).read("w", VectorType::Float32, &mut numbers).unwrap();
+        assert_eq!(numbers, [1.5, -2.0, f32::MIN_POSITIVE]);
+        let half = sent(&pgvector::HalfVector::from(vec![half::f16::from_f32(0.5), half::f16::from_f32(-65_504.0)]));
+        Stored(&half).read("w", VectorType::Float16, &mut numbers).unwrap();
+        assert_eq!(numbers, [0.5, -65_504.0]);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_told() {
+        let whole = sent(&pgvector::Vector::from(vec![1.0, 2.0]));
+        for length in 0..whole.len() {
+            let read = Stored(&whole[..length]).read("w", VectorType::Float32, &mut Vec::new());
+            assert!(matches!(read, Err(ShardError::Malformed { .. })), "{length} bytes");
+        }
     }
 }
