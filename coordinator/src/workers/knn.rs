@@ -155,9 +155,10 @@ fn settings(query: &KnnQuery, deadline: Instant) -> String {
             settings.push_str("; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off");
         }
         Strategy::Exact => {}
-        // The text names the namespaces, so one plan serves every execution.
+        // The text names the namespaces, so one plan serves every execution. What lies between them is few rows of many, whatever
+        // the server's statistics say of it.
         Strategy::OwnGraphs => settings.push_str(&format!(
-            "; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan",
+            "; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off",
             plan.ef
         )),
         Strategy::Hnsw => settings.push_str(&format!("; set local hnsw.ef_search = {}", plan.ef)),

@@ -262,7 +262,10 @@ impl Straight {
             ),
             // Its own graph.
             "hnsw" => (
-                format!("; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan", shard["ef"]),
+                format!(
+                    "; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off",
+                    shard["ef"]
+                ),
                 format!("namespace = '{namespace}' and $2::text is not null and {ALIVE} order by embedding <=> $1"),
             ),
             other => return Err(format!("the statement of strategy {other} is not known here").into()),
