@@ -69,3 +69,12 @@ pub fn panics(folder: &Path) -> Vec<Finding> {
     }
     found
 }
+
+/// What is said, as it should be, of a worker that is killed and comes back, besides the requests that failed for it.
+pub const WORKER_LOSS: [&str; 5] = [
+    "the agent does not answer",
+    "PostgreSQL died, starting it again",
+    "desired state not applied",
+    "the agent could not apply the desired state; will retry",
+    "PostgreSQL does not serve",
+];
