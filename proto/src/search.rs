@@ -55,7 +55,7 @@ pub struct SearchRequest {
     /// Look at every entry; wins over `ef`.
     #[serde(default)]
     pub exact: bool,
-    /// Candidates asked of each shard, as a multiple of k, 1 to 10.
+    /// What a walk of a graph looks for at least, as a multiple of k, 1 to 10: ef is never below it.
     #[serde(default = "SearchRequest::default_overfetch")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 10))]
     pub overfetch: f64,

@@ -25,20 +25,24 @@ pub use state::{App, Parts};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
 /// The public API.
 pub fn router(app: App) -> Router {
+    // The outermost first. One stack: each layer of a router by itself boxes and clones what is inside it, for every request.
+    let around = ServiceBuilder::new()
+        .layer(from_fn_with_state(app.clone(), middleware::around))
+        .layer(CompressionLayer::new())
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(RequestDecompressionLayer::new())
+        .layer(DefaultBodyLimit::max(app.limits.body_bytes));
     let (router, _) = openapi::routes().with_state(app.clone()).split_for_parts();
     router
-        .merge(service::untyped_routes(app.clone()))
+        .merge(service::untyped_routes(app))
         .fallback(problem::route_not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(DefaultBodyLimit::max(app.limits.body_bytes))
-        .layer(RequestDecompressionLayer::new())
-        .layer(CatchPanicLayer::custom(problem::panicked))
-        .layer(CompressionLayer::new())
-        .layer(from_fn_with_state(app, middleware::around))
+        .layer(around)
 }

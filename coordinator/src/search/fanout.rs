@@ -3,7 +3,7 @@
 use super::request::CheckedSearch;
 use super::{ShardExplainPart, TableFacts, millis_since};
 use crate::targets::{Place, Target, Views, read_at};
-use crate::workers::knn::{self, KnnQuery, KnnRow, Scope};
+use crate::workers::knn::{self, Bring, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, Workers};
 use atoll_core::routing::ShardRoute;
 use atoll_core::search::plan::{ShardPlan, ShardSize, Strategy, Wish, plan_shard};
@@ -24,6 +24,8 @@ pub(super) struct FanOut {
     asks: Vec<Ask>,
     /// Whether winners' wide columns are fetched after the fan-out.
     pub(super) fetches: bool,
+    /// Whether candidates come with the workers' distances in place of their vectors.
+    pub(super) vectors_later: bool,
 }
 
 struct Ask {
@@ -68,7 +70,7 @@ impl FanOut {
                     exclude: search.exclude.clone(),
                     filter: search.filter.clone(),
                     without: search.like.clone(),
-                    wide: Arc::default(),
+                    bring: Bring::Columns(Arc::default()),
                     plan: plan_shard(&wish, size),
                     graphs,
                 };
@@ -77,13 +79,20 @@ impl FanOut {
             .collect();
         // One shard's candidates bring their wide columns along: a second round trip would cost more.
         let mut fetches = !search.wide_columns().is_empty();
-        if let [only] = asks.as_mut_slice()
-            && only.query.plan.candidates <= WIDE_CANDIDATES_MAX
-        {
-            only.query.wide = search.wide_columns().into();
-            fetches = false;
+        match asks.as_mut_slice() {
+            [only] if only.query.plan.candidates <= WIDE_CANDIDATES_MAX => {
+                only.query.bring = Bring::Columns(search.wide_columns().into());
+                fetches = false;
+            }
+            // Winners are fetched anyhow, so the vectors of the others need not travel. Where the hits of a namespace are limited,
+            // near ties decide within each, and all of them are looked at.
+            [_, _, ..] if fetches && search.per_namespace.is_none() => {
+                asks.iter_mut().for_each(|ask| ask.query.bring = Bring::Distance);
+            }
+            _ => {}
         }
-        Self { asks, fetches }
+        let vectors_later = asks.iter().any(|ask| matches!(ask.query.bring, Bring::Distance));
+        Self { asks, fetches, vectors_later }
     }
 
     /// How many shards are asked.
@@ -157,7 +166,7 @@ impl Ask {
             && found.len() < self.needed
         {
             // The graph may have missed rows that match: look at all of them, so that a short answer is a true one.
-            let exact = &KnnQuery { plan: query.plan.exact(), ..query.clone() };
+            let exact = &KnnQuery { plan: query.plan.exact(self.needed as u32), ..query.clone() };
             let nearest = |place: Place| async move { knn::nearest(&place.pool, &place.table, exact, deadline).await };
             (place, rows) = read_at(views, workers, &place, nearest).await;
             fell_back = true;

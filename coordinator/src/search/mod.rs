@@ -1,7 +1,8 @@
 //! The path of a search: check → one view → targets → plan → fan out → merge and re-rank → fetch the winners → answer.
 //!
-//! Candidates carry their vectors: distances are computed anew here, at the full precision of what is stored, so the order of an
-//! answer does not depend on which server, index or shard a candidate came from. Wide columns are fetched for winners only.
+//! Distances are computed anew here, at the full precision of what is stored, so the order of an answer does not depend on which
+//! server, index or shard a candidate came from. One shard's candidates carry all that is wanted of them. Those of several carry
+//! their workers' distances, and only the best of all, with the near ties of the last hit, are fetched: vectors and wide columns.
 
 mod fanout;
 mod like;
@@ -14,8 +15,8 @@ use crate::telemetry::Metrics;
 use crate::workers::knn::KnnRow;
 use crate::workers::{ShardError, Workers};
 use atoll_core::search::distance::Query;
-use atoll_core::search::merge::{Ranked, merge};
-use atoll_core::search::plan::{ShardPlan, Strategy};
+use atoll_core::search::merge::{MergeLimits, Ranked, merge};
+use atoll_core::search::plan::{NEAR_TIES, ShardPlan, Strategy};
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::{
     CachePolicy, Coverage, Hit, PlanSummary, SearchAnswer, SearchRequest, ShardCoverage, ShortReason, Strategies,
@@ -52,7 +53,7 @@ pub struct Searcher {
     metrics: Metrics,
 }
 
-/// A candidate with its exact distance.
+/// A candidate with its distance: exact if it came with its vector, else the worker's until its vector is fetched.
 struct Candidate {
     row: KnnRow,
     distance: f64,
@@ -166,12 +167,16 @@ impl Searcher {
             }
         }
         let failed = accept_missing_shards(search, &fan_out, failed)?;
-        let merged = merge(candidates, search.merge_limits(metric));
+        let limits = search.merge_limits(metric);
+        let merged = match fan_out.vectors_later {
+            // The order is not known for certain yet: the near ties of the last hit come along.
+            true => merge(candidates, MergeLimits { k: limits.k + NEAR_TIES as usize, min_score: None, ..limits }),
+            false => merge(candidates, limits),
+        };
         let merge_ms = millis_since(merging);
 
-        let cut_by_score = merged.cut_by_score;
-        let Winners { hits, failed: not_fetched, outdated } =
-            winners::fetch(&self.views, &self.workers, &fan_out, search, metric, merged, deadline).await;
+        let Winners { hits, failed: not_fetched, outdated, cut_by_score } =
+            winners::fetch(&self.views, &self.workers, &fan_out, search, &query, merged, deadline).await;
         let failed = accept_missing_shards(search, &fan_out, failed.into_iter().chain(not_fetched).collect())?;
         let failures = failed.iter().map(|(place, error)| {
             let failure = fan_out.failure(*place, error);
@@ -184,13 +189,19 @@ impl Searcher {
     }
 }
 
-/// One shard's candidates with their exact distances.
+/// One shard's candidates with their distances.
 fn re_ranked(query: &Query<'_>, worker: &str, place: usize, rows: Vec<KnnRow>) -> Result<Vec<Candidate>, ShardError> {
     let mut numbers = Vec::new();
     rows.into_iter()
         .map(|row| {
-            row.read_numbers(worker, &mut numbers)?;
-            Ok(Candidate { distance: query.distance(&numbers), row, place })
+            let distance = match row.distance(worker)? {
+                Some(distance) => distance,
+                None => {
+                    row.read_numbers(worker, &mut numbers)?;
+                    query.distance(&numbers)
+                }
+            };
+            Ok(Candidate { distance, row, place })
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! From merged candidates to hits: the wide columns of the winners only. An entry that was deleted in between leaves its place
+//! From merged candidates to hits: the wide columns of the winners only, and their vectors if they came without. An entry that was deleted in between leaves its place
 //! to the next best candidate, so an answer is not short for it; one that was changed is no longer the one that was found.
 
 use super::Candidate;
@@ -7,8 +7,8 @@ use super::request::CheckedSearch;
 use crate::targets::{Place, Views, read_at};
 use crate::workers::knn::WideColumns;
 use crate::workers::{ShardError, Workers, read};
-use atoll_core::search::distance::score;
-use atoll_core::search::merge::Merged;
+use atoll_core::search::distance::{Query, score};
+use atoll_core::search::merge::{Merged, merge};
 use atoll_proto::entry::{Entry, EntryId, Include};
 use atoll_proto::search::Hit;
 use atoll_proto::{EntryKey, Metric, Namespace};
@@ -27,6 +27,8 @@ pub(super) struct Winners {
     pub(super) failed: Vec<(usize, ShardError)>,
     /// Whether entries changed under way such that better hits may be missing.
     pub(super) outdated: bool,
+    /// Whether a candidate was left out for its score alone.
+    pub(super) cut_by_score: bool,
 }
 
 /// Makes hits of the winners.
@@ -35,15 +37,19 @@ pub(super) async fn fetch(
     workers: &Workers,
     fan_out: &FanOut,
     search: &CheckedSearch,
-    metric: Metric,
+    query: &Query<'_>,
     merged: Merged<Candidate>,
     deadline: Instant,
 ) -> Winners {
-    let Merged { hits: mut winners, reserve, .. } = merged;
+    let Merged { hits: mut winners, reserve, mut cut_by_score } = merged;
     let mut failed: Vec<(usize, ShardError)> = Vec::new();
     let (mut gone, mut changed) = (false, false);
     if fan_out.fetches {
-        let include = search.wide_columns();
+        let wanted = winners.len();
+        let mut include = search.wide_columns();
+        if fan_out.vectors_later {
+            include.push(Include::Vector);
+        }
         let mut reserve = reserve.into_iter();
         for _ in 0..ROUNDS_MAX {
             let mut found = HashMap::new();
@@ -57,21 +63,30 @@ pub(super) async fn fetch(
             for candidate in winners.iter_mut().filter(|candidate| candidate.row.fetched.is_none()) {
                 let id = (candidate.row.namespace.clone(), candidate.row.key.clone());
                 match found.remove(&(candidate.place, id)) {
-                    Some(Entry { value, metadata, tags, version, .. }) if version == candidate.row.version => {
-                        candidate.row.fetched = Some(WideColumns { value, metadata, tags });
+                    Some(Entry { value, metadata, tags, version, vector, .. }) if version == candidate.row.version => {
+                        if let Some(vector) = &vector {
+                            candidate.distance = query.distance(vector.as_slice());
+                        }
+                        candidate.row.fetched = Some(WideColumns { value, metadata, tags, vector });
                     }
                     Some(_) => changed = true,
                     None => gone |= !lost(candidate.place),
                 }
             }
             winners.retain(|candidate| candidate.row.fetched.is_some() && !lost(candidate.place));
-            let wanted = search.k - winners.len();
-            winners.extend(reserve.by_ref().filter(|candidate| !lost(candidate.place)).take(wanted));
+            let missing = wanted - winners.len();
+            winners.extend(reserve.by_ref().filter(|candidate| !lost(candidate.place)).take(missing));
             if winners.iter().all(|candidate| candidate.row.fetched.is_some()) {
                 break;
             }
         }
         winners.retain(|candidate| candidate.row.fetched.is_some());
+    }
+    let metric = query.metric();
+    if fan_out.vectors_later {
+        let merged = merge(winners, search.merge_limits(metric));
+        cut_by_score |= merged.cut_by_score;
+        winners = merged.hits;
     }
     let outdated = changed || (gone && (winners.len() < search.k || search.per_namespace.is_some()));
     let mut hits = Vec::with_capacity(winners.len());
@@ -82,7 +97,7 @@ pub(super) async fn fetch(
             Err(error) => failed.push((place, error)),
         }
     }
-    Winners { hits, failed, outdated }
+    Winners { hits, failed, outdated, cut_by_score }
 }
 
 /// Looks up the winners that lack their wide columns.
@@ -117,9 +132,10 @@ fn hit(place: &Place, search: &CheckedSearch, metric: Metric, candidate: Candida
     let Candidate { mut row, distance, .. } = candidate;
     let worker = place.pool.worker();
     let wide = row.wide_columns(worker)?;
-    let vector = match search.include.contains(&Include::Vector) {
-        true => row.vector(worker)?,
-        false => None,
+    let vector = match (search.include.contains(&Include::Vector), wide.vector) {
+        (true, Some(vector)) => Some(vector),
+        (true, None) => row.vector(worker)?,
+        (false, _) => None,
     };
     Ok(Hit {
         namespace: row.namespace,

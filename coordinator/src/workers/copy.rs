@@ -4,9 +4,8 @@ use super::flight;
 use super::read::ALIVE;
 use super::statement::Embedding;
 use super::write::{self, MayReplace, WriteRow};
-use super::{ShardError, ShardTable, WorkerPool, row};
+use super::{Session, ShardError, ShardTable, WorkerPool, row};
 use atoll_proto::entry::{Entry, Include};
-use deadpool_postgres::ClientWrapper;
 use futures::TryStreamExt;
 use std::pin::pin;
 use std::time::Duration;
@@ -33,7 +32,7 @@ pub async fn import(
 ) -> Result<(), ShardError> {
     let begin = flight::writing(table, deadline);
     pool.run(deadline, async |client| {
-        client.batch_execute(&format!("{begin}; {}", create_incoming(table))).await?;
+        client.batch_execute(&format!("{}; {}", client.opening(&begin), create_incoming(table))).await?;
         copy_in(client, table, rows).await?;
         let merge = merge_statement(table);
         let ttl = table.settings.ttl_seconds.map(f64::from);
@@ -64,7 +63,7 @@ fn incoming(table: &ShardTable) -> &'static str {
     }
 }
 
-async fn copy_in(client: &ClientWrapper, table: &ShardTable, rows: &[WriteRow]) -> Result<(), Error> {
+async fn copy_in(client: &Session, table: &ShardTable, rows: &[WriteRow]) -> Result<(), Error> {
     let embedding = match table.has_vectors() {
         true => ", embedding",
         false => "",
@@ -141,7 +140,7 @@ pub async fn export<E>(
         EXPORT_TIME.as_millis()
     );
     let opened = timeout_at(soon, async {
-        client.batch_execute(&begin).await?;
+        client.batch_execute(&client.opening(&begin)).await?;
         let statement = client.prepare_cached(&text).await?;
         client.query_raw(&statement, [namespace]).await
     });

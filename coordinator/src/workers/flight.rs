@@ -1,8 +1,8 @@
-//! Transactions in one flight: `begin; set local …`, the statements and `commit` are sent without waiting for each other's
-//! answers. No setting outlives its transaction, and each statement ends at the request's deadline.
+//! What is sent to a worker in one flight, without waiting for answers in between: a read and its settings, or a transaction:
+//! `begin; set local …`, the statements and `commit`. Each statement ends by the request's deadline.
 
+use super::session::{ReadSettings, Session};
 use super::{ShardError, ShardTable, WorkerPool};
-use deadpool_postgres::ClientWrapper;
 use futures::future::{join, join_all};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
@@ -14,11 +14,6 @@ pub(super) struct Bound<'a> {
     pub(super) params: Vec<&'a (dyn ToSql + Sync)>,
     /// Whether the text is one of few, and worth keeping prepared.
     pub(super) cacheable: bool,
-}
-
-/// Opens a transaction that reads, until the deadline.
-pub(super) fn reading(deadline: Instant) -> String {
-    format!("begin read only; {}", until(deadline))
 }
 
 /// Opens a transaction that writes, with the collection's durability, until the deadline.
@@ -43,6 +38,25 @@ fn until(deadline: Instant) -> String {
     format!("set local statement_timeout = {ms}")
 }
 
+/// Runs one statement that reads.
+pub(super) async fn read(
+    pool: &WorkerPool,
+    settings: &ReadSettings,
+    statement: Bound<'_>,
+    deadline: Instant,
+) -> Result<Vec<Row>, ShardError> {
+    pool.run(deadline, async |session| {
+        let prepared = prepare_one(session, &statement).await?;
+        let query = session.query(&prepared, &statement.params);
+        let Some(change) = session.change_to(settings) else { return query.await };
+        // Polled in this order for the first time, so sent in this order, in one flight.
+        let (changed, rows) = join(session.batch_execute(&change), query).await;
+        changed?;
+        rows
+    })
+    .await
+}
+
 /// Runs one statement in a transaction that `begin` opens.
 pub(super) async fn query(
     pool: &WorkerPool,
@@ -55,9 +69,10 @@ pub(super) async fn query(
 }
 
 /// Runs statements in a transaction that `begin` opens; gives the rows of each.
-pub(super) async fn fly(client: &ClientWrapper, begin: &str, statements: &[Bound<'_>]) -> Result<Vec<Vec<Row>>, Error> {
+pub(super) async fn fly(client: &Session, begin: &str, statements: &[Bound<'_>]) -> Result<Vec<Vec<Row>>, Error> {
     let prepared = prepare(client, statements).await?;
-    let begin = client.batch_execute(begin);
+    let begin = client.opening(begin);
+    let begin = client.batch_execute(&begin);
     // A few at most, which join_all polls in order.
     let queries =
         join_all(prepared.iter().zip(statements).map(|(prepared, bound)| client.query(prepared, &bound.params)));
@@ -72,7 +87,7 @@ pub(super) async fn fly(client: &ClientWrapper, begin: &str, statements: &[Bound
 }
 
 /// Runs statements one after the other in a transaction that is open.
-pub(super) async fn each(client: &ClientWrapper, statements: &[Bound<'_>]) -> Result<Vec<Vec<Row>>, Error> {
+pub(super) async fn each(client: &Session, statements: &[Bound<'_>]) -> Result<Vec<Vec<Row>>, Error> {
     let prepared = prepare(client, statements).await?;
     let mut rows = Vec::with_capacity(statements.len());
     for (prepared, bound) in prepared.iter().zip(statements) {
@@ -84,16 +99,20 @@ pub(super) async fn each(client: &ClientWrapper, statements: &[Bound<'_>]) -> Re
 /// Statements that a connection keeps prepared. The cache has no eviction, so a full one is emptied: what is in use comes back.
 const PREPARED_MAX: usize = 512;
 
-async fn prepare(client: &ClientWrapper, statements: &[Bound<'_>]) -> Result<Vec<Statement>, Error> {
-    if client.statement_cache.size() >= PREPARED_MAX {
-        client.statement_cache.clear();
-    }
+async fn prepare(session: &Session, statements: &[Bound<'_>]) -> Result<Vec<Statement>, Error> {
     let mut prepared = Vec::with_capacity(statements.len());
-    for Bound { text, cacheable, .. } in statements {
-        prepared.push(match cacheable {
-            true => client.prepare_cached(text).await?,
-            false => client.prepare(text).await?,
-        });
+    for statement in statements {
+        prepared.push(prepare_one(session, statement).await?);
     }
     Ok(prepared)
+}
+
+async fn prepare_one(session: &Session, statement: &Bound<'_>) -> Result<Statement, Error> {
+    if !statement.cacheable {
+        return session.prepare(statement.text).await;
+    }
+    if session.statement_cache.size() >= PREPARED_MAX {
+        session.statement_cache.clear();
+    }
+    session.prepare_cached(statement.text).await
 }

@@ -6,9 +6,8 @@
 
 use super::flight::{self, Bound};
 use super::shard_table::idempotency_table;
-use super::{ShardError, ShardTable, WorkerPool};
+use super::{Session, ShardError, ShardTable, WorkerPool};
 use atoll_core::routing::ShardRoute;
-use deadpool_postgres::ClientWrapper;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -86,12 +85,12 @@ pub(super) async fn in_transaction<T: Serialize + DeserializeOwned + Debug + Sen
 
 /// Opens a transaction by `begin`. Under a ticket that was carried out before, gives its outcome, and the transaction has ended.
 pub(super) async fn open<T: DeserializeOwned + Debug + Send + Sync>(
-    client: &ClientWrapper,
+    client: &Session,
     begin: &str,
     table: &ShardTable,
     ticket: Option<&Ticket>,
 ) -> Result<Option<Replay<T>>, Error> {
-    client.batch_execute(begin).await?;
+    client.batch_execute(&client.opening(begin)).await?;
     let Some(ticket) = ticket else { return Ok(None) };
     let outcomes = table.idempotency();
     let claim = format!("insert into {outcomes} (key, request_hash) values ($1, $2) on conflict (key) do nothing");
@@ -112,7 +111,7 @@ pub(super) async fn open<T: DeserializeOwned + Debug + Send + Sync>(
 
 /// Stores the outcome under the ticket, if there is one, and commits.
 pub(super) async fn close<T: Serialize + Debug + Sync>(
-    client: &ClientWrapper,
+    client: &Session,
     table: &ShardTable,
     ticket: Option<&Ticket>,
     outcome: &T,

@@ -7,6 +7,7 @@ use super::filter_sql::push_condition;
 use super::flight::{self, Bound};
 use super::read::ALIVE;
 use super::row;
+use super::session::ReadSettings;
 use super::statement::{Embedding, Statement};
 use super::{ShardError, ShardTable, WorkerPool, own_graphs};
 use atoll_core::filter::Expr;
@@ -17,6 +18,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_postgres::Row;
+
+/// Most rows that a walk goes through in search of those that match.
+const WALK_ROWS_MAX: u32 = 40_000;
 
 /// Which rows may be candidates.
 #[derive(Debug, Clone)]
@@ -42,8 +46,8 @@ pub struct KnnQuery {
     pub filter: Option<Arc<Expr>>,
     /// An entry to leave out.
     pub without: Option<EntryId>,
-    /// Wide columns that candidates bring along.
-    pub wide: Arc<[Include]>,
+    /// What candidates bring along.
+    pub bring: Bring,
     /// Strategy, number of candidates, ef.
     pub plan: ShardPlan,
     /// Namespaces among those asked for that have a graph of their own.
@@ -54,6 +58,25 @@ impl KnnQuery {
     fn is_scan_of_one_namespace(&self) -> bool {
         let one = matches!(&self.scope, Scope::Namespaces(namespaces) if namespaces.len() == 1);
         one && self.filter.is_none() && self.plan.per_namespace.is_none()
+    }
+}
+
+/// What a candidate brings along.
+#[derive(Debug, Clone)]
+pub enum Bring {
+    /// Its distance as the worker computes it, with 32-bit numbers, and nothing else: most candidates of a fan-out don't win.
+    Distance,
+    /// Its vector and these wide columns.
+    Columns(Arc<[Include]>),
+}
+
+impl Bring {
+    /// Wide columns that it brings along.
+    pub fn wide(&self) -> &[Include] {
+        match self {
+            Self::Distance => &[],
+            Self::Columns(wide) => wide,
+        }
     }
 }
 
@@ -81,11 +104,11 @@ pub struct KnnRow {
     pub fetched: Option<WideColumns>,
     row: Row,
     vector_type: VectorType,
-    /// Wide columns that it brought along.
-    sent: Arc<[Include]>,
+    /// What it brought along.
+    brought: Bring,
 }
 
-/// Wide columns of a winner; what was not asked for is none.
+/// Wide columns of a winner, and its vector if the candidate came without; what was not asked for is none.
 #[derive(Debug, Default)]
 pub struct WideColumns {
     /// Text.
@@ -94,9 +117,11 @@ pub struct WideColumns {
     pub metadata: Option<Value>,
     /// Tags.
     pub tags: Option<Vec<String>>,
+    /// Its vector.
+    pub vector: Option<Vector>,
 }
 
-/// Position of the embedding among the columns.
+/// Position of the embedding among the columns, or of the distance in its place.
 const EMBEDDING: usize = 3;
 
 impl KnnRow {
@@ -105,7 +130,15 @@ impl KnnRow {
         row::read_numbers(worker, self.vector_type, &self.row, EMBEDDING, into)
     }
 
-    /// Its vector.
+    /// Its distance, if the worker computed it.
+    pub fn distance(&self, worker: &str) -> Result<Option<f64>, ShardError> {
+        match self.brought {
+            Bring::Distance => self.row.try_get(EMBEDDING).map(Some).map_err(|error| ShardError::of(worker, error)),
+            Bring::Columns(_) => Ok(None),
+        }
+    }
+
+    /// Its vector, which it brought along.
     pub fn vector(&self, worker: &str) -> Result<Option<Vector>, ShardError> {
         row::embedding(worker, self.vector_type, &self.row, EMBEDDING)
     }
@@ -117,7 +150,7 @@ impl KnnRow {
         }
         let failed = |error| ShardError::of(worker, error);
         let mut columns = WideColumns::default();
-        for include in self.sent.iter() {
+        for include in self.brought.wide() {
             match include {
                 Include::Value => columns.value = self.row.try_get("value").map_err(failed)?,
                 Include::Metadata => columns.metadata = self.row.try_get("metadata").map_err(failed)?,
@@ -141,48 +174,40 @@ pub async fn nearest(
     // A filter's shape varies without bound, and the cache of prepared statements has no eviction.
     let cacheable = query.filter.is_none();
     let statement = Bound { text: &statement.text, params: statement.params(), cacheable };
-    let rows = flight::query(pool, &settings, statement, deadline).await?;
+    let rows = flight::read(pool, &settings, statement, deadline).await?;
     rows.into_iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
 }
 
-fn settings(query: &KnnQuery, deadline: Instant) -> String {
-    let mut settings = flight::reading(deadline);
+fn settings(query: &KnnQuery, deadline: Instant) -> ReadSettings {
+    let settings = ReadSettings::until(deadline);
     let plan = query.plan;
     match plan.strategy {
-        // There is one right way to one namespace's rows, by the primary key: no need to look for it each time, which takes as
-        // long as scanning a hundred rows.
-        Strategy::Exact if query.is_scan_of_one_namespace() => {
-            settings.push_str("; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off");
-        }
-        Strategy::Exact => {}
-        // The text names the namespaces, so one plan serves every execution. What lies between them is few rows of many, whatever
-        // the server's statistics say of it.
-        Strategy::OwnGraphs => settings.push_str(&format!(
-            "; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off",
-            plan.ef
-        )),
-        Strategy::Hnsw => settings.push_str(&format!("; set local hnsw.ef_search = {}", plan.ef)),
-        Strategy::HnswIterative => {
-            let ef = plan.ef;
-            settings.push_str(&format!(
-                "; set local hnsw.ef_search = {ef}; set local hnsw.iterative_scan = 'strict_order'; \
-                 set local hnsw.max_scan_tuples = 40000"
-            ));
-        }
+        // There is one right way to one namespace's rows: by the primary key.
+        Strategy::Exact if query.is_scan_of_one_namespace() => settings.fixed_way(),
+        Strategy::Exact => settings,
+        // The text names the namespaces, so one plan serves every execution. What lies between them is few rows of many.
+        Strategy::OwnGraphs => settings.fixed_way().walk(plan.ef),
+        Strategy::Hnsw => settings.walk(plan.ef),
+        Strategy::HnswIterative => settings.walk_on(plan.ef, WALK_ROWS_MAX),
     }
-    settings
 }
 
 fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     let operator = table.operator();
     let columns = columns(query);
-    let mut sql = Statement::new(format!("select {columns} "));
     if query.plan.strategy == Strategy::OwnGraphs {
+        let mut sql = Statement::new("select ");
         sql.values.push(Box::new(Embedding::new(query.vector.as_slice(), table.settings.vector_type)));
-        own_graphs::push_from(&mut sql, table, query, &columns);
+        own_graphs::push_rest(&mut sql, table, query, &columns);
         return sql;
     }
-    sql.push("from ");
+    let mut sql = Statement::new(format!("select {columns}"));
+    // The very expression that rows are ordered by, so that it is computed once a row.
+    match (&query.bring, query.plan.strategy) {
+        (Bring::Columns(_), _) => sql.push(" from "),
+        (Bring::Distance, Strategy::Exact) => sql.push(&format!(", (embedding {operator} $1) + 0 as distance from ")),
+        (Bring::Distance, _) => sql.push(&format!(", embedding {operator} $1 as distance from ")),
+    };
     if let Some(most) = query.plan.per_namespace {
         sql.push("(select ").push(&columns).push(", ");
         push_distance(&mut sql, table, operator, query);
@@ -208,9 +233,13 @@ fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     sql
 }
 
+/// What to select, but for the distance.
 fn columns(query: &KnnQuery) -> String {
-    let mut columns = "namespace, key, version, embedding".to_owned();
-    for include in query.wide.iter() {
+    let mut columns = match query.bring {
+        Bring::Distance => "namespace, key, version".to_owned(),
+        Bring::Columns(_) => "namespace, key, version, embedding".to_owned(),
+    };
+    for include in query.bring.wide() {
         columns.push_str(match include {
             Include::Value => ", value",
             Include::Metadata => ", metadata",
@@ -275,6 +304,6 @@ fn knn_row(worker: &str, table: &ShardTable, query: &KnnQuery, row: Row) -> Resu
         fetched: None,
         row,
         vector_type: table.settings.vector_type,
-        sent: query.wide.clone(),
+        brought: query.bring.clone(),
     })
 }

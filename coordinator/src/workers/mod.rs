@@ -16,10 +16,12 @@ mod pool;
 pub mod read;
 pub mod reference;
 mod row;
+mod session;
 pub mod shard_table;
 mod statement;
 pub mod write;
 
 pub use error::ShardError;
 pub use pool::{Connection, PoolGauge, WorkerPool, Workers, WorkersSettings};
+pub use session::Session;
 pub use shard_table::ShardTable;

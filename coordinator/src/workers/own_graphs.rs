@@ -5,24 +5,27 @@
 //! They are no syntax: a [`Namespace`] has no quotes in it. The text of one table is the same from search to search, and so is
 //! its plan, which is made once: planning anew costs as much as a walk where a table has many indexes.
 
-use super::knn::{KnnQuery, Scope, push_liveness};
+use super::knn::{Bring, KnnQuery, Scope, push_liveness};
 use super::statement::Statement;
 use super::{ShardTable, filter_sql};
 use atoll_proto::Namespace;
 
-/// Appends to `sql`, whose first value is the vector: from … order by … limit.
-pub(super) fn push_from(sql: &mut Statement, table: &ShardTable, query: &KnnQuery, columns: &str) {
+/// Appends to `sql`, whose first value is the vector: columns from … order by … limit. Rows that bring their distance have it last.
+pub(super) fn push_rest(sql: &mut Statement, table: &ShardTable, query: &KnnQuery, columns: &str) {
     let limit = query.plan.candidates;
     let distance = format!("embedding {} $1", table.operator());
     let from = format!("from {}", table.quoted());
     let rest = rest(&query.scope, &query.graphs);
+    let brings_distance = matches!(query.bring, Bring::Distance);
     if let ([only], None) = (query.graphs.as_slice(), &rest) {
-        sql.push(&format!("{from} where namespace = '{only}' and "));
+        let last = if brings_distance { format!(", {distance} as distance") } else { String::new() };
+        sql.push(&format!("{columns}{last} {from} where namespace = '{only}' and "));
         push_conditions(sql, query);
         sql.push(&format!(" order by {distance} limit {limit}"));
         return;
     }
-    sql.push("from (");
+    let last = if brings_distance { ", distance" } else { "" };
+    sql.push(&format!("{columns}{last} from ("));
     for (i, namespace) in query.graphs.iter().enumerate() {
         let union = if i == 0 { "" } else { " union all " };
         sql.push(&format!(

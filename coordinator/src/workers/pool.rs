@@ -6,10 +6,12 @@
 //! throws the connection away (a late cancel could hit the next user's statement).
 
 use super::ShardError;
+use super::session::{Session, Sessions};
 use atoll_core::routing::WorkerRoute;
 use atoll_proto::WorkerId;
 use atoll_proto::agent::COORDINATOR_ROLE;
-use deadpool_postgres::{ClientWrapper, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode, RecyclingMethod};
+use deadpool::managed::{Object, Pool, PoolError, QueueMode};
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -96,7 +98,7 @@ pub struct PoolGauge {
 #[derive(Debug)]
 pub struct WorkerPool {
     route: WorkerRoute,
-    pool: Pool,
+    pool: Pool<Sessions>,
     /// A place for each connection: waiting for one and connecting are told apart by it.
     places: Arc<Semaphore>,
     /// Places of exports, which hold a connection for as long as their client likes.
@@ -131,11 +133,11 @@ impl WorkerPool {
             size => size,
         };
         let size = size.min(route.connections as usize).max(2);
-        let pool = Pool::builder(manager)
+        let pool = Pool::builder(Sessions(manager))
             .max_size(size)
             // The connection used last comes first: its backend has its caches warm.
             .queue_mode(QueueMode::Lifo)
-            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .runtime(deadpool::Runtime::Tokio1)
             .build()
             .expect("only timeouts without a runtime make a pool fail to build");
         Self {
@@ -217,7 +219,7 @@ impl WorkerPool {
     pub async fn run<T>(
         &self,
         deadline: Instant,
-        work: impl AsyncFnOnce(&ClientWrapper) -> Result<T, tokio_postgres::Error>,
+        work: impl AsyncFnOnce(&Session) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, ShardError> {
         let mut connection = self.connection(deadline).await?;
         let done = timeout_at(deadline, work(connection.start())).await;
@@ -243,7 +245,7 @@ impl WorkerPool {
         let error = ShardError::of(self.worker(), error);
         if matches!(error, ShardError::Stale { .. }) {
             // What other connections have prepared may be as outdated.
-            self.pool.manager().statement_caches.clear();
+            self.pool.manager().0.statement_caches.clear();
         }
         error
     }
@@ -268,7 +270,7 @@ impl Drop for Queued<'_> {
 
 /// A borrowed connection.
 pub struct Connection {
-    object: Option<Object>,
+    object: Option<Object<Sessions>>,
     worker: String,
     under_way: bool,
     answers: Arc<AtomicU64>,
@@ -278,7 +280,7 @@ pub struct Connection {
 
 impl Connection {
     /// The client, from now on taken as busy until [`Self::finish`].
-    pub fn start(&mut self) -> &ClientWrapper {
+    pub fn start(&mut self) -> &Session {
         self.under_way = true;
         self.object.as_ref().expect("only discard and drop take the object")
     }

@@ -2,6 +2,7 @@
 
 use super::filter_sql::push_condition;
 use super::flight::{self, Bound};
+use super::session::ReadSettings;
 use super::statement::Statement;
 use super::{ShardError, ShardTable, WorkerPool, row};
 use atoll_core::filter::Expr;
@@ -44,7 +45,10 @@ pub async fn get(
             sql.bind(keys).push("::text[]))");
         }
     }
-    entries(pool, table, &sql, true, deadline).await
+    let statement = Bound { text: &sql.text, params: sql.params(), cacheable: true };
+    // By the primary key, whatever the server's statistics say.
+    let rows = flight::read(pool, &ReadSettings::until(deadline).fixed_way(), statement, deadline).await?;
+    entries(pool, table, &rows)
 }
 
 /// A page of a namespace.
@@ -86,7 +90,8 @@ pub async fn list(
         sql.push(column).push(" ").push(direction).push(", ");
     }
     sql.push("key ").push(direction).push(" limit ").bind(i64::from(page.limit));
-    entries(pool, table, &sql, page.filter.is_none(), deadline).await
+    let rows = query(pool, &sql, page.filter.is_none(), deadline).await?;
+    entries(pool, table, &rows)
 }
 
 /// What a page holds.
@@ -178,18 +183,11 @@ pub async fn namespaces(
     rows.iter().map(|row| row.try_get(0).map_err(|error| ShardError::of(worker, error))).collect()
 }
 
-async fn entries(
-    pool: &WorkerPool,
-    table: &ShardTable,
-    sql: &Statement,
-    cacheable: bool,
-    deadline: Instant,
-) -> Result<Vec<Entry>, ShardError> {
-    let rows = query(pool, sql, cacheable, deadline).await?;
+fn entries(pool: &WorkerPool, table: &ShardTable, rows: &[Row]) -> Result<Vec<Entry>, ShardError> {
     rows.iter().map(|row| row::entry(pool.worker(), table, row)).collect()
 }
 
 async fn query(pool: &WorkerPool, sql: &Statement, cacheable: bool, deadline: Instant) -> Result<Vec<Row>, ShardError> {
     let statement = Bound { text: &sql.text, params: sql.params(), cacheable };
-    flight::query(pool, &flight::reading(deadline), statement, deadline).await
+    flight::read(pool, &ReadSettings::until(deadline), statement, deadline).await
 }

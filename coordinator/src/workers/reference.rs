@@ -5,6 +5,7 @@
 //! drops what is not there any more. That is repeatable: a write that stopped half-way is put right by sending it again.
 
 use super::flight::{self, Bound};
+use super::session::ReadSettings;
 use super::statement::{Embedding, Statement};
 use super::{Connection, ShardError, ShardTable, WorkerPool, row};
 use atoll_proto::entry::EntryId;
@@ -31,7 +32,7 @@ impl Turn {
             // The session's lock, not the transaction's: it stays when the transaction that took it has ended.
             let text = "select pg_advisory_lock($1, $2)";
             let lock = Bound { text, params: vec![&LOCK_CLASS, &number], cacheable: true };
-            flight::fly(connection.start(), &flight::reading(deadline), &[lock]).await
+            flight::fly(connection.start(), &flight::remembering(deadline), &[lock]).await
         });
         match locked.await {
             Ok(Ok(_)) => Ok(Self(connection)),
@@ -86,7 +87,7 @@ pub async fn stored(
     let (namespaces, keys) = columns(ids);
     sql.bind(namespaces).push("::text[], ").bind(keys).push("::text[]))");
     let statement = Bound { text: &sql.text, params: sql.params(), cacheable: true };
-    let rows = flight::query(pool, &flight::reading(deadline), statement, deadline).await?;
+    let rows = flight::read(pool, &ReadSettings::until(deadline), statement, deadline).await?;
     let mut stored = Vec::with_capacity(rows.len());
     for row in rows {
         let failed = |error| ShardError::of(pool.worker(), error);

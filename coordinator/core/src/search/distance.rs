@@ -20,6 +20,11 @@ impl<'a> Query<'a> {
         Self { metric, vector, norm: dot(vector, vector).sqrt() }
     }
 
+    /// What distances mean.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
     /// The operator's value, lower is nearer: cosine 1 - cos, l2 the Euclidean distance, dot the negative inner product.
     /// Both vectors have the same length.
     pub fn distance(&self, stored: &[f32]) -> f64 {

@@ -17,9 +17,9 @@ const SCAN_COST: f64 = 0.75;
 const ALWAYS_EXACT_ROWS: u64 = 300;
 /// How ef falls with the number of graphs walked: by this power of it. Fitted to recall over 25 graphs of one corpus.
 const FAN_OUT_DAMPING: f64 = 0.3;
-/// Candidates of an exact scan beyond those wanted: a worker orders by 32-bit distances, and among near ties at the end it may
-/// leave out one that is nearer in 64 bits.
-const NEAR_TIES: u32 = 8;
+/// Candidates beyond the hits wanted: a worker orders by 32-bit distances, and among near ties at the end it may leave out one
+/// that is nearer in 64 bits.
+pub const NEAR_TIES: u32 = 8;
 /// The same inside each namespace, where hits of a namespace are limited.
 const NEAR_TIES_IN_NAMESPACE: u32 = 2;
 
@@ -28,7 +28,7 @@ const NEAR_TIES_IN_NAMESPACE: u32 = 2;
 pub struct Wish {
     /// Hits wanted.
     pub k: u32,
-    /// Candidates as a multiple of k.
+    /// What a walk looks for, as a multiple of k.
     pub overfetch: f64,
     /// Recall against speed.
     pub profile: Profile,
@@ -83,7 +83,7 @@ pub enum Strategy {
 pub struct ShardPlan {
     /// How.
     pub strategy: Strategy,
-    /// Candidates wanted: k'.
+    /// Candidates that the worker sends, at most.
     pub candidates: u32,
     /// Most candidates of one namespace.
     pub per_namespace: Option<u32>,
@@ -95,20 +95,22 @@ pub struct ShardPlan {
 
 /// Plans one shard. Precedence: `exact`, `ef`, `target_recall`, `profile`.
 pub fn plan_shard(wish: &Wish, size: ShardSize) -> ShardPlan {
-    let candidates = candidates(wish);
-    let (strategy, why) = strategy(wish, size, candidates);
+    let wanted = wanted(wish);
+    let (strategy, why) = strategy(wish, size, wanted);
     let ef = match strategy {
-        Strategy::OwnGraphs => fan_out_ef(wish, wish.graphs, candidates),
-        Strategy::Hnsw => fan_out_ef(wish, wish.shards, candidates),
-        Strategy::Exact | Strategy::HnswIterative => ef(wish).max(candidates.min(limits::EF)),
+        Strategy::OwnGraphs => fan_out_ef(wish, wish.graphs, wanted),
+        Strategy::Hnsw => fan_out_ef(wish, wish.shards, wanted),
+        Strategy::Exact | Strategy::HnswIterative => ef(wish).max(wanted.min(limits::EF)),
     };
+    // What a walk finds comes in the order of its distances: those beyond the first k and their near ties can't be hits.
+    let candidates = wanted.min(wish.k + NEAR_TIES);
     let plan = ShardPlan { strategy, candidates, per_namespace: None, ef, why };
     match (strategy, wish.per_namespace) {
-        (Strategy::Exact, None) => plan.exact(),
+        (Strategy::Exact, None) => plan.exact(wish.k),
         (Strategy::Exact, Some(most)) => {
             // Those beyond the limit take up places of other namespaces' candidates, so there are more places.
             let each = most + NEAR_TIES_IN_NAMESPACE;
-            let candidates = candidates.max(wish.k * each.div_ceil(most)) + NEAR_TIES;
+            let candidates = wanted.max(wish.k * each.div_ceil(most)) + NEAR_TIES;
             ShardPlan { candidates, per_namespace: Some(each), ..plan }
         }
         (Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative, _) => plan,
@@ -117,8 +119,8 @@ pub fn plan_shard(wish: &Wish, size: ShardSize) -> ShardPlan {
 
 impl ShardPlan {
     /// The same by looking at every row that matches.
-    pub fn exact(self) -> Self {
-        Self { strategy: Strategy::Exact, candidates: self.candidates + NEAR_TIES, ..self }
+    pub fn exact(self, k: u32) -> Self {
+        Self { strategy: Strategy::Exact, candidates: k + NEAR_TIES, ..self }
     }
 }
 
@@ -198,8 +200,8 @@ fn fan_out_ef(wish: &Wish, walks: u32, candidates: u32) -> u32 {
     ((f64::from(alone) * share).ceil() as u32).max(wish.k).min(limits::EF)
 }
 
-/// k' of every shard.
-fn candidates(wish: &Wish) -> u32 {
+/// k': what a walk looks for at least.
+fn wanted(wish: &Wish) -> u32 {
     let wanted = (f64::from(wish.k) * wish.overfetch).ceil() as u32;
     wanted.max(wish.k)
 }
