@@ -145,7 +145,7 @@ pub async fn nearest(
     rows.into_iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
 }
 
-fn settings(query: &KnnQuery, deadline: Instant) -> String {
+pub(super) fn settings(query: &KnnQuery, deadline: Instant) -> String {
     let mut settings = flight::reading(deadline);
     let plan = query.plan;
     match plan.strategy {
@@ -173,7 +173,7 @@ fn settings(query: &KnnQuery, deadline: Instant) -> String {
     settings
 }
 
-fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
+pub(super) fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     let operator = table.operator();
     let columns = columns(query);
     let mut sql = Statement::new(format!("select {columns} "));

@@ -18,6 +18,7 @@ pub mod reference;
 mod row;
 pub mod shard_table;
 mod statement;
+pub mod straight;
 pub mod write;
 
 pub use error::ShardError;

@@ -30,6 +30,10 @@ pub async fn get(
     include: &[Include],
     deadline: Instant,
 ) -> Result<Vec<Entry>, ShardError> {
+    entries(pool, table, &get_statement(table, ids, include), true, deadline).await
+}
+
+pub(super) fn get_statement(table: &ShardTable, ids: &[EntryId], include: &[Include]) -> Statement {
     let mut sql = Statement::new("select ");
     sql.push(&row::columns(table, include)).push(" from ").push(&table.quoted()).push(" where ").push(ALIVE);
     match ids {
@@ -44,7 +48,7 @@ pub async fn get(
             sql.bind(keys).push("::text[]))");
         }
     }
-    entries(pool, table, &sql, true, deadline).await
+    sql
 }
 
 /// A page of a namespace.
