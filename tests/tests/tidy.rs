@@ -162,7 +162,8 @@ fn names_stay_in_their_folders() {
 /// Who may use whom inside the coordinator, beyond itself. `serve` knows all parts; `cli` and `dev` belong to the program.
 const MAY_USE: [(&str, &[&str]); 17] = [
     ("agents", &["internal_client"]),
-    ("cli", &["config", "dev", "serve"]),
+    // Workers for the floor of benchmarks alone: `commands_go_through_the_coordinator` keeps it there.
+    ("cli", &["config", "dev", "serve", "workers"]),
     ("cluster_secret", &[]),
     ("config", &["write"]),
     ("dev", &["cli"]),
@@ -219,6 +220,13 @@ fn parts_of_the_coordinator_use_only_what_they_may() {
     }
     assert_eq!(found, Vec::<String>::new());
     assert_eq!(parts.iter().map(String::as_str).collect::<Vec<_>>(), MAY_USE.map(|(name, _)| name));
+}
+
+/// Commands talk HTTP to a coordinator. A benchmark has to say what PostgreSQL alone would do, so it may ask workers too.
+#[test]
+fn commands_go_through_the_coordinator() {
+    let allowed = ["coordinator/src/cli/bench/floor.rs", "coordinator/src/cli/bench/operation.rs"];
+    assert_eq!(uses_outside("coordinator/src/cli", &["atoll::workers"], &allowed), Vec::<String>::new());
 }
 
 /// The names that follow a root of paths, if they are names of modules.

@@ -98,6 +98,11 @@ impl Client {
         &self.base
     }
 
+    /// The deadline of requests in milliseconds, as far as one was asked for.
+    pub(crate) fn timeout_ms(&self) -> Option<u64> {
+        self.timeout_ms
+    }
+
     /// `GET`; a problem is an error.
     pub(crate) async fn get(&self, path: &str) -> Result<Answer, CommandError> {
         self.get_any(path).await?.success()

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and the commands that ask a coordinator over HTTP.
 
+mod bench;
 mod client;
 mod collection;
 mod doctor;
@@ -38,6 +39,7 @@ Examples:
   atoll status                                           what the cluster is made of and whether it is ready
   atoll search --like noun.animal:n-01901828 -k 5        the nearest neighbours of a stored entry
   atoll import notes.jsonl.gz --vectors notes.f16bin     many entries at once
+  atoll bench --cluster DIR/cluster.json                 what it can do, and what PostgreSQL alone would do
   atoll doctor                                           what is wrong and what to do about it
 
 Commands print tables for people and, with --json, the API's answer for programs; data goes to standard output, the rest
@@ -107,6 +109,8 @@ pub(crate) enum Command {
     /// List and remove coordinators.
     #[command(subcommand)]
     Coordinator(members::CoordinatorCommand),
+    /// Measure what a cluster can do, and what PostgreSQL alone would do.
+    Bench(Box<bench::BenchArgs>),
     /// Say what is wrong with the cluster and what to do about it.
     Doctor,
 }
@@ -137,6 +141,7 @@ impl Cli {
             Command::Group(command) => command.run(&client()?, output).await,
             Command::Worker(command) => command.run(&client()?, output).await,
             Command::Coordinator(command) => command.run(&client()?, output).await,
+            Command::Bench(args) => bench::run(*args, &client()?, output).await,
             Command::Doctor => doctor::run(&client()?, output).await,
         }
     }

@@ -81,7 +81,7 @@ pub(crate) struct SearchArgs {
     explain: bool,
 }
 
-fn parse_filter(text: &str) -> Result<Filter, String> {
+pub(super) fn parse_filter(text: &str) -> Result<Filter, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 

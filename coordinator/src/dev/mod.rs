@@ -13,6 +13,8 @@ mod sample;
 mod supervisor;
 mod topology;
 
+pub(crate) use sample::rows as sample_rows;
+
 use crate::cli::{Client, CommandError, Output};
 use cluster_file::ClusterFile;
 use folder::Folder;

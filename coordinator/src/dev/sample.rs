@@ -96,7 +96,8 @@ async fn is_there(client: &Client) -> Result<bool, CommandError> {
     Ok(found.entries.len() == ids.len())
 }
 
-fn rows() -> Result<Rows, CommandError> {
+/// Its entries, as an import has them.
+pub(crate) fn rows() -> Result<Rows, CommandError> {
     let vectors = F16Rows::new(Box::new(Cursor::new(VECTORS)), VECTORS.len() as u64).map_err(broken)?;
     let rows = Rows::new(Cursor::new(ENTRIES)).map_err(broken)?;
     Ok(rows.with_vectors(vectors).with_edit(tag_with_part_of_speech))

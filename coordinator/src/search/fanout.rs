@@ -16,9 +16,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// Up to this many candidates of a single shard bring their wide columns along.
-const WIDE_CANDIDATES_MAX: u32 = 64;
-
 /// What to ask of whom.
 pub(super) struct FanOut {
     asks: Vec<Ask>,
@@ -77,21 +74,16 @@ impl FanOut {
                 Ask { place: target.place(workers, route), query, needed: wish.k as usize }
             })
             .collect();
-        // One shard's candidates bring their wide columns along: a second round trip would cost more.
-        let mut fetches = !search.wide_columns().is_empty();
-        match asks.as_mut_slice() {
-            [only] if only.query.plan.candidates <= WIDE_CANDIDATES_MAX => {
-                only.query.bring = Bring::Columns(search.wide_columns().into());
-                fetches = false;
-            }
-            // Winners are fetched anyhow, so the vectors of the others need not travel. Where the hits of a namespace are limited,
-            // near ties decide within each, and all of them are looked at.
-            [_, _, ..] if fetches && search.per_namespace.is_none() => {
-                asks.iter_mut().for_each(|ask| ask.query.bring = Bring::Distance);
-            }
-            _ => {}
-        }
-        let vectors_later = asks.iter().any(|ask| matches!(ask.query.bring, Bring::Distance));
+        let (wide, most) = (search.wide_columns(), asks.iter().map(|ask| ask.query.plan.candidates).max());
+        let wants_wide = !wide.is_empty();
+        let bring = match (search.per_namespace, asks.len()) {
+            // Near ties decide within each namespace, and all of them are looked at.
+            (Some(_), 2..) => Bring::Columns(Arc::default()),
+            (_, shards) => Bring::of_fan_out(shards, most.unwrap_or_default(), wide),
+        };
+        asks.iter_mut().for_each(|ask| ask.query.bring = bring.clone());
+        let fetches = wants_wide && bring.wide().is_empty();
+        let vectors_later = matches!(bring, Bring::Distance);
         Self { asks, fetches, vectors_later }
     }
 

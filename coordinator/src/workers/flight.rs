@@ -45,16 +45,18 @@ pub(super) async fn read(
     statement: Bound<'_>,
     deadline: Instant,
 ) -> Result<Vec<Row>, ShardError> {
-    pool.run(deadline, async |session| {
-        let prepared = prepare_one(session, &statement).await?;
-        let query = session.query(&prepared, &statement.params);
-        let Some(change) = session.change_to(settings) else { return query.await };
-        // Polled in this order for the first time, so sent in this order, in one flight.
-        let (changed, rows) = join(session.batch_execute(&change), query).await;
-        changed?;
-        rows
-    })
-    .await
+    pool.run(deadline, async |session| ask(session, settings, &statement).await).await
+}
+
+/// The same on a session.
+pub(super) async fn ask(session: &Session, settings: &ReadSettings, statement: &Bound<'_>) -> Result<Vec<Row>, Error> {
+    let prepared = prepare_one(session, statement).await?;
+    let query = session.query(&prepared, &statement.params);
+    let Some(change) = session.change_to(settings) else { return query.await };
+    // Polled in this order for the first time, so sent in this order, in one flight.
+    let (changed, rows) = join(session.batch_execute(&change), query).await;
+    changed?;
+    rows
 }
 
 /// Runs one statement in a transaction that `begin` opens.

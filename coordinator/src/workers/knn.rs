@@ -70,7 +70,22 @@ pub enum Bring {
     Columns(Arc<[Include]>),
 }
 
+/// Up to this many candidates of a single shard bring their wide columns along.
+const WIDE_CANDIDATES_MAX: u32 = 64;
+
 impl Bring {
+    /// What the `candidates` of each of so many shards bring where hits show `wide` columns.
+    pub fn of_fan_out(shards: usize, candidates: u32, wide: Vec<Include>) -> Self {
+        match shards {
+            // A second round trip would cost more.
+            0 | 1 if candidates <= WIDE_CANDIDATES_MAX => Self::Columns(wide.into()),
+            0 | 1 => Self::Columns(Arc::default()),
+            // The winners are fetched anyhow, so the vectors of the others need not travel.
+            _ if !wide.is_empty() => Self::Distance,
+            _ => Self::Columns(Arc::default()),
+        }
+    }
+
     /// Wide columns that it brings along.
     pub fn wide(&self) -> &[Include] {
         match self {
@@ -178,7 +193,7 @@ pub async fn nearest(
     rows.into_iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
 }
 
-fn settings(query: &KnnQuery, deadline: Instant) -> ReadSettings {
+pub(super) fn settings(query: &KnnQuery, deadline: Instant) -> ReadSettings {
     let settings = ReadSettings::until(deadline);
     let plan = query.plan;
     match plan.strategy {
@@ -192,7 +207,7 @@ fn settings(query: &KnnQuery, deadline: Instant) -> ReadSettings {
     }
 }
 
-fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
+pub(super) fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     let operator = table.operator();
     let columns = columns(query);
     if query.plan.strategy == Strategy::OwnGraphs {

@@ -19,6 +19,7 @@ mod row;
 mod session;
 pub mod shard_table;
 mod statement;
+pub mod straight;
 pub mod write;
 
 pub use error::ShardError;

@@ -122,11 +122,7 @@ impl WorkerPool {
             .connect_timeout(CONNECT_TIME)
             .keepalives_idle(Duration::from_secs(10))
             .tcp_user_timeout(Duration::from_secs(20))
-            // The coordinator chooses the path of a statement, by its text: a cached generic plan must not choose another.
-            .options(format!(
-                "-c statement_timeout={} -c plan_cache_mode=force_custom_plan -c jit=off",
-                settings.statement_timeout.as_millis()
-            ));
+            .options(session_options(settings.statement_timeout));
         let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let size = match settings.pool_size {
             0 => route.cores as usize * 2 + 1,
@@ -257,6 +253,12 @@ impl WorkerPool {
         }
         Ok(place)
     }
+}
+
+/// What every session is opened with. The coordinator chooses the path of a statement, by its text: a cached generic plan must not
+/// choose another.
+pub(super) fn session_options(statement_timeout: Duration) -> String {
+    format!("-c statement_timeout={} -c plan_cache_mode=force_custom_plan -c jit=off", statement_timeout.as_millis())
 }
 
 /// A place in the queue of a pool, given back when dropped.

@@ -31,6 +31,18 @@ pub async fn get(
     include: &[Include],
     deadline: Instant,
 ) -> Result<Vec<Entry>, ShardError> {
+    let sql = get_statement(table, ids, include);
+    let statement = Bound { text: &sql.text, params: sql.params(), cacheable: true };
+    let rows = flight::read(pool, &get_settings(deadline), statement, deadline).await?;
+    entries(pool, table, &rows)
+}
+
+/// By the primary key, whatever the server's statistics say.
+pub(super) fn get_settings(deadline: Instant) -> ReadSettings {
+    ReadSettings::until(deadline).fixed_way()
+}
+
+pub(super) fn get_statement(table: &ShardTable, ids: &[EntryId], include: &[Include]) -> Statement {
     let mut sql = Statement::new("select ");
     sql.push(&row::columns(table, include)).push(" from ").push(&table.quoted()).push(" where ").push(ALIVE);
     match ids {
@@ -45,10 +57,7 @@ pub async fn get(
             sql.bind(keys).push("::text[]))");
         }
     }
-    let statement = Bound { text: &sql.text, params: sql.params(), cacheable: true };
-    // By the primary key, whatever the server's statistics say.
-    let rows = flight::read(pool, &ReadSettings::until(deadline).fixed_way(), statement, deadline).await?;
-    entries(pool, table, &rows)
+    sql
 }
 
 /// A page of a namespace.

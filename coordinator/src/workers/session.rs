@@ -90,6 +90,11 @@ fn at_least(left: Duration) -> Cow<'static, str> {
 }
 
 impl Session {
+    /// A connection that nothing was set on yet.
+    pub(super) fn new(client: ClientWrapper) -> Self {
+        Self { client, in_force: Mutex::default() }
+    }
+
     /// What to send ahead of a read that wants these settings; none if all are in force.
     pub(super) fn change_to(&self, wanted: &ReadSettings) -> Option<String> {
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,7 +142,7 @@ impl managed::Manager for Sessions {
     type Error = Error;
 
     async fn create(&self) -> Result<Session, Error> {
-        Ok(Session { client: self.0.create().await?, in_force: Mutex::default() })
+        Ok(Session::new(self.0.create().await?))
     }
 
     async fn recycle(&self, session: &mut Session, metrics: &Metrics) -> RecycleResult<Error> {

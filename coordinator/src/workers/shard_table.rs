@@ -25,6 +25,11 @@ impl ShardTable {
         Self { schema, table: table.clone(), settings: settings.clone() }
     }
 
+    /// The table of a collection in a shard's schema.
+    pub fn in_schema(schema: &str, table: &CollectionName, settings: &CollectionSettings) -> Self {
+        Self { schema: schema.into(), table: table.clone(), settings: settings.clone() }
+    }
+
     /// The collection.
     pub fn collection(&self) -> &CollectionName {
         &self.table

@@ -18,7 +18,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const SERVERS_OWN: [&str; 3] = ["version", "created_at", "updated_at"];
 
 /// Changes an entry before it is sent.
-pub(crate) type Edit = fn(&mut Map<String, Value>);
+pub(crate) type Edit = Box<dyn FnMut(&mut Map<String, Value>) + Send>;
 
 /// The entries of a file, as chunks of NDJSON.
 pub(crate) struct Rows {
@@ -81,8 +81,8 @@ impl Rows {
     }
 
     /// Changes each entry before it is sent.
-    pub(crate) fn with_edit(mut self, edit: Edit) -> Self {
-        self.edit = Some(edit);
+    pub(crate) fn with_edit(mut self, edit: impl FnMut(&mut Map<String, Value>) + Send + 'static) -> Self {
+        self.edit = Some(Box::new(edit));
         self
     }
 
@@ -142,7 +142,7 @@ impl Rows {
                 if let Some(vector) = vector {
                     entry.insert("vector".to_owned(), json!({ "b64": vector }));
                 }
-                if let Some(edit) = self.edit {
+                if let Some(edit) = &mut self.edit {
                     edit(&mut entry);
                 }
                 serde_json::to_writer(&mut *chunk, &entry).expect("a JSON value serialises into memory");

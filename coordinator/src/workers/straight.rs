@@ -1,0 +1,159 @@
+//! The coordinator's statements, sent straight to a worker by someone who has nothing else to do: what a benchmark holds a
+//! coordinator against.
+//!
+//! Text, values, settings and flight are made where the coordinator's own are made, so that the two can't drift apart. What is
+//! left out is all that a coordinator adds: routing, planning, building statements, reading rows, computing distances anew,
+//! merging and HTTP.
+
+use super::flight::{self, Bound};
+use super::knn::{self, KnnQuery};
+use super::pool::session_options;
+use super::session::{ReadSettings, Session};
+use super::statement::Statement;
+use super::write::{Parts, WriteRow, WriteRule};
+use super::{ShardError, ShardTable, read};
+use atoll_proto::Namespace;
+use atoll_proto::entry::{EntryId, Include};
+use deadpool_postgres::ClientWrapper;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_postgres::{Config, Error, NoTls};
+
+/// What every statement has, as requests have that name no deadline.
+const DEADLINE: Duration = Duration::from_millis(atoll_proto::limits::DEADLINE_MS);
+
+/// A statement with its values, ready to be sent as often as one likes.
+pub struct ReadyStatement {
+    flight: Flight,
+}
+
+enum Flight {
+    Read(ReadSettings, Statement),
+    /// What opens the transaction, and its statements.
+    Write(String, Parts),
+}
+
+impl ReadyStatement {
+    /// Asks a shard for its nearest candidates.
+    pub fn nearest(table: &ShardTable, query: &KnnQuery) -> Self {
+        let settings = knn::settings(query, Instant::now() + DEADLINE);
+        Self { flight: Flight::Read(settings, knn::statement(table, query)) }
+    }
+
+    /// Reads an entry.
+    pub fn get(table: &ShardTable, id: EntryId, include: &[Include]) -> Self {
+        let settings = read::get_settings(Instant::now() + DEADLINE);
+        Self { flight: Flight::Read(settings, read::get_statement(table, &[id], include)) }
+    }
+
+    /// Writes an entry, whether it is there or not.
+    pub fn upsert(table: &ShardTable, row: WriteRow) -> Self {
+        let begin = flight::writing(table, Instant::now() + DEADLINE);
+        Self { flight: Flight::Write(begin, Parts::new(table, &[row], WriteRule::Upsert)) }
+    }
+}
+
+/// Kept prepared, also where the coordinator prepares anew each time.
+fn bound(statement: &Statement) -> Bound<'_> {
+    Bound { text: &statement.text, params: statement.params(), cacheable: true }
+}
+
+/// A worker, and connections to it that are made when they are first needed.
+pub struct Straight {
+    worker: String,
+    config: Config,
+    places: Semaphore,
+    /// The one used last lies last, and is taken first: its backend has its caches warm.
+    idle: Mutex<Vec<Session>>,
+}
+
+impl Straight {
+    /// The worker at an address such as `postgresql://user:password@host:port/database`; at most so many `connections`.
+    pub fn new(worker: &str, dsn: &str, connections: usize) -> Result<Self, ShardError> {
+        let unreachable = |error: tokio_postgres::Error| ShardError::of_connecting(worker, error);
+        let mut config: Config = dsn.parse().map_err(unreachable)?;
+        config.options(session_options(DEADLINE)).application_name("atoll bench");
+        Ok(Self {
+            worker: worker.to_owned(),
+            config,
+            places: Semaphore::new(connections.max(1)),
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Sends a statement in the coordinator's flight and waits for its rows; says how many there are.
+    pub async fn run(&self, statement: &ReadyStatement) -> Result<usize, ShardError> {
+        match &statement.flight {
+            Flight::Read(settings, statement) => {
+                let read = async |session: &Session| flight::ask(session, settings, &bound(statement)).await;
+                Ok(self.with_session(read).await?.len())
+            }
+            Flight::Write(begin, parts) => {
+                let write = async |session: &Session| flight::fly(session, begin, &parts.statements()).await;
+                Ok(self.with_session(write).await?.iter().map(Vec::len).sum())
+            }
+        }
+    }
+
+    /// Namespaces that have a graph of their own in a table, in byte order.
+    pub async fn graphs(&self, table: &ShardTable) -> Result<Vec<Namespace>, ShardError> {
+        let mut sql = Statement::new(
+            "select pg_get_expr(i.indpred, i.indrelid) from pg_index as i join pg_class as c on c.oid = i.indexrelid \
+             join pg_am as a on a.oid = c.relam where a.amname = 'hnsw' and i.indisvalid and i.indpred is not null \
+             and i.indrelid = ",
+        );
+        sql.bind(table.quoted()).push("::text::regclass");
+        let settings = ReadSettings::until(Instant::now() + DEADLINE);
+        let rows = self.with_session(async |session| flight::ask(session, &settings, &bound(&sql)).await).await?;
+        let mut graphs = Vec::new();
+        for row in rows {
+            let predicate: String = row.try_get(0).map_err(|error| ShardError::of(&self.worker, error))?;
+            graphs.extend(namespace_of(&predicate));
+        }
+        graphs.sort();
+        Ok(graphs)
+    }
+
+    /// After a failure the connection is thrown away, so a transaction left open in it is rolled back.
+    async fn with_session<T>(&self, work: impl AsyncFnOnce(&Session) -> Result<T, Error>) -> Result<T, ShardError> {
+        let _place = self.places.acquire().await.expect("nobody closes the places");
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let session = match idle {
+            Some(session) => session,
+            None => self.connect().await?,
+        };
+        let done = work(&session).await.map_err(|error| ShardError::of(&self.worker, error))?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        Ok(done)
+    }
+
+    async fn connect(&self) -> Result<Session, ShardError> {
+        let connecting = self.config.connect(NoTls).await;
+        let (client, connection) = connecting.map_err(|error| ShardError::of_connecting(&self.worker, error))?;
+        // What breaks the connection also fails the statement that waits for it.
+        let task = tokio::spawn(async move { drop(connection.await) });
+        Ok(Session::new(ClientWrapper::new(client, task)))
+    }
+}
+
+/// The namespace that an index is about, by its condition as the server prints it: `(namespace = 'noun.animal'::text)`.
+fn namespace_of(predicate: &str) -> Option<Namespace> {
+    let (_, rest) = predicate.split_once("namespace = '")?;
+    let (name, _) = rest.split_once('\'')?;
+    Namespace::parse(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_namespace_of_an_index_is_read_off_its_condition() {
+        assert_eq!(namespace_of("(namespace = 'noun.animal'::text)").unwrap().as_str(), "noun.animal");
+        assert_eq!(namespace_of("(expires_at IS NOT NULL)"), None);
+        assert_eq!(namespace_of("(namespace = 'no name'::text)"), None);
+    }
+}
