@@ -5,6 +5,7 @@ mod collection;
 mod doctor;
 mod entry;
 mod error;
+mod explain;
 mod export;
 mod import;
 mod like;
@@ -12,6 +13,7 @@ mod members;
 mod namespace;
 mod output;
 mod path;
+mod pg_plan;
 mod search;
 mod server;
 mod status;
@@ -208,6 +210,7 @@ mod tests {
             &["atoll", "search", "--vector", "[1]", "--namespace", "a", "--prefix", "b"],
             &["atoll", "search", "--vector", "[1]", "--namespace", "a", "--exclude", "b"],
             &["atoll", "search", "--vector", "[1]", "--like-namespace", "a"],
+            &["atoll", "search", "--vector", "[1]", "--plan-only"],
             &["atoll", "collection", "create", "c"],
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");

@@ -3,6 +3,7 @@
 //! Candidates carry their vectors: distances are computed anew here, at the full precision of what is stored, so the order of an
 //! answer does not depend on which server, index or shard a candidate came from. Wide columns are fetched for winners only.
 
+mod explain;
 mod fanout;
 mod like;
 mod request;
@@ -14,17 +15,20 @@ use crate::telemetry::Metrics;
 use crate::workers::knn::KnnRow;
 use crate::workers::{ShardError, Workers};
 use atoll_core::search::distance::Query;
-use atoll_core::search::merge::{Ranked, merge};
+use atoll_core::search::merge::{Ranked, merge, moved};
 use atoll_core::search::plan::{ShardPlan, Strategy};
+use atoll_core::search::warnings::TableKnown;
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::{
     CachePolicy, Coverage, Hit, PlanSummary, SearchAnswer, SearchRequest, ShardCoverage, ShortReason, Strategies,
     Timings,
 };
-use atoll_proto::{CollectionName, Namespace, ShardId, Vector};
+use atoll_proto::{CollectionName, Namespace, ShardId, Vector, WorkerId};
+use explain::Explained;
 use fanout::{FanOut, ShardAnswer};
 use request::CheckedSearch;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use winners::Winners;
 
@@ -41,6 +45,9 @@ pub trait TableFacts: Send + Sync {
 
     /// Namespaces with a graph of their own in the table, with their rows, and whether there is a graph over all of it.
     fn graphs(&self, shard: Option<ShardId>, collection: &CollectionName) -> (Vec<(Namespace, u64)>, bool);
+
+    /// All that a worker's agent has told of the table, for explanations.
+    fn known(&self, shard: Option<ShardId>, collection: &CollectionName, worker: WorkerId) -> Option<TableKnown>;
 }
 
 /// Answers searches.
@@ -87,32 +94,38 @@ impl Searcher {
     ) -> Result<SearchAnswer, RequestError> {
         let started = Instant::now();
         let target = Target::find(&self.views, collection)?;
-        let mut search = request::check(request, &target.collection.settings)?;
-        if let Some(id) = search.like.clone() {
-            search.vector = Some(like::vector_of(&self.views, &self.workers, &target, &id, deadline).await?);
-        }
-        let vector = search.vector.clone().expect("check leaves a vector or like, and like was looked up");
+        let search = request::check(request, &target.collection.settings)?;
+        let (answer, _) = self.run(&target, &search, started, deadline).await?;
+        Ok(answer)
+    }
 
-        let mut round = self.round(&target, &search, &vector, deadline).await?;
+    /// Answers a search that was checked. Gives what it asked of the shards as well.
+    async fn run(
+        &self,
+        target: &Target,
+        search: &CheckedSearch,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<(SearchAnswer, FanOut), RequestError> {
+        let vector = self.vector(target, search, deadline).await?;
+        let mut round = self.round(target, search, &vector, deadline).await?;
         if round.outdated {
             // Entries changed between being found and being fetched: once more, by what is stored now.
-            round = self.round(&target, &search, &vector, deadline).await?;
+            round = self.round(target, search, &vector, deadline).await?;
         }
         let Round { fan_out, summary, hits, failures, cut_by_score, outdated, fanout_ms, merge_ms } = round;
+        let explain = search.explain.then(|| {
+            let facts = self.counts.as_ref();
+            Explained { target, search, fan_out: &fan_out, facts, started, deadline }.ran(&summary, hits.len())
+        });
         let short_reason = short_reason(hits.len(), search.k, outdated || !failures.is_empty(), cut_by_score);
         let (total, failed) = (fan_out.shards() as u32, failures.len() as u32);
-        Ok(SearchAnswer {
+        let answer = SearchAnswer {
             hits,
             complete: failures.is_empty(),
             short_reason,
             coverage: Coverage { shards: ShardCoverage { total, ok: total - failed, failed }, failures },
-            plan: PlanSummary {
-                profile: search.profile_used(),
-                ef: summary.ef,
-                overfetch: search.overfetch,
-                candidates: summary.candidates,
-                strategies: summary.strategies,
-            },
+            plan: summary.plan(search),
             catalog_version: target.view.version,
             cache: match search.cache {
                 CachePolicy::Use => "miss".to_owned(),
@@ -125,8 +138,17 @@ impl Searcher {
                 slowest_shard_ms: summary.slowest_ms,
                 merge_ms,
             },
-            explain: search.explain.then(|| fan_out.explain(summary.explain)),
-        })
+            explain,
+        };
+        Ok((answer, fan_out))
+    }
+
+    /// What to look for.
+    async fn vector(&self, target: &Target, search: &CheckedSearch, deadline: Instant) -> Result<Vector, RequestError> {
+        match &search.like {
+            Some(id) => like::vector_of(&self.views, &self.workers, target, id, deadline).await,
+            None => Ok(search.vector.clone().expect("check leaves a vector or like")),
+        }
     }
 
     /// Asks the shards, merges their candidates and fetches the winners.
@@ -152,13 +174,16 @@ impl Searcher {
         let mut summary = Summary::default();
         let mut candidates = Vec::new();
         let mut failed = Vec::new();
-        for ShardAnswer { place, plan, rows, fell_back, ms } in answers {
+        for ShardAnswer { place, plan, rows, walked, started, queued, ms } in answers {
             self.measure(fan_out.place(place), plan.strategy, ms);
             match rows {
                 Err(error) => failed.push((place, error)),
                 Ok(rows) => match re_ranked(&query, fan_out.place(place).pool.worker(), place, rows) {
                     Ok(found) => {
-                        summary.add(place, plan, ShardExplainPart { fell_back, candidates: found.len() as u32, ms });
+                        let moved = if search.explain { moved(&found) as u32 } else { 0 };
+                        let came = found.len() as u32;
+                        let part = ShardPart { walked, candidates: came, moved, hits: 0, started, queued, ms };
+                        summary.add(place, plan, part);
                         candidates.extend(found);
                     }
                     Err(error) => failed.push((place, error)),
@@ -168,10 +193,14 @@ impl Searcher {
         let failed = accept_missing_shards(search, &fan_out, failed)?;
         let merged = merge(candidates, search.merge_limits(metric));
         let merge_ms = millis_since(merging);
+        if search.explain {
+            summary.count_hits(&merged.hits);
+        }
 
         let cut_by_score = merged.cut_by_score;
         let Winners { hits, failed: not_fetched, outdated } =
             winners::fetch(&self.views, &self.workers, &fan_out, search, metric, merged, deadline).await;
+        summary.times = Some(Times { merging, merge_ms, fetched: Instant::now() });
         let failed = accept_missing_shards(search, &fan_out, failed.into_iter().chain(not_fetched).collect())?;
         let failures = failed.iter().map(|(place, error)| {
             let failure = fan_out.failure(*place, error);
@@ -209,13 +238,8 @@ struct Round {
 
 impl Searcher {
     fn measure(&self, place: &Place, strategy: Strategy, ms: f64) {
-        let query_type = match strategy {
-            Strategy::Exact => "exact",
-            Strategy::OwnGraphs | Strategy::Hnsw => "hnsw",
-            Strategy::HnswIterative => "hnsw_iterative",
-        };
         let shard = place.route.shard.to_string();
-        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), query_type]).observe(ms / 1_000.0);
+        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), strategy.word()]).observe(ms / 1_000.0);
     }
 }
 
@@ -226,21 +250,41 @@ struct Summary {
     ef: Option<u32>,
     strategies: Strategies,
     slowest_ms: f64,
-    explain: Vec<(usize, ShardExplainPart)>,
+    parts: Vec<(usize, ShardPart)>,
+    times: Option<Times>,
 }
 
-/// What one shard did, for explain.
-struct ShardExplainPart {
-    fell_back: bool,
+/// What one shard did.
+struct ShardPart {
+    /// How many rows the graph gave, if they were too few and every row was looked at after it.
+    walked: Option<u32>,
     candidates: u32,
+    /// Candidates that stood elsewhere than exact distances put them; 0 unless it is to be explained.
+    moved: u32,
+    /// Hits that the merge made of them; 0 unless it is to be explained.
+    hits: u32,
+    started: Instant,
+    queued: Duration,
     ms: f64,
 }
 
+/// When things happened after the fan-out.
+struct Times {
+    merging: Instant,
+    merge_ms: f64,
+    fetched: Instant,
+}
+
 impl Summary {
-    fn add(&mut self, place: usize, plan: ShardPlan, part: ShardExplainPart) {
+    fn add(&mut self, place: usize, plan: ShardPlan, part: ShardPart) {
         self.candidates += part.candidates;
         self.slowest_ms = self.slowest_ms.max(part.ms);
-        match (plan.strategy, part.fell_back) {
+        self.count(plan, part.walked.is_some());
+        self.parts.push((place, part));
+    }
+
+    fn count(&mut self, plan: ShardPlan, fell_back: bool) {
+        match (plan.strategy, fell_back) {
             (_, true) => self.strategies.exact_fallback += 1,
             (Strategy::Exact, false) => self.strategies.exact += 1,
             (Strategy::OwnGraphs | Strategy::Hnsw, false) => self.strategies.hnsw += 1,
@@ -249,7 +293,22 @@ impl Summary {
         if plan.strategy != Strategy::Exact {
             self.ef = self.ef.max(Some(plan.ef));
         }
-        self.explain.push((place, part));
+    }
+
+    fn count_hits(&mut self, hits: &[Candidate]) {
+        for (place, part) in &mut self.parts {
+            part.hits = hits.iter().filter(|hit| hit.place == *place).count() as u32;
+        }
+    }
+
+    fn plan(&self, search: &CheckedSearch) -> PlanSummary {
+        PlanSummary {
+            profile: search.profile_used(),
+            ef: self.ef,
+            overfetch: search.overfetch,
+            candidates: self.candidates,
+            strategies: self.strategies,
+        }
     }
 }
 

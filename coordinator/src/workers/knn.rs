@@ -15,6 +15,7 @@ use atoll_proto::entry::{EntryId, Include};
 use atoll_proto::{Namespace, Vector, VectorType};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
@@ -129,23 +130,40 @@ impl KnnRow {
     }
 }
 
+/// What a shard gave.
+#[derive(Debug)]
+pub struct Nearest {
+    /// Candidates, in the order of the statement.
+    pub rows: Vec<KnnRow>,
+    /// How long a connection was waited for.
+    pub queued: Duration,
+}
+
 /// Asks a shard.
 pub async fn nearest(
     pool: &WorkerPool,
     table: &ShardTable,
     query: &KnnQuery,
     deadline: Instant,
-) -> Result<Vec<KnnRow>, ShardError> {
+) -> Result<Nearest, ShardError> {
     let settings = settings(query, deadline);
     let statement = statement(table, query);
     // A filter's shape varies without bound, and the cache of prepared statements has no eviction.
     let cacheable = query.filter.is_none();
     let statement = Bound { text: &statement.text, params: statement.params(), cacheable };
-    let rows = flight::query(pool, &settings, statement, deadline).await?;
-    rows.into_iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
+    let (asked, mut queued) = (Instant::now(), Duration::ZERO);
+    let rows = pool
+        .run(deadline, async |client| {
+            queued = asked.elapsed();
+            flight::fly(client, &settings, &[statement]).await
+        })
+        .await?;
+    let rows = rows.into_iter().flatten().map(|row| knn_row(pool.worker(), table, query, row));
+    Ok(Nearest { rows: rows.collect::<Result<_, _>>()?, queued })
 }
 
-fn settings(query: &KnnQuery, deadline: Instant) -> String {
+/// Opens the transaction that the statement runs in.
+pub(super) fn settings(query: &KnnQuery, deadline: Instant) -> String {
     let mut settings = flight::reading(deadline);
     let plan = query.plan;
     match plan.strategy {
@@ -173,7 +191,8 @@ fn settings(query: &KnnQuery, deadline: Instant) -> String {
     settings
 }
 
-fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
+/// The statement that asks.
+pub(super) fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     let operator = table.operator();
     let columns = columns(query);
     let mut sql = Statement::new(format!("select {columns} "));
