@@ -11,7 +11,8 @@ use crate::settle::Settler;
 use crate::telemetry::Metrics;
 use crate::workers::{Workers, WorkersSettings};
 use crate::write::Writer;
-use atoll_proto::{CollectionName, Namespace, ShardId};
+use atoll_core::search::warnings::TableKnown;
+use atoll_proto::{CollectionName, Namespace, ShardId, WorkerId};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -201,5 +202,16 @@ impl TableFacts for AgentBoard {
 
     fn graphs(&self, shard: Option<ShardId>, collection: &CollectionName) -> (Vec<(Namespace, u64)>, bool) {
         AgentBoard::graphs(self, shard, collection)
+    }
+
+    fn known(&self, shard: Option<ShardId>, collection: &CollectionName, worker: WorkerId) -> Option<TableKnown> {
+        let table = self.table(shard, collection)?;
+        let large = table.large_namespaces.iter();
+        Some(TableKnown {
+            rows: table.rows,
+            counted_seconds_ago: self.counted_seconds_ago(worker),
+            large: large.filter_map(|one| Some((Namespace::parse(&one.namespace).ok()?, one.rows))).collect(),
+            graphs: table.graphs.len(),
+        })
     }
 }

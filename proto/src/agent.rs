@@ -202,6 +202,9 @@ pub const LARGE_NAMESPACE_ROWS: u64 = 500;
 /// From this many rows on, a namespace gets a graph of its own: about here a walk begins to cost less than a scan.
 pub const GRAPH_FROM_ROWS: u64 = 1_000;
 
+/// Most graphs of a table: each index costs every write to the table a little, and every statement that is planned anew.
+pub const GRAPHS_MAX: usize = 32;
+
 /// What an agent answers when it can't do as asked.
 pub type AgentProblem = Problem;
 

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod agent;
 pub mod collection;
 pub mod entry;
+pub mod explain;
 pub mod filter;
 pub mod id;
 pub mod join;

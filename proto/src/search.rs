@@ -172,8 +172,8 @@ pub struct SearchAnswer {
     pub session: Option<String>,
     /// Where the time went.
     pub timings: Timings,
-    /// How each shard was searched, if asked for.
-    pub explain: Option<Vec<ShardExplain>>,
+    /// How it was searched in full, if asked for.
+    pub explain: Option<crate::explain::Explanation>,
 }
 
 /// One found entry.
@@ -278,32 +278,6 @@ pub struct Timings {
     pub slowest_shard_ms: f64,
     /// Merge and re-rank.
     pub merge_ms: f64,
-}
-
-/// How one shard was searched.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ShardExplain {
-    /// The shard.
-    pub shard: crate::ShardId,
-    /// The group that owns it.
-    pub group: String,
-    /// The worker that answered.
-    pub worker: String,
-    /// The placement's generation.
-    pub generation: crate::Generation,
-    /// `exact`, `hnsw`, `hnsw_iterative` or `exact_fallback`.
-    pub strategy: String,
-    /// Why that one.
-    pub why: String,
-    /// `hnsw.ef_search`; null without a graph.
-    pub ef: Option<u32>,
-    /// Candidates asked for.
-    pub candidates_wanted: u32,
-    /// Candidates that came.
-    pub candidates: u32,
-    /// Time taken.
-    pub ms: f64,
 }
 
 /// Body of `POST …/search/batch`.

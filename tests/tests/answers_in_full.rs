@@ -54,8 +54,8 @@ fn collect(at: &str, value: &Value, found: &mut BTreeSet<String>) {
         Value::Object(members) => {
             for (name, member) in members {
                 let path = format!("{at}.{name}");
-                // Metadata is anybody's, and what stands here has a section of its own.
-                if !["metadata", "problem", "answer"].contains(&name.as_str()) {
+                // Metadata is anybody's, a plan PostgreSQL's, and what stands here has a section of its own.
+                if !["metadata", "pg_plan", "problem", "answer"].contains(&name.as_str()) {
                     collect(&path, member, found);
                 }
                 found.insert(path);
@@ -117,19 +117,45 @@ async fn of_imports(client: &Client, documented: &Documented) {
 
 async fn of_searches(client: &Client, documented: &Documented) {
     let search = json!({"vector": [1, 1], "all": true, "explain": true, "include": ["vector"]});
-    let answer = client.post("/v1/collections/full/search", &search).await.expect(200).json();
-    assert!(answer["explain"].is_array() && !answer["hits"].as_array().unwrap().is_empty(), "{answer}");
+    let mut answer = client.post("/v1/collections/full/search", &search).await.expect(200).json();
+    assert!(answer["explain"].is_object() && !answer["hits"].as_array().unwrap().is_empty(), "{answer}");
+    without_warnings(&mut answer["explain"]);
     documented.holds("search", &answer);
     let mut bare = search.clone();
     bare["explain"] = json!(false);
     let searches = json!({"searches": [search, bare, {"vector": [1], "all": true}]});
-    let batch = client.post("/v1/collections/full/search/batch", &searches).await.expect(200).json();
+    let mut batch = client.post("/v1/collections/full/search/batch", &searches).await.expect(200).json();
     documented.holds("batch of searches", &batch);
+    without_warnings(&mut batch["answers"][0]["answer"]["explain"]);
     documented.holds("search of a batch", &batch["answers"][0]["answer"]);
     // What was not asked for is there all the same.
     assert_eq!(batch["answers"][1]["answer"].get("explain"), Some(&Value::Null), "{batch}");
     let refused = client.post("/v1/collections/full/search", &json!({"vector": [1], "all": true})).await;
     documented.holds("problem", &refused.expect_problem(422, "validation-failed"));
+    for analyze in [false, true] {
+        let explain = json!({"vector": [1, 1], "all": true, "analyze": analyze, "pg_plan": true});
+        let mut explained = client.post("/v1/collections/full/search/explain", &explain).await.expect(200).json();
+        without_warnings(&mut explained);
+        assert_eq!(
+            (explained["answer"].is_object(), explained["merge"].is_object()),
+            (analyze, analyze),
+            "{explained}"
+        );
+        documented.holds(if analyze { "explanation" } else { "plan" }, &explained);
+    }
+    for (wrong, pointer) in [("analyse", ""), ("k", "/k")] {
+        let mut body = json!({"vector": [1, 1], "all": true});
+        body[wrong] = json!("x");
+        let refused = client.post("/v1/collections/full/search/explain", &body).await;
+        let problem = refused.expect_problem(422, "validation-failed");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
+    }
+}
+
+/// Warnings come and go with the agents' counts.
+fn without_warnings(explanation: &mut Value) {
+    assert!(explanation["warnings"].is_array(), "{explanation}");
+    explanation["warnings"] = json!([]);
 }
 
 async fn of_namespaces_and_deletes(client: &Client, documented: &Documented) {

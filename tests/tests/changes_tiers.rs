@@ -37,6 +37,8 @@ async fn changes_tiers() {
     wait_for_strategy(&client, &entries[0], "hnsw").await;
     answers_are_right(&client, &entries, "hnsw").await;
     lists_and_everything_walk_it_too(&client, &entries).await;
+    postgresql_plans_as_it_is_meant_to(&client, &entries).await;
+    values_are_no_syntax_in_plans_either(&client, &entries).await;
     assert_eq!(graphs(&cluster).await, [NAMESPACE]);
 
     for ids in others.chunks(1_000) {
@@ -89,7 +91,7 @@ async fn answers_are_right(client: &Client, stored: &[Sample], strategy: &str) {
         let keys = keys(&answer);
         assert_eq!(keys.len(), truth.len(), "short: {answer}");
         if strategy != "any" {
-            assert_eq!(answer["explain"][0]["strategy"], strategy, "{answer}");
+            assert_eq!(answer["explain"]["shards"][0]["strategy"], strategy, "{answer}");
         }
         found += truth.iter().filter(|one| keys.contains(&one.key)).count();
         let mut exact = body.clone();
@@ -123,11 +125,88 @@ async fn lists_and_everything_walk_it_too(client: &Client, entries: &[Sample]) {
     }
 }
 
+async fn postgresql_plans_as_it_is_meant_to(client: &Client, entries: &[Sample]) {
+    let graph = json!({"vector": entries[7].vector, "namespaces": [NAMESPACE], "k": K});
+    let planned = explained(client, &graph, false).await;
+    let shard = &planned["shards"][0];
+    assert_eq!((&shard["strategy"], &shard["graphs"]), (&json!("hnsw"), &json!([NAMESPACE])), "{planned}");
+    assert_eq!(shard["rejected"][0]["strategy"], "exact", "{planned}");
+    assert!(shard["rejected"][0]["cost_us"].as_f64() > shard["cost_us"].as_f64(), "{planned}");
+    assert_eq!(walks(&shard["pg_plan"]["Plan"]), 1, "{planned}");
+    assert!(planned["answer"].is_null() && planned["merge"].is_null() && shard["run"].is_null(), "{planned}");
+    assert_eq!(planned["plan"]["strategies"]["hnsw"], 1, "{planned}");
+
+    let found = client.post(SEARCH, &graph).await.expect(200).json();
+    let ran = explained(client, &graph, true).await;
+    assert_eq!(ran["answer"]["hits"], found["hits"]);
+    let (shard, merge) = (&ran["shards"][0], &ran["merge"]);
+    assert_eq!(walks(&shard["pg_plan"]["Plan"]), 1, "{ran}");
+    assert!(shard["pg_plan"]["Execution Time"].is_f64(), "it ran: {ran}");
+    assert_eq!((&shard["run"]["hits"], &merge["hits"]), (&json!(K), &json!(K)), "{ran}");
+    assert_eq!((&shard["run"]["candidates"], &merge["candidates"]), (&json!(2 * K), &json!(2 * K)), "{ran}");
+
+    let mut exact = graph.clone();
+    exact["exact"] = json!(true);
+    let exact = explained(client, &exact, true).await;
+    assert_eq!(walks(&exact["shards"][0]["pg_plan"]["Plan"]), 0, "{exact}");
+
+    let everything = json!({"vector": entries[7].vector, "all": true, "k": K});
+    let everything = explained(client, &everything, true).await;
+    let plans = everything["shards"].as_array().unwrap().iter().map(|shard| walks(&shard["pg_plan"]["Plan"]));
+    assert_eq!(plans.sum::<usize>(), 1, "{everything}");
+    let codes: Vec<&Value> =
+        everything["warnings"].as_array().unwrap().iter().map(|warning| &warning["code"]).collect();
+    assert!(!codes.contains(&&json!("graph_not_walked")), "{everything}");
+}
+
+async fn values_are_no_syntax_in_plans_either(client: &Client, entries: &[Sample]) {
+    let key = r"'; \'); drop schema atoll cascade; -- $1 \";
+    let entry =
+        json!({"namespace": "beside", "key": key, "vector": entries[3].vector, "tags": [key], "metadata": {key: key}});
+    let path = "/v1/collections/memory_entries/entries";
+    client.post(path, &json!({"entries": [entry]})).await.expect(200);
+    let filters = json!([
+        {"field": "key", "eq": key}, {"field": "key", "prefix": key}, {"field": "tags", "any": [key, "\"{},'"]},
+        {"field": format!("metadata.{key}"), "eq": key}, {"field": format!("metadata.{key}"), "in": [key, 7, null]},
+        {"field": format!("metadata.{key}"), "range": {"gte": key}}, {"field": "created_at", "range": {"gt": "2020-01-01T00:00:00Z"}},
+    ]);
+    let search = json!({"like": {"namespace": "beside", "key": key}, "all": true, "k": 3, "group_by_namespace": 2});
+    let mut bodies = vec![search.clone()];
+    for filter in filters.as_array().unwrap() {
+        let mut body = json!({"vector": entries[3].vector, "namespaces": ["beside", NAMESPACE], "k": 3});
+        body["filter"] = json!({"must": [filter]});
+        bodies.push(body);
+    }
+    for body in bodies {
+        let ran = explained(client, &body, true).await;
+        let found = client.post(SEARCH, &body).await.expect(200).json();
+        assert_eq!(ran["answer"]["hits"], found["hits"], "{body}");
+        assert!(body["filter"].is_null() || found["hits"][0]["key"] == key, "{body}: {found}");
+        for shard in ran["shards"].as_array().unwrap() {
+            assert!(shard["pg_plan"]["Plan"].is_object(), "{body}: {ran}");
+        }
+    }
+}
+
+/// What is explained of a search, with PostgreSQL's plans.
+async fn explained(client: &Client, search: &Value, analyze: bool) -> Value {
+    let mut body = search.clone();
+    body["analyze"] = json!(analyze);
+    body["pg_plan"] = json!(true);
+    client.post(&format!("{SEARCH}/explain"), &body).await.expect(200).json()
+}
+
+/// Walks of graphs in a plan.
+fn walks(node: &Value) -> usize {
+    let here = usize::from(node["Node Type"] == "Index Scan" && node["Order By"].is_string());
+    here + node["Plans"].as_array().into_iter().flatten().map(walks).sum::<usize>()
+}
+
 async fn wait_for_strategy(client: &Client, query: &Sample, wanted: &str) {
     let body = json!({"vector": query.vector, "namespaces": [NAMESPACE], "include": [], "explain": true});
     poll::until(&format!("searches to be {wanted}"), PATIENCE, async || {
         let answer = client.post(SEARCH, &body).await.expect(200).json();
-        let explained = &answer["explain"][0];
+        let explained = &answer["explain"]["shards"][0];
         if explained["strategy"] == wanted { Ok(()) } else { Err(explained.to_string()) }
     })
     .await;

@@ -159,7 +159,15 @@ async fn the_sample_goes_in_is_found_and_comes_out_again(atoll: &CommandLine, fo
     }
     assert!(!people.out.contains("n-02110627"), "what is searched by is left out: {}", people.out);
     let everywhere = atoll.run(&["search", "--like", EXAMPLE, "-k", "3", "--explain"]).await.expect(0);
-    everywhere.prints(&["STRATEGY", "g1", "g2", "g3"]).complains(&["3 hits", "12 of 12 shards answered"]);
+    everywhere
+        .prints(&["STRATEGY", "g1", "g2", "g3", "merge", "##"])
+        .complains(&["3 hits", "12 of 12 shards answered"]);
+    let planned = ["search", "--like", EXAMPLE, "--explain", "--plan-only", "--pg-plan"];
+    let plans = atoll.run(&planned).await.expect(0);
+    plans.prints(&["STRATEGY", "g1", "Limit  (cost="]);
+    assert!(!plans.out.contains("SCORE") && !plans.out.contains("merge"), "nothing was searched: {}", plans.out);
+    let planned = atoll.json(&planned).await;
+    assert_eq!((planned["shards"].as_array().unwrap().len(), &planned["answer"]), (12, &Value::Null), "{planned}");
 
     let fur = atoll.run(&["search", "--like", "noun.animal:n-01901828", "-k", "5"]).await.expect(0);
     fur.prints(&["lynx", "noun.animal", "noun.artifact"]);

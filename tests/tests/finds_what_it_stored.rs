@@ -326,14 +326,18 @@ async fn forms_of_an_answer(client: &Client, entries: &[Sample]) {
 
     let body = json!({"vector": entry.vector, "all": true, "explain": true, "profile": "speed"});
     let explained = client.post(SEARCH, &body).await.expect(200).json();
-    let shards = explained["explain"].as_array().unwrap();
+    let shards = explained["explain"]["shards"].as_array().unwrap();
     assert_eq!(shards.len(), 3);
     for (i, shard) in shards.iter().enumerate() {
         // Of three graphs each needs to find less than one alone.
         let ef = if shard["strategy"] == "hnsw" { json!(29) } else { Value::Null };
         assert_eq!((&shard["shard"], &shard["ef"]), (&json!(i), &ef), "{shard}");
-        assert!(shard["generation"].as_u64() >= Some(1) && shard["ms"].is_f64(), "{shard}");
+        assert!(shard["generation"].as_u64() >= Some(1) && shard["run"]["ms"].is_f64(), "{shard}");
     }
+    let came = |what: &str| shards.iter().map(|shard| shard["run"][what].as_u64().unwrap()).sum::<u64>();
+    let merge = &explained["explain"]["merge"];
+    assert_eq!((merge["candidates"].as_u64(), merge["hits"].as_u64()), (Some(came("candidates")), Some(came("hits"))));
+    assert_eq!((&explained["plan"]["candidates"], came("hits")), (&merge["candidates"], 10), "{explained}");
     let walked = shards.iter().filter(|shard| shard["strategy"] == "hnsw").count();
     assert_eq!(explained["plan"]["strategies"]["hnsw"], json!(walked));
     assert!(walked >= 2, "{explained}");

@@ -89,6 +89,12 @@ impl AgentBoard {
         status.postgres_up && at.elapsed() <= LATELY
     }
 
+    /// How long ago a worker's agent counted rows; none if it never did.
+    pub fn counted_seconds_ago(&self, worker: WorkerId) -> Option<u64> {
+        let record = self.record(worker)?;
+        Some(record.status?.stats_age_seconds? + record.answered_at?.elapsed().as_secs())
+    }
+
     /// Size of a collection's table in a shard, or of a reference collection (no shard).
     pub fn table(&self, shard: Option<ShardId>, collection: &CollectionName) -> Option<TableStats> {
         self.round().tables.get(&(shard, collection.clone())).cloned()

@@ -6,6 +6,7 @@ mod collection;
 mod doctor;
 mod entry;
 mod error;
+mod explain;
 mod export;
 mod import;
 mod like;
@@ -13,6 +14,7 @@ mod members;
 mod namespace;
 mod output;
 mod path;
+mod pg_plan;
 mod search;
 mod server;
 mod status;
@@ -213,6 +215,7 @@ mod tests {
             &["atoll", "search", "--vector", "[1]", "--namespace", "a", "--prefix", "b"],
             &["atoll", "search", "--vector", "[1]", "--namespace", "a", "--exclude", "b"],
             &["atoll", "search", "--vector", "[1]", "--like-namespace", "a"],
+            &["atoll", "search", "--vector", "[1]", "--plan-only"],
             &["atoll", "collection", "create", "c"],
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");

@@ -2,10 +2,12 @@
 
 use super::client::Client;
 use super::error::CommandError;
-use super::output::{Output, count, one_line, or_dash, table};
+use super::explain;
+use super::output::{Output, count, one_line, table};
 use super::vector_input::VectorInput;
 use super::{InCollection, like, one_of, path};
 use atoll_proto::entry::{EntryId, Include};
+use atoll_proto::explain::{ExplainAnswer, ExplainRequest};
 use atoll_proto::filter::Filter;
 use atoll_proto::search::{CachePolicy, Consistency, Partial, Profile, SearchAnswer, SearchRequest, ShortReason};
 use atoll_proto::{EntryKey, Namespace, limits};
@@ -21,6 +23,7 @@ Examples:
   atoll search --vector-file query.json --namespace team-a:notes --namespace team-b:notes
   atoll search --vector '[0.1, 0.2, 0.3]' --collection points --prefix team-a: --exclude team-a:old
   atoll search --like noun.animal:n-01901828 --filter '{\"must\":[{\"field\":\"tags\",\"any\":[\"v\"]}]}' --explain
+  atoll search --like noun.animal:n-01901828 --explain --plan-only --pg-plan
 
 Without --namespace and --prefix every namespace is searched. Atoll stores vectors and makes none: to search by a text,
 embed it with the model that made the stored vectors, and give the vector.";
@@ -76,9 +79,15 @@ pub(crate) struct SearchArgs {
     /// What to give of each hit, separated by commas.
     #[arg(long, value_delimiter = ',', value_parser = one_of::<Include>(INCLUDES), default_value = "value,metadata,tags")]
     include: Vec<Include>,
-    /// Tell how each shard was searched.
+    /// Tell how each shard was searched and why, where the time went, and what looks wrong.
     #[arg(long)]
     explain: bool,
+    /// Do not search: only tell how it would be done.
+    #[arg(long, requires = "explain")]
+    plan_only: bool,
+    /// Show PostgreSQL's plan of each shard's statement too; unless --plan-only, it runs once more for that.
+    #[arg(long, requires = "explain")]
+    pg_plan: bool,
 }
 
 pub(super) fn parse_filter(text: &str) -> Result<Filter, String> {
@@ -117,24 +126,43 @@ impl SearchArgs {
     }
 }
 
-/// Searches and prints what was found.
+/// Searches and prints what was found, or how it is found.
 pub(crate) async fn run(args: SearchArgs, client: &Client, output: &Output) -> Result<(), CommandError> {
+    if args.plan_only || args.pg_plan {
+        return run_explained(args, client, output).await;
+    }
     let to = path::collection(&args.collection.collection, "/search");
     let answer = client.post(&to, &args.request()?).await?;
     if output.json {
         return output.line(answer.text.trim_end());
     }
     let answer: SearchAnswer = answer.parse()?;
-    if !answer.hits.is_empty() {
-        output.line(hits_table(&answer, output.width))?;
+    let tree = answer.explain.as_ref().map(|explanation| explain::tree(explanation, output.width));
+    show(Some(&answer), tree, output)
+}
+
+async fn run_explained(args: SearchArgs, client: &Client, output: &Output) -> Result<(), CommandError> {
+    let to = path::collection(&args.collection.collection, "/search/explain");
+    let (analyze, pg_plan) = (!args.plan_only, args.pg_plan);
+    let answer = client.post(&to, &ExplainRequest { search: args.request()?, analyze, pg_plan }).await?;
+    if output.json {
+        return output.line(answer.text.trim_end());
     }
-    if let Some(table) = explain_table(&answer) {
-        output.line(format_args!("\n{table}"))?;
+    let answer: ExplainAnswer = answer.parse()?;
+    show(answer.answer.as_ref(), Some(explain::tree(&answer.explanation, output.width)), output)
+}
+
+fn show(answer: Option<&SearchAnswer>, tree: Option<String>, output: &Output) -> Result<(), CommandError> {
+    let hits = answer.filter(|answer| !answer.hits.is_empty());
+    let parts: Vec<String> = hits.map(|answer| hits_table(answer, output.width)).into_iter().chain(tree).collect();
+    if !parts.is_empty() {
+        output.line(parts.join("\n\n"))?;
     }
+    let Some(answer) = answer else { return Ok(()) };
     for failure in &answer.coverage.failures {
         eprintln!("shard {} of group {} gave no answer: {}", failure.shard, failure.group, failure.reason);
     }
-    eprintln!("{}", summary(&answer));
+    eprintln!("{}", summary(answer));
     Ok(())
 }
 
@@ -181,23 +209,6 @@ pub(crate) fn summary(answer: &SearchAnswer) -> String {
     }
     parts.push(format!("{:.1} ms", answer.timings.total_ms));
     parts.join(", ")
-}
-
-fn explain_table(answer: &SearchAnswer) -> Option<String> {
-    let rows = answer.explain.as_ref()?.iter().map(|shard| {
-        [
-            shard.shard.to_string(),
-            shard.group.clone(),
-            shard.worker.clone(),
-            shard.generation.to_string(),
-            shard.strategy.clone(),
-            or_dash(shard.ef),
-            format!("{}/{}", shard.candidates, shard.candidates_wanted),
-            format!("{:.1}", shard.ms),
-            shard.why.clone(),
-        ]
-    });
-    Some(table(&["SHARD>", "GROUP", "WORKER", "GEN>", "STRATEGY", "EF>", "CANDIDATES>", "MS>", "WHY"], rows))
 }
 
 #[cfg(test)]

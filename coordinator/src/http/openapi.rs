@@ -32,6 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(namespaces::show, namespaces::delete))
         .routes(routes!(search::search))
         .routes(routes!(search::batch))
+        .routes(routes!(search::explain))
         .routes(routes!(admin::cluster))
         .routes(routes!(admin::add_coordinator))
         .routes(routes!(admin::remove_coordinator))

@@ -5,6 +5,7 @@ use super::problem::Answer;
 use super::state::App;
 use crate::error::RequestError;
 use crate::telemetry::chain;
+use atoll_proto::explain::{ExplainAnswer, ExplainRequest};
 use atoll_proto::problem::Problem;
 use atoll_proto::search::{SearchAnswer, SearchBatch, SearchBatchAnswer, SearchBatchItem, SearchRequest};
 use atoll_proto::{CollectionName, limits};
@@ -27,6 +28,19 @@ pub(super) async fn search(
     body: Body<SearchRequest>,
 ) -> Answer<Json<SearchAnswer>> {
     Ok(Json(measured(&app, &collection, &body.value, terms.deadline).await?))
+}
+
+/// Tell how a search is planned, and with `analyze` how it ran; for those who run the cluster.
+#[utoipa::path(post, path = "/v1/collections/{c}/search/explain", tag = "search", params(("c" = CollectionName, Path)),
+    request_body = ExplainRequest,
+    responses((status = 200, body = ExplainAnswer)))]
+pub(super) async fn explain(
+    State(app): State<App>,
+    InPath(collection): InPath<CollectionName>,
+    terms: Terms,
+    body: Body<ExplainRequest>,
+) -> Answer<Json<ExplainAnswer>> {
+    Ok(Json(app.searcher.explain(&collection, &body.value, terms.deadline).await?))
 }
 
 /// Run up to 32 searches; each has an answer or a problem of its own.

@@ -1,33 +1,39 @@
 //! Asking shards side by side. Each answer is candidates or a typed failure; nothing here decides whether a failure matters.
 
 use super::request::CheckedSearch;
-use super::{ShardExplainPart, TableFacts, millis_since};
+use super::{TableFacts, millis_since};
 use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, Bring, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, Workers};
 use atoll_core::routing::ShardRoute;
 use atoll_core::search::plan::{ShardPlan, ShardSize, Strategy, Wish, plan_shard};
 use atoll_proto::problem::ShardFailure;
-use atoll_proto::search::ShardExplain;
 use atoll_proto::{Distribution, Namespace, ShardId, Vector};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What to ask of whom.
 pub(super) struct FanOut {
-    asks: Vec<Ask>,
+    /// In the order of shards.
+    pub(super) asks: Vec<Ask>,
+    /// What each shard was planned by.
+    pub(super) wish: Wish,
     /// Whether winners' wide columns are fetched after the fan-out.
     pub(super) fetches: bool,
     /// Whether candidates come with the workers' distances in place of their vectors.
     pub(super) vectors_later: bool,
 }
 
-struct Ask {
-    place: Place,
-    query: KnnQuery,
+/// What to ask of one shard.
+pub(super) struct Ask {
+    pub(super) place: Place,
+    pub(super) query: KnnQuery,
+    /// What it was planned by.
+    pub(super) size: ShardSize,
     /// Hits that the answer needs of this shard, if it has them.
     needed: usize,
 }
@@ -38,8 +44,11 @@ pub(super) struct ShardAnswer {
     pub(super) place: usize,
     pub(super) plan: ShardPlan,
     pub(super) rows: Result<Vec<KnnRow>, ShardError>,
-    /// Whether the graph gave too few and every row was looked at after it.
-    pub(super) fell_back: bool,
+    /// How many rows the graph gave, if they were too few and every row was looked at after it.
+    pub(super) walked: Option<u32>,
+    pub(super) started: Instant,
+    /// How long connections were waited for.
+    pub(super) queued: Duration,
     pub(super) ms: f64,
 }
 
@@ -71,7 +80,7 @@ impl FanOut {
                     plan: plan_shard(&wish, size),
                     graphs,
                 };
-                Ask { place: target.place(workers, route), query, needed: wish.k as usize }
+                Ask { place: target.place(workers, route), query, size, needed: wish.k as usize }
             })
             .collect();
         let (wide, most) = (search.wide_columns(), asks.iter().map(|ask| ask.query.plan.candidates).max());
@@ -84,7 +93,7 @@ impl FanOut {
         asks.iter_mut().for_each(|ask| ask.query.bring = bring.clone());
         let fetches = wants_wide && bring.wide().is_empty();
         let vectors_later = matches!(bring, Bring::Distance);
-        Self { asks, fetches, vectors_later }
+        Self { asks, wish, fetches, vectors_later }
     }
 
     /// How many shards are asked.
@@ -117,33 +126,6 @@ impl FanOut {
     pub(super) fn failure(&self, place: usize, error: &ShardError) -> ShardFailure {
         self.asks[place].place.failure(error)
     }
-
-    /// How each shard was searched.
-    pub(super) fn explain(&self, mut parts: Vec<(usize, ShardExplainPart)>) -> Vec<ShardExplain> {
-        parts.sort_by_key(|(i, _)| self.asks[*i].place.route.shard);
-        let one = |(i, part): (usize, ShardExplainPart)| {
-            let Ask { place, query, .. } = &self.asks[i];
-            let (strategy, why) = match (part.fell_back, query.plan.strategy) {
-                (true, _) => ("exact_fallback", "the graph gave fewer than k"),
-                (false, Strategy::Exact) => ("exact", query.plan.why),
-                (false, Strategy::OwnGraphs | Strategy::Hnsw) => ("hnsw", query.plan.why),
-                (false, Strategy::HnswIterative) => ("hnsw_iterative", query.plan.why),
-            };
-            ShardExplain {
-                shard: place.route.shard,
-                group: place.route.group_name.to_string(),
-                worker: place.route.primary.name.clone(),
-                generation: place.route.generation,
-                strategy: strategy.to_owned(),
-                why: why.to_owned(),
-                ef: (query.plan.strategy != Strategy::Exact).then_some(query.plan.ef),
-                candidates_wanted: query.plan.candidates,
-                candidates: part.candidates,
-                ms: part.ms,
-            }
-        };
-        parts.into_iter().map(one).collect()
-    }
 }
 
 impl Ask {
@@ -151,19 +133,24 @@ impl Ask {
         let started = Instant::now();
         let query = &self.query;
         let nearest = |place: Place| async move { knn::nearest(&place.pool, &place.table, query, deadline).await };
-        let (mut place, mut rows) = read_at(views, workers, &self.place, nearest).await;
-        let mut fell_back = false;
-        if let Ok(found) = &rows
+        let (mut place, mut found) = read_at(views, workers, &self.place, nearest).await;
+        let (mut walked, mut queued) = (None, Duration::ZERO);
+        if let Ok(few) = &found
             && query.plan.strategy != Strategy::Exact
-            && found.len() < self.needed
+            && few.rows.len() < self.needed
         {
+            (walked, queued) = (Some(few.rows.len() as u32), few.queued);
             // The graph may have missed rows that match: look at all of them, so that a short answer is a true one.
             let exact = &KnnQuery { plan: query.plan.exact(self.needed as u32), ..query.clone() };
             let nearest = |place: Place| async move { knn::nearest(&place.pool, &place.table, exact, deadline).await };
-            (place, rows) = read_at(views, workers, &place, nearest).await;
-            fell_back = true;
+            (place, found) = read_at(views, workers, &place, nearest).await;
         }
-        (place, ShardAnswer { place: i, plan: query.plan, rows, fell_back, ms: millis_since(started) })
+        let rows = found.map(|found| {
+            queued += found.queued;
+            found.rows
+        });
+        let ms = millis_since(started);
+        (place, ShardAnswer { place: i, plan: query.plan, rows, walked, started, queued, ms })
     }
 }
 
@@ -179,6 +166,14 @@ fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)>
             }
             by_shard.into_values().map(|(route, namespaces)| (route, Scope::Namespaces(namespaces))).collect()
         }
+    }
+}
+
+/// The shard by which agents name a table; none for a reference collection.
+pub(super) fn stored_shard(target: &Target, route: &ShardRoute) -> Option<ShardId> {
+    match target.collection.settings.distribution {
+        Distribution::Hash => Some(route.shard),
+        Distribution::Reference => None,
     }
 }
 
@@ -199,10 +194,7 @@ impl<'a> Part<'a> {
         route: &'a ShardRoute,
         scope: Scope,
     ) -> Self {
-        let shard = match target.collection.settings.distribution {
-            Distribution::Hash => Some(route.shard),
-            Distribution::Reference => None,
-        };
+        let shard = stored_shard(target, route);
         let rows = match &scope {
             Scope::Prefix(_) | Scope::All => facts.rows(shard, &target.name, None),
             Scope::Namespaces(namespaces) => facts.rows(shard, &target.name, Some(namespaces)),

@@ -4,6 +4,7 @@
 //! server, index or shard a candidate came from. One shard's candidates carry all that is wanted of them. Those of several carry
 //! their workers' distances, and only the best of all, with the near ties of the last hit, are fetched: vectors and wide columns.
 
+mod explain;
 mod fanout;
 mod like;
 mod request;
@@ -15,17 +16,20 @@ use crate::telemetry::Metrics;
 use crate::workers::knn::KnnRow;
 use crate::workers::{ShardError, Workers};
 use atoll_core::search::distance::Query;
-use atoll_core::search::merge::{MergeLimits, Ranked, merge};
+use atoll_core::search::merge::{MergeLimits, Ranked, merge, moved};
 use atoll_core::search::plan::{NEAR_TIES, ShardPlan, Strategy};
+use atoll_core::search::warnings::TableKnown;
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::{
     CachePolicy, Coverage, Hit, PlanSummary, SearchAnswer, SearchRequest, ShardCoverage, ShortReason, Strategies,
     Timings,
 };
-use atoll_proto::{CollectionName, Namespace, ShardId, Vector};
+use atoll_proto::{CollectionName, Namespace, ShardId, Vector, WorkerId};
+use explain::Explained;
 use fanout::{FanOut, ShardAnswer};
 use request::CheckedSearch;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use winners::Winners;
 
@@ -42,6 +46,9 @@ pub trait TableFacts: Send + Sync {
 
     /// Namespaces with a graph of their own in the table, with their rows, and whether there is a graph over all of it.
     fn graphs(&self, shard: Option<ShardId>, collection: &CollectionName) -> (Vec<(Namespace, u64)>, bool);
+
+    /// All that a worker's agent has told of the table, for explanations.
+    fn known(&self, shard: Option<ShardId>, collection: &CollectionName, worker: WorkerId) -> Option<TableKnown>;
 }
 
 /// Answers searches.
@@ -88,32 +95,38 @@ impl Searcher {
     ) -> Result<SearchAnswer, RequestError> {
         let started = Instant::now();
         let target = Target::find(&self.views, collection)?;
-        let mut search = request::check(request, &target.collection.settings)?;
-        if let Some(id) = search.like.clone() {
-            search.vector = Some(like::vector_of(&self.views, &self.workers, &target, &id, deadline).await?);
-        }
-        let vector = search.vector.clone().expect("check leaves a vector or like, and like was looked up");
+        let search = request::check(request, &target.collection.settings)?;
+        let (answer, _) = self.run(&target, &search, started, deadline).await?;
+        Ok(answer)
+    }
 
-        let mut round = self.round(&target, &search, &vector, deadline).await?;
+    /// Answers a search that was checked. Gives what it asked of the shards as well.
+    async fn run(
+        &self,
+        target: &Target,
+        search: &CheckedSearch,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<(SearchAnswer, FanOut), RequestError> {
+        let vector = self.vector(target, search, deadline).await?;
+        let mut round = self.round(target, search, &vector, deadline).await?;
         if round.outdated {
             // Entries changed between being found and being fetched: once more, by what is stored now.
-            round = self.round(&target, &search, &vector, deadline).await?;
+            round = self.round(target, search, &vector, deadline).await?;
         }
         let Round { fan_out, summary, hits, failures, cut_by_score, outdated, fanout_ms, merge_ms } = round;
+        let explain = search.explain.then(|| {
+            let facts = self.counts.as_ref();
+            Explained { target, search, fan_out: &fan_out, facts, started, deadline }.ran(&summary, hits.len())
+        });
         let short_reason = short_reason(hits.len(), search.k, outdated || !failures.is_empty(), cut_by_score);
         let (total, failed) = (fan_out.shards() as u32, failures.len() as u32);
-        Ok(SearchAnswer {
+        let answer = SearchAnswer {
             hits,
             complete: failures.is_empty(),
             short_reason,
             coverage: Coverage { shards: ShardCoverage { total, ok: total - failed, failed }, failures },
-            plan: PlanSummary {
-                profile: search.profile_used(),
-                ef: summary.ef,
-                overfetch: search.overfetch,
-                candidates: summary.candidates,
-                strategies: summary.strategies,
-            },
+            plan: summary.plan(search),
             catalog_version: target.view.version,
             cache: match search.cache {
                 CachePolicy::Use => "miss".to_owned(),
@@ -126,8 +139,17 @@ impl Searcher {
                 slowest_shard_ms: summary.slowest_ms,
                 merge_ms,
             },
-            explain: search.explain.then(|| fan_out.explain(summary.explain)),
-        })
+            explain,
+        };
+        Ok((answer, fan_out))
+    }
+
+    /// What to look for.
+    async fn vector(&self, target: &Target, search: &CheckedSearch, deadline: Instant) -> Result<Vector, RequestError> {
+        match &search.like {
+            Some(id) => like::vector_of(&self.views, &self.workers, target, id, deadline).await,
+            None => Ok(search.vector.clone().expect("check leaves a vector or like")),
+        }
     }
 
     /// Asks the shards, merges their candidates and fetches the winners.
@@ -153,13 +175,16 @@ impl Searcher {
         let mut summary = Summary::default();
         let mut candidates = Vec::new();
         let mut failed = Vec::new();
-        for ShardAnswer { place, plan, rows, fell_back, ms } in answers {
+        for ShardAnswer { place, plan, rows, walked, started, queued, ms } in answers {
             self.measure(fan_out.place(place), plan.strategy, ms);
             match rows {
                 Err(error) => failed.push((place, error)),
                 Ok(rows) => match re_ranked(&query, fan_out.place(place).pool.worker(), place, rows) {
                     Ok(found) => {
-                        summary.add(place, plan, ShardExplainPart { fell_back, candidates: found.len() as u32, ms });
+                        let moved = if search.explain { moved(&found) as u32 } else { 0 };
+                        let came = found.len() as u32;
+                        let part = ShardPart { walked, candidates: came, moved, hits: 0, started, queued, ms };
+                        summary.add(place, plan, part);
                         candidates.extend(found);
                     }
                     Err(error) => failed.push((place, error)),
@@ -175,8 +200,12 @@ impl Searcher {
         };
         let merge_ms = millis_since(merging);
 
-        let Winners { hits, failed: not_fetched, outdated, cut_by_score } =
+        let Winners { hits, places, failed: not_fetched, outdated, cut_by_score } =
             winners::fetch(&self.views, &self.workers, &fan_out, search, &query, merged, deadline).await;
+        summary.times = Some(Times { merging, merge_ms, fetched: Instant::now() });
+        if search.explain {
+            summary.count_hits(&places);
+        }
         let failed = accept_missing_shards(search, &fan_out, failed.into_iter().chain(not_fetched).collect())?;
         let failures = failed.iter().map(|(place, error)| {
             let failure = fan_out.failure(*place, error);
@@ -220,13 +249,8 @@ struct Round {
 
 impl Searcher {
     fn measure(&self, place: &Place, strategy: Strategy, ms: f64) {
-        let query_type = match strategy {
-            Strategy::Exact => "exact",
-            Strategy::OwnGraphs | Strategy::Hnsw => "hnsw",
-            Strategy::HnswIterative => "hnsw_iterative",
-        };
         let shard = place.route.shard.to_string();
-        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), query_type]).observe(ms / 1_000.0);
+        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), strategy.word()]).observe(ms / 1_000.0);
     }
 }
 
@@ -237,21 +261,41 @@ struct Summary {
     ef: Option<u32>,
     strategies: Strategies,
     slowest_ms: f64,
-    explain: Vec<(usize, ShardExplainPart)>,
+    parts: Vec<(usize, ShardPart)>,
+    times: Option<Times>,
 }
 
-/// What one shard did, for explain.
-struct ShardExplainPart {
-    fell_back: bool,
+/// What one shard did.
+struct ShardPart {
+    /// How many rows the graph gave, if they were too few and every row was looked at after it.
+    walked: Option<u32>,
     candidates: u32,
+    /// Candidates that stood elsewhere than exact distances put them; 0 unless it is to be explained.
+    moved: u32,
+    /// Hits that the merge made of them; 0 unless it is to be explained.
+    hits: u32,
+    started: Instant,
+    queued: Duration,
     ms: f64,
 }
 
+/// When things happened after the fan-out.
+struct Times {
+    merging: Instant,
+    merge_ms: f64,
+    fetched: Instant,
+}
+
 impl Summary {
-    fn add(&mut self, place: usize, plan: ShardPlan, part: ShardExplainPart) {
+    fn add(&mut self, place: usize, plan: ShardPlan, part: ShardPart) {
         self.candidates += part.candidates;
         self.slowest_ms = self.slowest_ms.max(part.ms);
-        match (plan.strategy, part.fell_back) {
+        self.count(plan, part.walked.is_some());
+        self.parts.push((place, part));
+    }
+
+    fn count(&mut self, plan: ShardPlan, fell_back: bool) {
+        match (plan.strategy, fell_back) {
             (_, true) => self.strategies.exact_fallback += 1,
             (Strategy::Exact, false) => self.strategies.exact += 1,
             (Strategy::OwnGraphs | Strategy::Hnsw, false) => self.strategies.hnsw += 1,
@@ -260,7 +304,22 @@ impl Summary {
         if plan.strategy != Strategy::Exact {
             self.ef = self.ef.max(Some(plan.ef));
         }
-        self.explain.push((place, part));
+    }
+
+    fn count_hits(&mut self, places: &[usize]) {
+        for (place, part) in &mut self.parts {
+            part.hits = places.iter().filter(|of_hit| *of_hit == place).count() as u32;
+        }
+    }
+
+    fn plan(&self, search: &CheckedSearch) -> PlanSummary {
+        PlanSummary {
+            profile: search.profile_used(),
+            ef: self.ef,
+            overfetch: search.overfetch,
+            candidates: self.candidates,
+            strategies: self.strategies,
+        }
     }
 }
 

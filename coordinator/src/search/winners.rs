@@ -23,6 +23,8 @@ const ROUNDS_MAX: usize = 4;
 pub(super) struct Winners {
     /// Best first.
     pub(super) hits: Vec<Hit>,
+    /// Where each of them came from.
+    pub(super) places: Vec<usize>,
     /// Shards whose entries could not be looked up; none of their candidates is a hit.
     pub(super) failed: Vec<(usize, ShardError)>,
     /// Whether entries changed under way such that better hits may be missing.
@@ -89,15 +91,18 @@ pub(super) async fn fetch(
         winners = merged.hits;
     }
     let outdated = changed || (gone && (winners.len() < search.k || search.per_namespace.is_some()));
-    let mut hits = Vec::with_capacity(winners.len());
+    let (mut hits, mut places) = (Vec::with_capacity(winners.len()), Vec::with_capacity(winners.len()));
     for candidate in winners {
         let place = candidate.place;
         match hit(fan_out.place(place), search, metric, candidate) {
-            Ok(hit) => hits.push(hit),
+            Ok(hit) => {
+                hits.push(hit);
+                places.push(place);
+            }
             Err(error) => failed.push((place, error)),
         }
     }
-    Winners { hits, failed, outdated, cut_by_score }
+    Winners { hits, places, failed, outdated, cut_by_score }
 }
 
 /// Looks up the winners that lack their wide columns.

@@ -16,6 +16,7 @@ use atoll_proto::entry::{EntryId, Include};
 use atoll_proto::{Namespace, Vector, VectorType};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
@@ -177,22 +178,39 @@ impl KnnRow {
     }
 }
 
+/// What a shard gave.
+#[derive(Debug)]
+pub struct Nearest {
+    /// Candidates, in the order of the statement.
+    pub rows: Vec<KnnRow>,
+    /// How long a connection was waited for.
+    pub queued: Duration,
+}
+
 /// Asks a shard.
 pub async fn nearest(
     pool: &WorkerPool,
     table: &ShardTable,
     query: &KnnQuery,
     deadline: Instant,
-) -> Result<Vec<KnnRow>, ShardError> {
+) -> Result<Nearest, ShardError> {
     let settings = settings(query, deadline);
     let statement = statement(table, query);
     // A filter's shape varies without bound, and the cache of prepared statements has no eviction.
     let cacheable = query.filter.is_none();
     let statement = Bound { text: &statement.text, params: statement.params(), cacheable };
-    let rows = flight::read(pool, &settings, statement, deadline).await?;
-    rows.into_iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
+    let (asked, mut queued) = (Instant::now(), Duration::ZERO);
+    let rows = pool
+        .run(deadline, async |session| {
+            queued = asked.elapsed();
+            flight::ask(session, &settings, &statement).await
+        })
+        .await?;
+    let rows = rows.into_iter().map(|row| knn_row(pool.worker(), table, query, row));
+    Ok(Nearest { rows: rows.collect::<Result<_, _>>()?, queued })
 }
 
+/// What the statement wants set.
 pub(super) fn settings(query: &KnnQuery, deadline: Instant) -> ReadSettings {
     let settings = ReadSettings::until(deadline);
     let plan = query.plan;
@@ -207,6 +225,7 @@ pub(super) fn settings(query: &KnnQuery, deadline: Instant) -> ReadSettings {
     }
 }
 
+/// The statement that asks.
 pub(super) fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     let operator = table.operator();
     let columns = columns(query);

@@ -12,6 +12,7 @@ pub mod idempotency;
 pub mod knn;
 mod own_graphs;
 pub mod patch;
+pub mod pg_plan;
 mod pool;
 pub mod read;
 pub mod reference;

@@ -60,6 +60,15 @@ impl ReadSettings {
             .with("hnsw.max_scan_tuples", rows_max.to_string())
     }
 
+    /// Opens a transaction in which they are in force, and after it no more.
+    pub(super) fn in_transaction(&self) -> String {
+        let mut text = "begin read only".to_owned();
+        for (name, value) in &self.0 {
+            text.push_str(&format!("; set local {name} = {value}"));
+        }
+        text
+    }
+
     fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         put(&mut self.0, (name, value.into()));
         self

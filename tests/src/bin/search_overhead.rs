@@ -254,7 +254,7 @@ impl Straight {
         let body = over_http.body(namespace, query, true);
         let (explained, _) = over_http.ask(Method::POST, "/search", body).await?;
         let explained: Value = serde_json::from_slice(&explained)?;
-        let shard = &explained["explain"][0];
+        let shard = &explained["explain"]["shards"][0];
         let (settings, rows) = match shard["strategy"].as_str().ok_or("the coordinator explains nothing")? {
             "exact" => (
                 "; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off".to_owned(),

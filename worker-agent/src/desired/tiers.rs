@@ -7,13 +7,11 @@
 //! A graph that is no longer wanted is first named no more, so that coordinators stop planning with it, and goes some time after.
 
 use atoll_proto::IndexScope;
-use atoll_proto::agent::{GRAPH_FROM_ROWS, NamespaceRows};
+use atoll_proto::agent::{GRAPH_FROM_ROWS, GRAPHS_MAX, NamespaceRows};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Below this many rows a namespace loses its graph. Far from the number where it gets one, so that none comes and goes.
 const GRAPH_UNTIL_ROWS: u64 = GRAPH_FROM_ROWS / 2;
-/// Most graphs of a table: each index costs every write to the table a little, and every statement that is planned anew.
-const GRAPHS_MAX: usize = 32;
 /// A namespace without a graph must be so many times as large as one with a graph to take its place.
 const DISPLACE_FACTOR: u64 = 2;
 

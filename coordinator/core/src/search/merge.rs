@@ -46,6 +46,13 @@ pub fn order<T: Ranked>(a: &T, b: &T) -> Ordering {
     by_distance.then_with(|| a.namespace().cmp(b.namespace())).then_with(|| a.key().cmp(b.key()))
 }
 
+/// How many of a shard's candidates stand elsewhere in the order they came in than in that of an answer.
+pub fn moved<T: Ranked>(as_given: &[T]) -> usize {
+    let mut ordered: Vec<&T> = as_given.iter().collect();
+    ordered.sort_by(|a, b| order(*a, *b));
+    ordered.iter().zip(as_given).filter(|(ordered, given)| !std::ptr::eq(**ordered, *given)).count()
+}
+
 /// Merges candidates of any number of shards, in any order.
 pub fn merge<T: Ranked>(mut candidates: Vec<T>, limits: MergeLimits) -> Merged<T> {
     candidates.sort_unstable_by(order);
@@ -136,6 +143,15 @@ mod tests {
             prop_assert_eq!(merged.hits, whole.hits);
             prop_assert!(merged.reserve.iter().all(|row| whole.reserve.contains(row)));
         }
+    }
+
+    #[test]
+    fn what_stands_elsewhere_than_it_should_has_moved() {
+        let row = |distance: f64, key: &str| Row(distance, "n".to_owned(), key.to_owned());
+        assert_eq!(moved::<Row>(&[]), 0);
+        assert_eq!(moved(&[row(0.1, "a"), row(0.1, "b"), row(0.2, "a")]), 0);
+        assert_eq!(moved(&[row(0.1, "a"), row(0.3, "c"), row(0.2, "b"), row(0.4, "d")]), 2);
+        assert_eq!(moved(&[row(0.2, "b"), row(0.3, "c"), row(0.1, "a")]), 3, "a late one moves all before it");
     }
 
     #[test]

@@ -12,9 +12,9 @@ use atoll_proto::search::Profile;
 
 /// What looking at a row exactly costs, in microseconds. Only the proportion to [`walk_cost`] matters. Both were fitted to
 /// namespaces of 40 to 14,000 rows of 384 dimensions, warm.
-const SCAN_COST: f64 = 0.75;
+pub(super) const SCAN_COST: f64 = 0.75;
 /// Up to this many rows whose number is not worth a thought are scanned.
-const ALWAYS_EXACT_ROWS: u64 = 300;
+pub(super) const ALWAYS_EXACT_ROWS: u64 = 300;
 /// How ef falls with the number of graphs walked: by this power of it. Fitted to recall over 25 graphs of one corpus.
 const FAN_OUT_DAMPING: f64 = 0.3;
 /// Candidates beyond the hits wanted: a worker orders by 32-bit distances, and among near ties at the end it may leave out one
@@ -142,6 +142,13 @@ fn strategy(wish: &Wish, size: ShardSize, candidates: u32) -> (Strategy, &'stati
 
 /// The cheapest way to all rows that are asked for.
 fn by_cost(wish: &Wish, size: ShardSize, rows: u64, candidates: u32) -> (Strategy, &'static str) {
+    let ways = ways(wish, size, rows, candidates).into_iter();
+    let (_, strategy, why) = ways.min_by(|a, b| a.0.total_cmp(&b.0)).expect("a scan is always among the ways");
+    (strategy, why)
+}
+
+/// The ways to all rows that are asked for, with their cost in microseconds.
+pub(super) fn ways(wish: &Wish, size: ShardSize, rows: u64, candidates: u32) -> Vec<(f64, Strategy, &'static str)> {
     let scan = match wish.ef {
         // Who names ef wants a walk where there is something to walk.
         Some(_) => f64::INFINITY,
@@ -164,9 +171,7 @@ fn by_cost(wish: &Wish, size: ShardSize, rows: u64, candidates: u32) -> (Strateg
         let cost = scan.min(rows as f64 * SCAN_COST * 0.9);
         ways.push((cost, Strategy::HnswIterative, "many rows, not all of which may match"));
     }
-    let (_, strategy, why) =
-        ways.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("a scan is always among the ways");
-    (strategy, why)
+    ways
 }
 
 /// With a filter rows are scanned as long as that is bearable: nobody knows how many match.
@@ -201,7 +206,7 @@ fn fan_out_ef(wish: &Wish, walks: u32, candidates: u32) -> u32 {
 }
 
 /// k': what a walk looks for at least.
-fn wanted(wish: &Wish) -> u32 {
+pub(super) fn wanted(wish: &Wish) -> u32 {
     let wanted = (f64::from(wish.k) * wish.overfetch).ceil() as u32;
     wanted.max(wish.k)
 }
