@@ -50,7 +50,8 @@ impl Searcher {
             }
             false => {
                 let vector = self.vector(&target, &search, deadline).await?;
-                let fan_out = FanOut::plan(&target, &self.workers, self.counts.as_ref(), &search, &vector);
+                let fan_out =
+                    FanOut::plan(&target, &self.workers, self.counts.as_ref(), &self.samples, &search, &vector);
                 let mut summary = Summary::default();
                 fan_out.asks.iter().for_each(|ask| summary.count(ask.query.plan, false));
                 (summary.plan(&search), None, fan_out)
@@ -138,7 +139,7 @@ impl Explained<'_> {
         let plan = query.plan;
         let (strategy, why) = match run.is_some_and(|run| run.added_by_fallback.is_some()) {
             true => ("exact_fallback", "the graph gave fewer than k"),
-            false => (plan.strategy.word(), plan.why),
+            false => (plan.strategy_name(), plan.why),
         };
         let weighed = weighed(&self.fan_out.wish, *size, &plan);
         ShardExplain {
@@ -196,7 +197,7 @@ impl Explained<'_> {
             return Vec::new();
         }
         let query = &ask.query;
-        let asked = |namespace: &Namespace| query.scope.holds(namespace) && !query.exclude.contains(namespace);
+        let asked = |namespace: &Namespace| query.scope.holds(namespace.as_str()) && !query.exclude.contains(namespace);
         let large = known.large.iter();
         large.filter(|(name, _)| asked(name) && !query.graphs.contains(name)).cloned().collect()
     }

@@ -1,12 +1,13 @@
 //! Asking shards side by side. Each answer is candidates or a typed failure; nothing here decides whether a failure matters.
 
 use super::request::CheckedSearch;
+use super::samples::Samples;
 use super::{TableFacts, millis_since};
 use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, Bring, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, Workers};
 use atoll_core::routing::ShardRoute;
-use atoll_core::search::plan::{ShardPlan, ShardSize, Strategy, Wish, plan_shard};
+use atoll_core::search::plan::{ALWAYS_EXACT_ROWS, ShardPlan, ShardSize, Strategy, Wish, plan_shard};
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::{Distribution, Namespace, ShardId, Vector};
 use futures::StreamExt;
@@ -58,18 +59,19 @@ impl FanOut {
         target: &Target,
         workers: &Workers,
         facts: &dyn TableFacts,
+        samples: &Arc<Samples>,
         search: &CheckedSearch,
         vector: &Vector,
     ) -> Self {
-        let parts: Vec<Part<'_>> = scopes(target, &search.scope)
+        let parts: Vec<Part> = scopes(target, &search.scope)
             .into_iter()
-            .map(|(route, scope)| Part::new(target, facts, search, route, scope))
+            .map(|(route, scope)| Part::new(target, facts, samples, search, target.place(workers, route), scope))
             .collect();
         let graphs = parts.iter().map(|part| part.size.graphs).sum();
         let wish = Wish { shards: parts.len() as u32, graphs, ..search.wish() };
         let mut asks: Vec<Ask> = parts
             .into_iter()
-            .map(|Part { route, scope, size, graphs }| {
+            .map(|Part { place, scope, size, graphs }| {
                 let query = KnnQuery {
                     vector: vector.clone(),
                     scope,
@@ -80,7 +82,7 @@ impl FanOut {
                     plan: plan_shard(&wish, size),
                     graphs,
                 };
-                Ask { place: target.place(workers, route), query, size, needed: wish.k as usize }
+                Ask { place, query, size, needed: wish.k as usize }
             })
             .collect();
         let (wide, most) = (search.wide_columns(), asks.iter().map(|ask| ask.query.plan.candidates).max());
@@ -178,36 +180,46 @@ pub(super) fn stored_shard(target: &Target, route: &ShardRoute) -> Option<ShardI
 }
 
 /// One shard's part of a search, before it is planned.
-struct Part<'a> {
-    route: &'a ShardRoute,
+struct Part {
+    place: Place,
     scope: Scope,
     size: ShardSize,
     /// Namespaces asked for that have a graph of their own.
     graphs: Vec<Namespace>,
 }
 
-impl<'a> Part<'a> {
+impl Part {
     fn new(
         target: &Target,
         facts: &dyn TableFacts,
+        samples: &Arc<Samples>,
         search: &CheckedSearch,
-        route: &'a ShardRoute,
+        place: Place,
         scope: Scope,
     ) -> Self {
-        let shard = stored_shard(target, route);
+        let shard = stored_shard(target, &place.route);
         let rows = match &scope {
             Scope::Prefix(_) | Scope::All => facts.rows(shard, &target.name, None),
             Scope::Namespaces(namespaces) => facts.rows(shard, &target.name, Some(namespaces)),
         };
         let (mut own, shard_graph) = facts.graphs(shard, &target.name);
-        own.retain(|(namespace, _)| scope.holds(namespace) && !search.exclude.contains(namespace));
+        own.retain(|(namespace, _)| scope.holds(namespace.as_str()) && !search.exclude.contains(namespace));
+        let matching = match (&search.filter, rows) {
+            (Some(filter), Some(asked)) if asked > ALWAYS_EXACT_ROWS => {
+                let table_rows = facts.rows(shard, &target.name, None).unwrap_or(asked);
+                let sample = samples.of(&place, table_rows);
+                sample.and_then(|sample| sample.matching(filter, table_rows, |name| scope.holds(name)))
+            }
+            (Some(_) | None, _) => None,
+        };
         let size = ShardSize {
             rows,
             whole_table: matches!(scope, Scope::All),
             graphs: own.len() as u32,
             graph_rows: own.iter().map(|(_, rows)| rows).sum(),
             shard_graph,
+            matching,
         };
-        Self { route, scope, size, graphs: own.into_iter().map(|(namespace, _)| namespace).collect() }
+        Self { place, scope, size, graphs: own.into_iter().map(|(namespace, _)| namespace).collect() }
     }
 }

@@ -1,10 +1,13 @@
 //! A search's decisions: what to ask of each shard ([`plan`]), how far candidates really lie away ([`distance`]), and how to make
-//! one answer of many ([`merge`]). For those who want to know: what else could have been asked ([`alternatives`]), what looks
-//! wrong ([`warnings`]), and whether PostgreSQL did as it was meant to ([`pg_plan`]).
+//! one answer of many ([`merge`]). Under a filter the plan goes by what the filter lets through ([`filtered`]), which a [`sample`]
+//! tells. For those who want to know: what else could have been asked ([`alternatives`]), what looks wrong ([`warnings`]), and whether
+//! PostgreSQL did as it was meant to ([`pg_plan`]).
 
 pub mod alternatives;
 pub mod distance;
+pub mod filtered;
 pub mod merge;
 pub mod pg_plan;
 pub mod plan;
+pub mod sample;
 pub mod warnings;
