@@ -73,7 +73,11 @@ pub struct ShardExplain {
     pub why: String,
     /// `hnsw.ef_search`; null without a graph.
     pub ef: Option<u32>,
-    /// Candidates asked for: k'.
+    /// Rows of a graph that a walk visits at most, in search of those that match; null if it ends with ef, or there is none.
+    pub visits_max: Option<u32>,
+    /// How a scan gets at its rows: by the `namespaces` asked for, by the `filter`, or as `postgres` thinks best; null for a walk.
+    pub rows_by: Option<String>,
+    /// Candidates that the worker sends, at most.
     pub candidates_wanted: u32,
     /// Namespaces whose own graphs are walked.
     pub graphs: Vec<Namespace>,

@@ -151,6 +151,8 @@ impl Explained<'_> {
             strategy: strategy.to_owned(),
             why: why.to_owned(),
             ef: (plan.strategy != Strategy::Exact).then_some(plan.ef),
+            visits_max: plan.visits_max,
+            rows_by: (plan.strategy == Strategy::Exact).then(|| plan.path.word().to_owned()),
             candidates_wanted: plan.candidates,
             graphs: if plan.strategy == Strategy::OwnGraphs { query.graphs.clone() } else { Vec::new() },
             rows: size.rows,

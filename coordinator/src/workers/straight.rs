@@ -12,7 +12,6 @@ use super::session::{ReadSettings, Session};
 use super::statement::Statement;
 use super::write::{Parts, WriteRow, WriteRule};
 use super::{ShardError, ShardTable, read};
-use atoll_proto::Namespace;
 use atoll_proto::entry::{EntryId, Include};
 use deadpool_postgres::ClientWrapper;
 use std::sync::{Mutex, PoisonError};
@@ -97,25 +96,6 @@ impl Straight {
         }
     }
 
-    /// Namespaces that have a graph of their own in a table, in byte order.
-    pub async fn graphs(&self, table: &ShardTable) -> Result<Vec<Namespace>, ShardError> {
-        let mut sql = Statement::new(
-            "select pg_get_expr(i.indpred, i.indrelid) from pg_index as i join pg_class as c on c.oid = i.indexrelid \
-             join pg_am as a on a.oid = c.relam where a.amname = 'hnsw' and i.indisvalid and i.indpred is not null \
-             and i.indrelid = ",
-        );
-        sql.bind(table.quoted()).push("::text::regclass");
-        let settings = ReadSettings::until(Instant::now() + DEADLINE);
-        let rows = self.with_session(async |session| flight::ask(session, &settings, &bound(&sql)).await).await?;
-        let mut graphs = Vec::new();
-        for row in rows {
-            let predicate: String = row.try_get(0).map_err(|error| ShardError::of(&self.worker, error))?;
-            graphs.extend(namespace_of(&predicate));
-        }
-        graphs.sort();
-        Ok(graphs)
-    }
-
     /// After a failure the connection is thrown away, so a transaction left open in it is rolled back.
     async fn with_session<T>(&self, work: impl AsyncFnOnce(&Session) -> Result<T, Error>) -> Result<T, ShardError> {
         let _place = self.places.acquire().await.expect("nobody closes the places");
@@ -135,25 +115,5 @@ impl Straight {
         // What breaks the connection also fails the statement that waits for it.
         let task = tokio::spawn(async move { drop(connection.await) });
         Ok(Session::new(ClientWrapper::new(client, task)))
-    }
-}
-
-/// The namespace that an index is about, by its condition as the server prints it: `(namespace = 'noun.animal'::text)`.
-fn namespace_of(predicate: &str) -> Option<Namespace> {
-    let (_, rest) = predicate.split_once("namespace = '")?;
-    let (name, _) = rest.split_once('\'')?;
-    Namespace::parse(name).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn the_namespace_of_an_index_is_read_off_its_condition() {
-        assert_eq!(namespace_of("(namespace = 'noun.animal'::text)").unwrap().as_str(), "noun.animal");
-        assert_eq!(namespace_of("(expires_at IS NOT NULL)"), None);
-        assert_eq!(namespace_of("(namespace = 'no name'::text)"), None);
     }
 }

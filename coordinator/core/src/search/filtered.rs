@@ -49,6 +49,20 @@ pub enum RowPath {
     Filter,
 }
 
+impl RowPath {
+    /// Every path.
+    pub const ALL: [Self; 3] = [Self::Any, Self::Namespaces, Self::Filter];
+
+    /// Its word in explanations.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Any => "postgres",
+            Self::Namespaces => "namespaces",
+            Self::Filter => "filter",
+        }
+    }
+}
+
 /// The cheapest exact way to the rows that match.
 pub(super) fn row_path(size: ShardSize) -> RowPath {
     exact(size).1

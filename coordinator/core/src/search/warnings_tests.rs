@@ -14,6 +14,8 @@ fn shard(number: u32) -> ShardExplain {
         strategy: "hnsw".to_owned(),
         why: "large namespaces have graphs of their own".to_owned(),
         ef: Some(64),
+        visits_max: None,
+        rows_by: None,
         candidates_wanted: 20,
         graphs: Vec::new(),
         rows: Some(12_000),

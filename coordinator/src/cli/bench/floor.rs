@@ -14,6 +14,7 @@ use atoll::workers::knn::{Bring, KnnQuery, Scope};
 use atoll::workers::straight::{ReadyStatement, Straight};
 use atoll::workers::write::WriteRow;
 use atoll_core::filter::Expr;
+use atoll_core::search::filtered::RowPath;
 use atoll_core::search::plan::{ShardPlan, Strategy};
 use atoll_proto::admin::ShardList;
 use atoll_proto::collection::CollectionInfo;
@@ -31,8 +32,6 @@ pub(super) struct Floor {
     settings: CollectionSettings,
     places: HashMap<ShardId, Place>,
     homes: HashMap<Namespace, ShardId>,
-    /// Namespaces with a graph of their own, as far as shards were looked at.
-    graphs: HashMap<ShardId, Vec<Namespace>>,
 }
 
 /// The collection's table in a shard, and its worker.
@@ -67,7 +66,10 @@ struct Explained {
     shard: ShardId,
     strategy: String,
     ef: Option<u32>,
+    visits_max: Option<u32>,
+    rows_by: Option<String>,
     candidates_wanted: u32,
+    graphs: Vec<Namespace>,
 }
 
 impl Floor {
@@ -105,7 +107,6 @@ impl Floor {
             settings: collection.settings.clone(),
             places,
             homes: HashMap::new(),
-            graphs: HashMap::new(),
         })
     }
 
@@ -126,10 +127,7 @@ impl Floor {
         let mut search = search.clone();
         search["explain"] = json!(true);
         let answer: Value = client.post(&path::collection(&self.collection, "/search"), &search).await?.parse()?;
-        // A list of shards, or an object with that list.
-        let explain = &answer["explain"];
-        let shards = if explain.is_array() { explain } else { &explain["shards"] };
-        let explained: Vec<Explained> = Deserialize::deserialize(shards).map_err(|error| {
+        let explained: Vec<Explained> = Deserialize::deserialize(&answer["explain"]["shards"]).map_err(|error| {
             CommandError::Failed(format!("the search's explanation is of another version: {error}"))
         })?;
         let is_only = explained.len() == 1;
@@ -161,15 +159,15 @@ impl Floor {
                 Scope::Namespaces(here)
             }
         };
-        let mut graphs = self.graphs(explained.shard, &place).await?;
-        graphs.retain(|namespace| scope.holds(namespace));
         let shards = if is_only { 1 } else { 2 };
         let bring = Bring::of_fan_out(shards, explained.candidates_wanted, Include::usual());
         let plan = ShardPlan {
-            strategy: self.strategy(&explained.strategy, at, graphs.len())?,
+            strategy: strategy(explained)?,
             candidates: explained.candidates_wanted,
             per_namespace: None,
             ef: explained.ef.unwrap_or_default(),
+            path: row_path(explained),
+            visits_max: explained.visits_max,
             why: "as the coordinator does",
         };
         let query = KnnQuery {
@@ -180,23 +178,9 @@ impl Floor {
             without: None,
             bring,
             plan,
-            graphs,
+            graphs: explained.graphs.clone(),
         };
         Ok(ShardSearch { place, query })
-    }
-
-    /// The coordinator has one word for a walk of the shard's graph and for walks of namespaces' own. Where both are possible, a
-    /// search of everything takes the one.
-    fn strategy(&self, word: &str, at: &Where, graphs: usize) -> Result<Strategy, CommandError> {
-        let whole_shard = self.settings.index.scope.has_shard_graph() && matches!(at, Where::All);
-        match word {
-            // The walk before a fallback is left out: what was found came from the scan.
-            "exact" | "exact_fallback" => Ok(Strategy::Exact),
-            "hnsw" if whole_shard || graphs == 0 => Ok(Strategy::Hnsw),
-            "hnsw" => Ok(Strategy::OwnGraphs),
-            "hnsw_iterative" => Ok(Strategy::HnswIterative),
-            other => Err(CommandError::Failed(format!("the statement of strategy {other} is not known here"))),
-        }
     }
 
     fn place(&self, shard: ShardId) -> Result<Place, CommandError> {
@@ -212,15 +196,23 @@ impl Floor {
         self.homes.insert(namespace.clone(), info.shard);
         Ok(info.shard)
     }
+}
 
-    async fn graphs(&mut self, shard: ShardId, place: &Place) -> Result<Vec<Namespace>, CommandError> {
-        if let Some(graphs) = self.graphs.get(&shard) {
-            return Ok(graphs.clone());
-        }
-        let graphs = place.worker.graphs(&place.table).await.map_err(|error| CommandError::failed(&error))?;
-        self.graphs.insert(shard, graphs.clone());
-        Ok(graphs)
+/// The coordinator has one word for a walk of the shard's graph and for walks of namespaces' own.
+fn strategy(explained: &Explained) -> Result<Strategy, CommandError> {
+    match explained.strategy.as_str() {
+        // The walk before a fallback is left out: what was found came from the scan.
+        "exact" | "exact_fallback" => Ok(Strategy::Exact),
+        "hnsw" | "hnsw_iterative" if !explained.graphs.is_empty() => Ok(Strategy::OwnGraphs),
+        "hnsw" => Ok(Strategy::Hnsw),
+        "hnsw_iterative" => Ok(Strategy::HnswIterative),
+        other => Err(CommandError::Failed(format!("the statement of strategy {other} is not known here"))),
     }
+}
+
+fn row_path(explained: &Explained) -> RowPath {
+    let known = RowPath::ALL.into_iter().find(|path| explained.rows_by.as_deref() == Some(path.word()));
+    known.unwrap_or_default()
 }
 
 impl ShardSearch {
