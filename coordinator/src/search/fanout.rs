@@ -1,11 +1,13 @@
 //! Asking shards side by side. Each answer is candidates or a typed failure; nothing here decides whether a failure matters.
 
+use super::recall::Recall;
 use super::request::CheckedSearch;
 use super::{ShardExplainPart, TableFacts, millis_since};
 use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, Workers};
 use atoll_core::routing::ShardRoute;
+use atoll_core::search::calibration::Tier;
 use atoll_core::search::plan::{ShardPlan, ShardSize, Strategy, Wish, plan_shard};
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::ShardExplain;
@@ -24,6 +26,14 @@ pub(super) struct FanOut {
     asks: Vec<Ask>,
     /// Whether winners' wide columns are fetched after the fan-out.
     pub(super) fetches: bool,
+    tiers: Tiers,
+}
+
+/// Kinds of search that a search may be, by the graphs that it would walk; none where there are none of theirs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tiers {
+    pub(super) own_graphs: Option<Tier>,
+    pub(super) shard_graphs: Option<Tier>,
 }
 
 struct Ask {
@@ -50,6 +60,7 @@ impl FanOut {
         target: &Target,
         workers: &Workers,
         facts: &dyn TableFacts,
+        recall: &Recall,
         search: &CheckedSearch,
         vector: &Vector,
     ) -> Self {
@@ -58,7 +69,9 @@ impl FanOut {
             .map(|(route, scope)| Part::new(target, facts, search, route, scope))
             .collect();
         let graphs = parts.iter().map(|part| part.size.graphs).sum();
+        let tiers = Tiers::of(&parts);
         let wish = Wish { shards: parts.len() as u32, graphs, ..search.wish() };
+        let wish = Wish { calibrated: recall.calibrated(target, tiers, &wish), ..wish };
         let mut asks: Vec<Ask> = parts
             .into_iter()
             .map(|Part { route, scope, size, graphs }| {
@@ -83,7 +96,22 @@ impl FanOut {
             only.query.wide = search.wide_columns().into();
             fetches = false;
         }
-        Self { asks, fetches }
+        Self { asks, fetches, tiers }
+    }
+
+    /// Whether a shard was asked to walk a graph.
+    pub(super) fn walks(&self) -> bool {
+        self.asks.iter().any(|ask| ask.query.plan.strategy != Strategy::Exact)
+    }
+
+    /// The kind of search it was; none where no graphs were walked, graphs of both kinds, or graphs until enough matched.
+    pub(super) fn walked(&self) -> Option<Tier> {
+        let by = |strategy| self.asks.iter().any(|ask| ask.query.plan.strategy == strategy);
+        match (by(Strategy::OwnGraphs), by(Strategy::Hnsw), by(Strategy::HnswIterative)) {
+            (true, false, false) => self.tiers.own_graphs,
+            (false, true, false) => self.tiers.shard_graphs,
+            (false, false, _) | (true, true, _) | (_, _, true) => None,
+        }
     }
 
     /// How many shards are asked.
@@ -166,8 +194,16 @@ impl Ask {
     }
 }
 
+/// The shard behind a route, by which its tables are known; none for a reference collection.
+pub(super) fn shard_of(target: &Target, route: &ShardRoute) -> Option<ShardId> {
+    match target.collection.settings.distribution {
+        Distribution::Hash => Some(route.shard),
+        Distribution::Reference => None,
+    }
+}
+
 /// The part of the scope that each shard holds. Shards that hold none of it are not asked.
-fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)> {
+pub(super) fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)> {
     match scope {
         Scope::Prefix(_) | Scope::All => target.routes().iter().map(|route| (route, scope.clone())).collect(),
         Scope::Namespaces(namespaces) => {
@@ -198,10 +234,7 @@ impl<'a> Part<'a> {
         route: &'a ShardRoute,
         scope: Scope,
     ) -> Self {
-        let shard = match target.collection.settings.distribution {
-            Distribution::Hash => Some(route.shard),
-            Distribution::Reference => None,
-        };
+        let shard = shard_of(target, route);
         let rows = match &scope {
             Scope::Prefix(_) | Scope::All => facts.rows(shard, &target.name, None),
             Scope::Namespaces(namespaces) => facts.rows(shard, &target.name, Some(namespaces)),
@@ -216,5 +249,17 @@ impl<'a> Part<'a> {
             shard_graph,
         };
         Self { route, scope, size, graphs: own.into_iter().map(|(namespace, _)| namespace).collect() }
+    }
+}
+
+impl Tiers {
+    fn of(parts: &[Part<'_>]) -> Self {
+        let tier = |rows: u64, walks: u32| (walks > 0).then(|| Tier::of(rows / u64::from(walks.max(1)), walks));
+        let own = parts.iter().map(|part| &part.size);
+        let shards = parts.iter().map(|part| &part.size).filter(|size| size.shard_graph);
+        Self {
+            own_graphs: tier(own.clone().map(|size| size.graph_rows).sum(), own.map(|size| size.graphs).sum()),
+            shard_graphs: tier(shards.clone().filter_map(|size| size.rows).sum(), shards.count() as u32),
+        }
     }
 }

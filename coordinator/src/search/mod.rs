@@ -5,6 +5,7 @@
 
 mod fanout;
 mod like;
+mod recall;
 mod request;
 mod winners;
 
@@ -23,6 +24,7 @@ use atoll_proto::search::{
 };
 use atoll_proto::{CollectionName, Namespace, ShardId, Vector};
 use fanout::{FanOut, ShardAnswer};
+pub use recall::{CalibrationSettings, Calibrator, Recall, SearchSettings};
 use request::CheckedSearch;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -50,6 +52,7 @@ pub struct Searcher {
     workers: Arc<Workers>,
     counts: Arc<dyn TableFacts>,
     metrics: Metrics,
+    recall: Arc<Recall>,
 }
 
 /// A candidate with its exact distance.
@@ -74,8 +77,14 @@ impl Ranked for Candidate {
 
 impl Searcher {
     /// Searches by the latest of `views`.
-    pub fn new(views: Views, workers: Arc<Workers>, counts: Arc<dyn TableFacts>, metrics: Metrics) -> Self {
-        Self { views, workers, counts, metrics }
+    pub fn new(
+        views: Views,
+        workers: Arc<Workers>,
+        counts: Arc<dyn TableFacts>,
+        metrics: Metrics,
+        recall: Arc<Recall>,
+    ) -> Self {
+        Self { views, workers, counts, metrics, recall }
     }
 
     /// Answers one search before the deadline.
@@ -98,6 +107,7 @@ impl Searcher {
             // Entries changed between being found and being fetched: once more, by what is stored now.
             round = self.round(&target, &search, &vector, deadline).await?;
         }
+        self.recheck_sometimes(&target, &search, &vector, &round);
         let Round { fan_out, summary, hits, failures, cut_by_score, outdated, fanout_ms, merge_ms } = round;
         let short_reason = short_reason(hits.len(), search.k, outdated || !failures.is_empty(), cut_by_score);
         let (total, failed) = (fan_out.shards() as u32, failures.len() as u32);
@@ -139,7 +149,7 @@ impl Searcher {
     ) -> Result<Round, RequestError> {
         let started = Instant::now();
         let metric = target.collection.settings.metric;
-        let mut fan_out = FanOut::plan(target, &self.workers, self.counts.as_ref(), search, vector);
+        let mut fan_out = FanOut::plan(target, &self.workers, self.counts.as_ref(), &self.recall, search, vector);
         let answers_due = match search.partial.allow && fan_out.fetches {
             // A shard that hangs must leave time to fetch the winners of the others.
             true => started + deadline.saturating_duration_since(started) * 3 / 4,

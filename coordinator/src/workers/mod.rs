@@ -16,6 +16,7 @@ mod pool;
 pub mod read;
 pub mod reference;
 mod row;
+pub mod sample;
 pub mod shard_table;
 mod statement;
 pub mod write;
