@@ -24,7 +24,8 @@ proptest! {
         let calibration = measured(&found, searches);
         let ef = calibration.ef(tier(), target).expect("enough was measured");
         let rungs = &calibration.tiers[&tier()].rungs;
-        let reaches = |ef: u32| rungs[&ef].least() >= target;
+        // Half of what may be missed is left to queries that are not stored.
+        let reaches = |ef: u32| rungs[&ef].least() >= 1.0 - (1.0 - target) / 2.0;
         prop_assert!(rungs.contains_key(&ef));
         match rungs.keys().find(|ef| reaches(**ef)) {
             Some(least) => prop_assert_eq!(ef, *least),
@@ -62,7 +63,7 @@ fn promises_are_kept_once_a_flawless_tier_is_believed() {
     for (profile, ef) in [(Profile::Accuracy, 40), (Profile::Balanced, 40), (Profile::Speed, 40)] {
         assert_eq!(calibration.ef(tier(), promise(profile)), Some(ef), "{profile:?}");
     }
-    assert_eq!(calibration.ef(tier(), 0.85), Some(24));
+    assert_eq!(calibration.ef(tier(), 0.75), Some(24));
     assert_eq!(calibration.ef(tier(), 1.0), Some(64), "nothing vouches for that");
 }
 
