@@ -1,5 +1,6 @@
 //! A coordinator's configuration: file, then environment `ATOLL__SECTION__KEY`. Unknown keys are errors.
 
+use crate::search::SearchSettings;
 use crate::write::ImportSettings;
 use atoll_proto::limits;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,9 @@ pub struct Config {
     /// How much an import does at once.
     #[serde(default)]
     pub import: Import,
+    /// How recall is watched over.
+    #[serde(default)]
+    pub search: SearchSettings,
 }
 
 /// Where a coordinator listens.
@@ -197,7 +201,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let Self { server, cluster, postgres, limits, import } = self;
+        let Self { server, cluster, postgres, limits, import, search } = self;
         let wrong = |key, detail: &str| Err(ConfigError::Value { key, detail: detail.to_owned() });
         for (key, listen) in [("server.listen", server.listen), ("server.internal_listen", server.internal_listen)] {
             if !listen.ip().is_loopback() && !server.insecure {
@@ -232,6 +236,9 @@ impl Config {
         if limits.deadline_ms > limits.deadline_ms_max {
             return wrong("limits.deadline_ms", "must be at most limits.deadline_ms_max");
         }
+        if !(0.0..=1.0).contains(&search.recheck_share) {
+            return wrong("search.recheck_share", "must be 0 to 1");
+        }
         let at_least_one = [
             ("postgres.queue", postgres.queue),
             ("limits.body_bytes", limits.body_bytes),
@@ -242,6 +249,7 @@ impl Config {
             ("import.batch_rows", import.batch_rows),
             ("import.batch_bytes", import.batch_bytes),
             ("import.parallel", import.parallel),
+            ("search.calibration.queries_per_minute", search.calibration.queries_per_minute as usize),
         ];
         match at_least_one.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => wrong(key, "must be at least 1"),
@@ -357,6 +365,7 @@ mod tests {
             ("postgres", &["queue"][..]),
             ("limits", &["body_bytes", "deadline_ms", "concurrency", "streams", "idle_ms"]),
             ("import", &["batch_rows", "batch_bytes", "parallel"]),
+            ("search.calibration", &["queries_per_minute"]),
         ] {
             for key in keys {
                 let text = match section {
@@ -366,6 +375,7 @@ mod tests {
                 assert_eq!(refused(GOOD, &text), format!("{section}.{key}"));
             }
         }
+        assert_eq!(refused(GOOD, &format!("{GOOD}\n[search]\nrecheck_share = 1.5")), "search.recheck_share");
         assert!(matches!(load(&GOOD.replace(bootstrap, "bootstrap = true\ncolour = 1")), Err(ConfigError::Read(_))));
     }
 

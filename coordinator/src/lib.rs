@@ -7,6 +7,7 @@ pub mod agents;
 pub mod cluster_secret;
 pub mod config;
 pub mod error;
+pub mod findings;
 pub mod http;
 pub mod internal_client;
 pub mod raft;

@@ -3,10 +3,11 @@
 use crate::agents::{AgentBoard, AgentClient};
 use crate::cluster_secret::ClusterSecret;
 use crate::config::{Config, ConfigError};
+use crate::findings::Findings;
 use crate::http::{self, App, Parts, Patience};
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
-use crate::search::{Searcher, TableFacts};
+use crate::search::{Calibrator, Recall, Searcher, TableFacts};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
 use crate::workers::{Workers, WorkersSettings};
@@ -104,6 +105,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let board = AgentBoard::start(AgentClient::new(node.client().clone()), node.watch());
     let settler = Settler::start(node.clone(), board.clone());
     let app = app(&config, secrets, node.clone(), board);
+    let calibrator = Calibrator::start(app.searcher.clone());
     tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
 
     let (stopping, stopped) = oneshot::channel::<()>();
@@ -120,7 +122,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let serving = http::serve(public, http::router(app), async { drop(stopped.await) }, patience);
     let (ended, ()) = tokio::join!(until_told, serving);
 
-    drop(settler);
+    drop((settler, calibrator));
     node.shutdown().await;
     // The internal listener answers to the end, so that the others learn of the shutdown from Raft itself.
     drop(close_internal);
@@ -173,8 +175,10 @@ fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard) 
     let metrics = Metrics::new();
     let views = node.watch();
     let counts: Arc<dyn TableFacts> = Arc::new(board.clone());
+    let recall = Arc::new(Recall::new(config.search.clone()));
     App::new(Parts {
-        searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone()),
+        findings: Findings::start(node.clone(), board.clone(), recall.clone()),
+        searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone(), recall),
         writer: Writer::new(views.clone(), workers.clone(), config.import_settings()),
         reader: Reader::new(views, workers.clone(), CursorKey::new(&secrets.cluster)),
         node,

@@ -1,7 +1,7 @@
 //! Logs and metrics. Every metric's name is a constant here, and its label keys stand beside it in [`Metrics::new`].
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
@@ -14,6 +14,10 @@ pub mod names {
     pub const SEARCH_RESULTS: &str = "vector_search_results_total";
     /// Time of one shard's part.
     pub const SHARD_SECONDS: &str = "shard_query_latency_seconds";
+    /// Recall of live searches, lately.
+    pub const RECALL_ESTIMATE: &str = "recall_estimate";
+    /// Live searches that were run again exactly.
+    pub const RECALL_SAMPLES: &str = "recall_samples_total";
     /// Requests by route and status.
     pub const HTTP_REQUESTS: &str = "atoll_http_requests_total";
     /// Time to answer a request, by route.
@@ -48,6 +52,10 @@ pub struct Metrics {
     pub search_results: IntCounterVec,
     /// [`names::SHARD_SECONDS`] by `shard_id` and `query_type`.
     pub shard_seconds: HistogramVec,
+    /// [`names::RECALL_ESTIMATE`] by `collection` and `profile`.
+    pub recall_estimate: GaugeVec,
+    /// [`names::RECALL_SAMPLES`] by `collection` and `profile`.
+    pub recall_samples: IntCounterVec,
     /// [`names::HTTP_REQUESTS`] by `method`, `route` and `status`.
     pub http_requests: IntCounterVec,
     /// [`names::HTTP_SECONDS`] by `method` and `route`.
@@ -96,6 +104,11 @@ impl Metrics {
             registry.register(Box::new(metric.clone())).expect("every name is registered once");
             metric
         };
+        let real_gauge = |name: &str, help: &str, labels: &[&str]| {
+            let metric = GaugeVec::new(Opts::new(name, help), labels).expect("constant names and labels are valid");
+            registry.register(Box::new(metric.clone())).expect("every name is registered once");
+            metric
+        };
         let plain_gauge = |name: &str, help: &str| {
             let metric = IntGauge::new(name, help).expect("constant names are valid");
             registry.register(Box::new(metric.clone())).expect("every name is registered once");
@@ -105,6 +118,16 @@ impl Metrics {
             search_seconds: histogram(names::SEARCH_SECONDS, "Time to answer a search.", &["scope"]),
             search_results: counter(names::SEARCH_RESULTS, "Hits given.", &["scope"]),
             shard_seconds: histogram(names::SHARD_SECONDS, "Time of one shard's part.", &["shard_id", "query_type"]),
+            recall_estimate: real_gauge(
+                names::RECALL_ESTIMATE,
+                "Recall of live searches, lately.",
+                &["collection", "profile"],
+            ),
+            recall_samples: counter(
+                names::RECALL_SAMPLES,
+                "Live searches that were run again exactly.",
+                &["collection", "profile"],
+            ),
             http_requests: counter(names::HTTP_REQUESTS, "Requests answered.", &["method", "route", "status"]),
             http_seconds: histogram(names::HTTP_SECONDS, "Time to answer a request.", &["method", "route"]),
             entries_written: counter(names::ENTRIES_WRITTEN, "Entries written, by outcome.", &["outcome"]),

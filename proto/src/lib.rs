@@ -9,12 +9,14 @@ pub mod collection;
 pub mod entry;
 pub mod explain;
 pub mod filter;
+pub mod finding;
 pub mod id;
 pub mod join;
 pub mod limits;
 pub mod name;
 mod object;
 pub mod problem;
+pub mod recall;
 pub mod search;
 pub mod vector;
 

@@ -33,6 +33,8 @@ pub const EF: u32 = 1_000;
 pub const SEARCH_NAMESPACES: usize = 1_000;
 /// Most searches in one batch.
 pub const SEARCH_BATCH: usize = 32;
+/// Most entries that recall is measured by in one request.
+pub const RECALL_SAMPLE: u32 = 1_000;
 /// Deepest nesting of a filter.
 pub const FILTER_DEPTH: usize = 5;
 /// Most conditions in a filter.

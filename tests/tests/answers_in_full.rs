@@ -19,6 +19,7 @@ async fn answers_in_full() {
     of_reads(&client, &documented).await;
     of_imports(&client, &documented).await;
     of_searches(&client, &documented).await;
+    of_recall(&client, &documented).await;
     of_namespaces_and_deletes(&client, &documented).await;
     of_administration(&client, &documented).await;
     cluster.finish(&[]).await;
@@ -158,6 +159,12 @@ fn without_warnings(explanation: &mut Value) {
     explanation["warnings"] = json!([]);
 }
 
+async fn of_recall(client: &Client, documented: &Documented) {
+    let path = "/v1/collections/full/recall";
+    documented.holds("measured recall", &client.post(path, &json!({"sample": 2})).await.expect(200).json());
+    documented.holds("table of recall", &client.get(path).await.expect(200).json());
+}
+
 async fn of_namespaces_and_deletes(client: &Client, documented: &Documented) {
     let path = "/v1/collections/full/namespaces";
     documented.holds("list of namespaces", &client.get(path).await.expect(200).json());
@@ -174,7 +181,7 @@ async fn of_namespaces_and_deletes(client: &Client, documented: &Documented) {
 }
 
 async fn of_administration(client: &Client, documented: &Documented) {
-    for what in ["cluster", "workers", "groups", "shards"] {
+    for what in ["cluster", "workers", "groups", "shards", "findings"] {
         documented.holds(what, &client.get(&format!("/v1/admin/{what}")).await.expect(200).json());
     }
     documented.holds("version", &client.get("/version").await.expect(200).json());

@@ -162,6 +162,10 @@ async fn it_is_told_who_is_gone(client: &Client, gone: &WorkerPlace) {
     for worker in workers["workers"].as_array().unwrap() {
         assert_eq!(worker["up"], worker["worker"] != json!(gone.name), "{worker}");
     }
+    let findings = client.get("/v1/admin/findings").await.expect(200).json();
+    let worst = &findings["findings"][0];
+    let told = (&worst["severity"], &worst["code"], &worst["subject"]);
+    assert_eq!(told, (&json!("error"), &json!("worker-down"), &json!(format!("worker {}", gone.name))), "{findings}");
     client.get("/healthz").await.expect(200);
 }
 
@@ -180,6 +184,11 @@ async fn all_is_well_again(client: &Client, entries: &[Sample]) {
     poll::until("the coordinator to be ready", Duration::from_secs(20), async || {
         let answer = client.get("/readyz").await;
         if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+    })
+    .await;
+    poll::until("nothing to be wrong", Duration::from_secs(20), async || {
+        let findings = client.get("/v1/admin/findings").await.expect(200).json();
+        if findings == json!({"findings": []}) { Ok(()) } else { Err(findings.to_string()) }
     })
     .await;
 }

@@ -160,14 +160,15 @@ fn names_stay_in_their_folders() {
 }
 
 /// Who may use whom inside the coordinator, beyond itself. `serve` knows all parts; `cli` and `dev` belong to the program.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("agents", &["internal_client"]),
     // Workers for the floor of benchmarks alone: `commands_go_through_the_coordinator` keeps it there.
     ("cli", &["config", "dev", "serve", "workers"]),
     ("cluster_secret", &[]),
-    ("config", &["write"]),
+    ("config", &["search", "write"]),
     ("dev", &["cli"]),
     ("error", &["workers"]),
+    ("findings", &["agents", "raft", "search"]),
     (
         "http",
         &[
@@ -175,6 +176,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
             "cluster_secret",
             "config",
             "error",
+            "findings",
             "internal_client",
             "raft",
             "read",

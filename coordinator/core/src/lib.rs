@@ -4,11 +4,13 @@
 //! - [`catalog`]: the replicated state machine. What may change, and who may change it.
 //! - [`routing`]: from a namespace to the schema and the server that hold it, as one immutable table a request.
 //! - [`filter`]: a client's conditions, checked and typed.
+//! - [`findings`]: what is wrong or unwise, by what a coordinator knows.
 //! - [`search`]: what to ask of each shard, and how to make one answer of theirs.
 //! - [`rebalance`]: where shards should lie.
 
 pub mod catalog;
 pub mod filter;
+pub mod findings;
 pub mod rebalance;
 pub mod routing;
 pub mod search;

@@ -15,6 +15,7 @@ mod namespace;
 mod output;
 mod path;
 mod pg_plan;
+mod recall;
 mod search;
 mod server;
 mod status;
@@ -95,6 +96,8 @@ pub(crate) enum Command {
     Get(entry::GetArgs),
     /// Find the entries nearest to a vector or to a stored entry.
     Search(search::SearchArgs),
+    /// Measure how much of the true nearest searches find, and how fast.
+    Recall(recall::RecallArgs),
     /// Write many entries from a file.
     Import(import::ImportArgs),
     /// Read all entries, as a file that `import` takes.
@@ -137,6 +140,7 @@ impl Cli {
             Command::Put(args) => entry::put(args, &client()?, output).await,
             Command::Get(args) => entry::get(args, &client()?, output).await,
             Command::Search(args) => search::run(args, &client()?, output).await,
+            Command::Recall(args) => recall::run(args, &client()?, output).await,
             Command::Import(args) => import::run(args, &client()?, output).await,
             Command::Export(args) => export::run(args, &client()?, output).await,
             Command::Shard(command) => command.run(&client()?, output).await,

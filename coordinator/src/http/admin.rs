@@ -8,6 +8,7 @@ use atoll_core::routing::RoutingTable;
 use atoll_proto::admin::{
     AddCoordinator, ClusterInfo, GroupInfo, GroupList, MemberInfo, ShardInfo, ShardList, WorkerInfo, WorkerList,
 };
+use atoll_proto::finding::FindingList;
 use atoll_proto::{CoordinatorId, Generation, ShardId, WorkerId};
 use axum::extract::State;
 use serde::Deserialize;
@@ -137,6 +138,13 @@ pub(super) async fn shards(
         }
     });
     Ok(Json(ShardList { shards: shards.collect() }))
+}
+
+/// Say what is wrong or unwise, and what to do about it.
+#[utoipa::path(get, path = "/v1/admin/findings", tag = "admin",
+    responses((status = 200, body = FindingList)))]
+pub(super) async fn findings(State(app): State<App>) -> Answer<Json<FindingList>> {
+    Ok(Json(FindingList { findings: app.findings.list() }))
 }
 
 /// Rows and bytes of all tables of a shard, as its agent last counted them.

@@ -12,6 +12,7 @@ mod namespaces;
 mod ndjson;
 mod openapi;
 mod problem;
+mod recall;
 mod search;
 mod service;
 mod state;

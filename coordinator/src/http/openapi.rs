@@ -2,7 +2,7 @@
 //! routes elsewhere, undescribed ([`service::untyped_routes`]).
 
 use super::state::App;
-use super::{admin, collections, entries, namespaces, search, service, streams};
+use super::{admin, collections, entries, namespaces, recall, search, service, streams};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
@@ -33,12 +33,14 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(search::search))
         .routes(routes!(search::batch))
         .routes(routes!(search::explain))
+        .routes(routes!(recall::show, recall::measure))
         .routes(routes!(admin::cluster))
         .routes(routes!(admin::add_coordinator))
         .routes(routes!(admin::remove_coordinator))
         .routes(routes!(admin::workers))
         .routes(routes!(admin::groups))
         .routes(routes!(admin::shards))
+        .routes(routes!(admin::findings))
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
         .routes(routes!(service::version))

@@ -2,6 +2,7 @@
 
 use crate::agents::AgentBoard;
 use crate::config::Limits;
+use crate::findings::Findings;
 use crate::raft::CatalogNode;
 use crate::read::Reader;
 use crate::search::Searcher;
@@ -24,6 +25,8 @@ pub struct Parts {
     pub board: AgentBoard,
     /// Connections to workers.
     pub workers: Arc<Workers>,
+    /// Says what is wrong or unwise.
+    pub findings: Findings,
     /// Answers searches.
     pub searcher: Searcher,
     /// Carries out writes.

@@ -1,7 +1,7 @@
 //! Explains a search: how each shard was planned and why, what became of it and when, PostgreSQL's own plans, and what looks
 //! wrong. The search itself runs as any other; PostgreSQL's plans are asked for after it, so its times stay true.
 
-use super::fanout::{Ask, FanOut, stored_shard};
+use super::fanout::{Ask, FanOut, shard_of};
 use super::request::{self, CheckedSearch};
 use super::{Searcher, ShardPart, Summary, TableFacts, Times};
 use crate::error::RequestError;
@@ -50,8 +50,15 @@ impl Searcher {
             }
             false => {
                 let vector = self.vector(&target, &search, deadline).await?;
-                let fan_out =
-                    FanOut::plan(&target, &self.workers, self.counts.as_ref(), &self.samples, &search, &vector);
+                let fan_out = FanOut::plan(
+                    &target,
+                    &self.workers,
+                    self.counts.as_ref(),
+                    &self.samples,
+                    &self.recall,
+                    &search,
+                    &vector,
+                );
                 let mut summary = Summary::default();
                 fan_out.asks.iter().for_each(|ask| summary.count(ask.query.plan, false));
                 (summary.plan(&search), None, fan_out)
@@ -217,7 +224,7 @@ impl Explained<'_> {
 
     fn known(&self, ask: &Ask) -> Option<TableKnown> {
         let route = &ask.place.route;
-        self.facts.known(stored_shard(self.target, route), &self.target.name, route.primary.worker)
+        self.facts.known(shard_of(self.target, route), &self.target.name, route.primary.worker)
     }
 
     /// Milliseconds from the start of the search.

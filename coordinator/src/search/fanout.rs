@@ -1,5 +1,6 @@
 //! Asking shards side by side. Each answer is candidates or a typed failure; nothing here decides whether a failure matters.
 
+use super::recall::Recall;
 use super::request::CheckedSearch;
 use super::samples::Samples;
 use super::{TableFacts, millis_since};
@@ -7,6 +8,7 @@ use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, Bring, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, Workers};
 use atoll_core::routing::ShardRoute;
+use atoll_core::search::calibration::Tier;
 use atoll_core::search::plan::{ALWAYS_EXACT_ROWS, ShardPlan, ShardSize, Strategy, Wish, plan_shard};
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::{Distribution, Namespace, ShardId, Vector};
@@ -27,6 +29,14 @@ pub(super) struct FanOut {
     pub(super) fetches: bool,
     /// Whether candidates come with the workers' distances in place of their vectors.
     pub(super) vectors_later: bool,
+    tiers: Tiers,
+}
+
+/// Kinds of search that a search may be, by the graphs that it would walk; none where there are none of theirs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tiers {
+    pub(super) own_graphs: Option<Tier>,
+    pub(super) shard_graphs: Option<Tier>,
 }
 
 /// What to ask of one shard.
@@ -60,6 +70,7 @@ impl FanOut {
         workers: &Workers,
         facts: &dyn TableFacts,
         samples: &Arc<Samples>,
+        recall: &Recall,
         search: &CheckedSearch,
         vector: &Vector,
     ) -> Self {
@@ -68,7 +79,9 @@ impl FanOut {
             .map(|(route, scope)| Part::new(target, facts, samples, search, target.place(workers, route), scope))
             .collect();
         let graphs = parts.iter().map(|part| part.size.graphs).sum();
+        let tiers = Tiers::of(&parts);
         let wish = Wish { shards: parts.len() as u32, graphs, ..search.wish() };
+        let wish = Wish { calibrated: recall.calibrated(target, tiers, &wish), ..wish };
         let mut asks: Vec<Ask> = parts
             .into_iter()
             .map(|Part { place, scope, size, graphs }| {
@@ -95,7 +108,25 @@ impl FanOut {
         asks.iter_mut().for_each(|ask| ask.query.bring = bring.clone());
         let fetches = wants_wide && bring.wide().is_empty();
         let vectors_later = matches!(bring, Bring::Distance);
-        Self { asks, wish, fetches, vectors_later }
+        Self { asks, wish, fetches, vectors_later, tiers }
+    }
+
+    /// Whether a shard was asked to walk a graph.
+    pub(super) fn walks(&self) -> bool {
+        self.asks.iter().any(|ask| ask.query.plan.strategy != Strategy::Exact)
+    }
+
+    /// The kind of search it was; none where no graphs were walked, graphs of both kinds, or graphs until enough matched.
+    pub(super) fn walked(&self) -> Option<Tier> {
+        if self.asks.iter().any(|ask| ask.query.plan.visits_max.is_some()) {
+            return None;
+        }
+        let by = |strategy| self.asks.iter().any(|ask| ask.query.plan.strategy == strategy);
+        match (by(Strategy::OwnGraphs), by(Strategy::Hnsw)) {
+            (true, false) => self.tiers.own_graphs,
+            (false, true) => self.tiers.shard_graphs,
+            (false, false) | (true, true) => None,
+        }
     }
 
     /// How many shards are asked.
@@ -156,8 +187,16 @@ impl Ask {
     }
 }
 
+/// The shard behind a route, by which its tables are known; none for a reference collection.
+pub(super) fn shard_of(target: &Target, route: &ShardRoute) -> Option<ShardId> {
+    match target.collection.settings.distribution {
+        Distribution::Hash => Some(route.shard),
+        Distribution::Reference => None,
+    }
+}
+
 /// The part of the scope that each shard holds. Shards that hold none of it are not asked.
-fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)> {
+pub(super) fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)> {
     match scope {
         Scope::Prefix(_) | Scope::All => target.routes().iter().map(|route| (route, scope.clone())).collect(),
         Scope::Namespaces(namespaces) => {
@@ -168,14 +207,6 @@ fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)>
             }
             by_shard.into_values().map(|(route, namespaces)| (route, Scope::Namespaces(namespaces))).collect()
         }
-    }
-}
-
-/// The shard by which agents name a table; none for a reference collection.
-pub(super) fn stored_shard(target: &Target, route: &ShardRoute) -> Option<ShardId> {
-    match target.collection.settings.distribution {
-        Distribution::Hash => Some(route.shard),
-        Distribution::Reference => None,
     }
 }
 
@@ -197,7 +228,7 @@ impl Part {
         place: Place,
         scope: Scope,
     ) -> Self {
-        let shard = stored_shard(target, &place.route);
+        let shard = shard_of(target, &place.route);
         let rows = match &scope {
             Scope::Prefix(_) | Scope::All => facts.rows(shard, &target.name, None),
             Scope::Namespaces(namespaces) => facts.rows(shard, &target.name, Some(namespaces)),
@@ -221,5 +252,17 @@ impl Part {
             matching,
         };
         Self { place, scope, size, graphs: own.into_iter().map(|(namespace, _)| namespace).collect() }
+    }
+}
+
+impl Tiers {
+    fn of(parts: &[Part]) -> Self {
+        let tier = |rows: u64, walks: u32| (walks > 0).then(|| Tier::of(rows / u64::from(walks.max(1)), walks));
+        let own = parts.iter().map(|part| &part.size);
+        let shards = parts.iter().map(|part| &part.size).filter(|size| size.shard_graph);
+        Self {
+            own_graphs: tier(own.clone().map(|size| size.graph_rows).sum(), own.map(|size| size.graphs).sum()),
+            shard_graphs: tier(shards.clone().filter_map(|size| size.rows).sum(), shards.count() as u32),
+        }
     }
 }

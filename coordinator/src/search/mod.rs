@@ -7,6 +7,7 @@
 mod explain;
 mod fanout;
 mod like;
+mod recall;
 mod request;
 mod samples;
 mod winners;
@@ -28,6 +29,7 @@ use atoll_proto::search::{
 use atoll_proto::{CollectionName, Namespace, ShardId, Vector, WorkerId};
 use explain::Explained;
 use fanout::{FanOut, ShardAnswer};
+pub use recall::{CalibrationSettings, Calibrator, Recall, SearchSettings};
 use request::CheckedSearch;
 use samples::Samples;
 use std::sync::Arc;
@@ -61,6 +63,7 @@ pub struct Searcher {
     counts: Arc<dyn TableFacts>,
     samples: Arc<Samples>,
     metrics: Metrics,
+    recall: Arc<Recall>,
 }
 
 /// A candidate with its distance: exact if it came with its vector, else the worker's until its vector is fetched.
@@ -85,8 +88,14 @@ impl Ranked for Candidate {
 
 impl Searcher {
     /// Searches by the latest of `views`.
-    pub fn new(views: Views, workers: Arc<Workers>, counts: Arc<dyn TableFacts>, metrics: Metrics) -> Self {
-        Self { views, workers, counts, samples: Samples::new(), metrics }
+    pub fn new(
+        views: Views,
+        workers: Arc<Workers>,
+        counts: Arc<dyn TableFacts>,
+        metrics: Metrics,
+        recall: Arc<Recall>,
+    ) -> Self {
+        Self { views, workers, counts, samples: Samples::new(), recall, metrics }
     }
 
     /// Answers one search before the deadline.
@@ -117,6 +126,7 @@ impl Searcher {
             // Entries changed between being found and being fetched: once more, by what is stored now.
             round = self.round(target, search, &vector, deadline).await?;
         }
+        self.recheck_sometimes(target, search, &vector, &round);
         let Round { fan_out, summary, hits, failures, cut_by_score, outdated, fanout_ms, merge_ms } = round;
         let explain = search.explain.then(|| {
             let facts = self.counts.as_ref();
@@ -165,7 +175,8 @@ impl Searcher {
     ) -> Result<Round, RequestError> {
         let started = Instant::now();
         let metric = target.collection.settings.metric;
-        let mut fan_out = FanOut::plan(target, &self.workers, self.counts.as_ref(), &self.samples, search, vector);
+        let facts = self.counts.as_ref();
+        let mut fan_out = FanOut::plan(target, &self.workers, facts, &self.samples, &self.recall, search, vector);
         let answers_due = match search.partial.allow && fan_out.fetches {
             // A shard that hangs must leave time to fetch the winners of the others.
             true => started + deadline.saturating_duration_since(started) * 3 / 4,

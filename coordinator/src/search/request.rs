@@ -5,7 +5,7 @@ use crate::vectors;
 use crate::workers::knn::Scope;
 use atoll_core::filter::{self, Expr};
 use atoll_core::search::merge::MergeLimits;
-use atoll_core::search::plan::Wish;
+use atoll_core::search::plan::{Calibrated, Wish};
 use atoll_proto::entry::{EntryId, Include};
 use atoll_proto::problem::FieldError;
 use atoll_proto::search::{CachePolicy, Partial, Profile, SearchRequest};
@@ -143,6 +143,29 @@ fn scope(request: &SearchRequest) -> Result<Scope, (&'static str, String)> {
 }
 
 impl CheckedSearch {
+    /// The search for the neighbours of a stored entry, itself left out, whose vector is at hand.
+    pub(super) fn for_stored(entry: EntryId, scope: Scope, k: usize) -> Self {
+        Self {
+            vector: None,
+            like: Some(entry),
+            k,
+            scope,
+            exclude: Arc::default(),
+            filter: None,
+            min_score: None,
+            profile: Profile::default(),
+            target_recall: None,
+            ef: None,
+            exact: false,
+            overfetch: 2.0,
+            include: BTreeSet::new(),
+            per_namespace: None,
+            partial: Partial::default(),
+            cache: CachePolicy::Bypass,
+            explain: false,
+        }
+    }
+
     /// What of it bears on the plan of a shard.
     pub(super) fn wish(&self) -> Wish {
         Wish {
@@ -158,6 +181,7 @@ impl CheckedSearch {
             // Known when the shards are.
             shards: 1,
             graphs: 0,
+            calibrated: Calibrated::default(),
         }
     }
 

@@ -18,6 +18,7 @@ pub mod read;
 pub mod reference;
 mod row;
 pub mod sample;
+pub mod sampled_entries;
 mod session;
 mod shapes;
 pub mod shard_table;

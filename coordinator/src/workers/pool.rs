@@ -75,6 +75,12 @@ impl Workers {
         pool
     }
 
+    /// Whether requests wait for a connection to any worker: no time for what nobody waits for.
+    pub fn have_waiters(&self) -> bool {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.values().any(|pool| pool.waiting.load(Ordering::Relaxed) > 0)
+    }
+
     /// How many connections there are, for metrics.
     pub fn gauges(&self) -> Vec<PoolGauge> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);

@@ -8,6 +8,7 @@
 //! measured for a tenth of the rows), so it is for searches of everything. Which way is taken is a matter of cost. Under a filter
 //! it is a matter of what the filter lets through: [`super::filtered`].
 
+use super::calibration::{EF_MIN, EF_MIN_OF_SEVERAL, MEASURED_K, promise};
 use super::filtered::{self, Matching, RowPath};
 use atoll_proto::limits;
 use atoll_proto::search::Profile;
@@ -50,6 +51,25 @@ pub struct Wish {
     pub shards: u32,
     /// Namespaces with a graph of their own that the whole search asks for, on all shards.
     pub graphs: u32,
+    /// What measurement asks for.
+    pub calibrated: Calibrated,
+}
+
+/// ef of each graph that gives the recall wanted, as it was measured; none where too little was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Calibrated {
+    /// Where namespaces' own graphs are walked.
+    pub own_graphs: Option<u32>,
+    /// Where the graphs over whole shards are.
+    pub shard_graphs: Option<u32>,
+}
+
+impl Wish {
+    /// The recall that is wanted; none where something stronger decides.
+    pub fn recall(&self) -> Option<f64> {
+        let decided = self.exact || self.ef.is_some();
+        (!decided).then(|| self.target_recall.unwrap_or_else(|| promise(self.profile)))
+    }
 }
 
 /// What is known of the rows that a shard would have to look at.
@@ -109,8 +129,8 @@ pub fn plan_shard(wish: &Wish, size: ShardSize) -> ShardPlan {
         return filtered::walk(wish, size, strategy, why);
     }
     let ef = match strategy {
-        Strategy::OwnGraphs => fan_out_ef(wish, wish.graphs, wanted),
-        Strategy::Hnsw => fan_out_ef(wish, wish.shards, wanted),
+        Strategy::OwnGraphs => own_graphs_ef(wish, wanted),
+        Strategy::Hnsw => shard_graphs_ef(wish, wanted),
         Strategy::Exact | Strategy::HnswIterative => ef(wish).max(wanted.min(limits::EF)),
     };
     // What a walk finds comes in the order of its distances: those beyond the first k and their near ties can't be hits.
@@ -180,12 +200,12 @@ pub(super) fn ways(wish: &Wish, size: ShardSize, rows: u64, candidates: u32) -> 
     if size.graphs > 0 {
         let rest = rows.saturating_sub(size.graph_rows) as f64 * SCAN_COST;
         let walks = f64::from(size.graphs)
-            * walk_cost(fan_out_ef(wish, wish.graphs, candidates), size.graph_rows / u64::from(size.graphs));
+            * walk_cost(own_graphs_ef(wish, candidates), size.graph_rows / u64::from(size.graphs));
         ways.push((walks + rest, Strategy::OwnGraphs, "large namespaces have graphs of their own"));
     }
     let walkable = size.shard_graph && candidates <= limits::EF && !wish.excluding;
     if walkable && size.whole_table {
-        let ef = fan_out_ef(wish, wish.shards, candidates);
+        let ef = shard_graphs_ef(wish, candidates);
         ways.push((walk_cost(ef, rows), Strategy::Hnsw, "one graph over all rows of the shard"));
     }
     if size.shard_graph && rows > exact_rows(wish) {
@@ -201,6 +221,24 @@ pub(super) fn ways(wish: &Wish, size: ShardSize, rows: u64, candidates: u32) -> 
 pub(super) fn walk_cost(ef: u32, rows: u64) -> f64 {
     let depth = (rows.max(2) as f64).log2();
     60.0 + f64::from(ef) * 0.045 * depth * depth
+}
+
+fn own_graphs_ef(wish: &Wish, candidates: u32) -> u32 {
+    calibrated_ef(wish, wish.calibrated.own_graphs, wish.graphs, candidates)
+}
+
+fn shard_graphs_ef(wish: &Wish, candidates: u32) -> u32 {
+    calibrated_ef(wish, wish.calibrated.shard_graphs, wish.shards, candidates)
+}
+
+/// What was measured, where something was; else what is usual.
+fn calibrated_ef(wish: &Wish, measured: Option<u32>, walks: u32, candidates: u32) -> u32 {
+    let usual = fan_out_ef(wish, walks, candidates);
+    let Some(measured) = measured.filter(|_| wish.ef.is_none()) else { return usual };
+    // More hits need more of ef than was measured: then it may only be raised.
+    let measured = if wish.k > MEASURED_K { measured.max(usual) } else { measured };
+    let least = if walks <= 1 { candidates.max(EF_MIN) } else { wish.k.max(EF_MIN_OF_SEVERAL) };
+    measured.max(least).min(limits::EF)
 }
 
 /// ef belongs to the fan-out as a whole: of many graphs each holds only a part of the top k, and what one misses another makes

@@ -14,6 +14,7 @@ const WISH: Wish = Wish {
     per_namespace: None,
     shards: 1,
     graphs: 0,
+    calibrated: Calibrated { own_graphs: None, shard_graphs: None },
 };
 
 /// A table with a graph over all its rows.
@@ -99,6 +100,30 @@ fn ef_is_shared_out_among_graphs() {
 }
 
 #[test]
+fn measured_ef_takes_the_place_of_the_usual_one_within_bounds() {
+    let calibrated = |own| Calibrated { own_graphs: Some(own), shard_graphs: Some(own + 1) };
+    let ef_of = |wish: Wish, size| plan_shard(&wish, size).ef;
+    let ef = |wish: Wish| ef_of(wish, graphs(1, 50_000, 50_000));
+    let one = Wish { graphs: 1, ..WISH };
+    assert_eq!(ef(Wish { calibrated: calibrated(33), ..one }), 33);
+    assert_eq!(ef(Wish { calibrated: calibrated(10), ..one }), 20, "no less than candidates");
+    assert_eq!(ef(Wish { calibrated: calibrated(10), overfetch: 1.0, ..one }), 20, "nor than the least");
+    assert_eq!(ef(Wish { calibrated: calibrated(10), graphs: 30, ..one }), 10, "each of many less");
+    assert_eq!(ef(Wish { calibrated: calibrated(33), ef: Some(50), ..one }), 50, "ef as asked wins");
+    assert_eq!(ef(Wish { calibrated: calibrated(33), k: 11, ..one }), 64, "not measured for so many hits");
+    assert_eq!(ef(Wish { calibrated: calibrated(99), k: 11, ..one }), 99);
+    assert_eq!(ef_of(Wish { calibrated: calibrated(33), ..WISH }, table(50_000)), 34, "the shard's graph");
+}
+
+#[test]
+fn recall_wanted_is_the_target_or_what_the_profile_promises() {
+    assert_eq!(WISH.recall(), Some(0.98));
+    assert_eq!(Wish { target_recall: Some(0.9), ..WISH }.recall(), Some(0.9));
+    assert_eq!(Wish { ef: Some(9), ..WISH }.recall(), None);
+    assert_eq!(Wish { exact: true, ..WISH }.recall(), None);
+}
+
+#[test]
 fn exact_scans_bring_near_ties() {
     let plan = plan_shard(&Wish { exact: true, overfetch: 1.0, ..WISH }, table(5_000));
     assert_eq!((plan.candidates, plan.per_namespace), (18, None));
@@ -114,9 +139,11 @@ proptest! {
         k in 1_u32..=1_000, overfetch in 1.0_f64..=10.0, ef in prop::option::of(1_u32..=1_000), rows in prop::option::of(0_u64..10_000_000),
         whole_table in any::<bool>(), filtered in any::<bool>(), own in 0_u32..40, graph_rows in 0_u64..10_000_000,
         shard_graph in any::<bool>(), shards in 1_u32..20, share in prop::option::of(1e-6_f64..0.999),
+        measured in prop::option::of(1_u32..=400),
     ) {
         let matching = share.map(|share| Matching { share, indexed_rows: Some(share * 10_000.0) });
-        let wish = Wish { k, overfetch, ef, filtered, shards, graphs: own, ..WISH };
+        let calibrated = Calibrated { own_graphs: measured, shard_graphs: measured };
+        let wish = Wish { k, overfetch, ef, filtered, shards, graphs: own, calibrated, ..WISH };
         let plan = plan_shard(&wish, ShardSize { rows, whole_table, graphs: own, graph_rows, shard_graph, matching });
         prop_assert!(plan.candidates >= k);
         prop_assert!(plan.ef <= limits::EF);

@@ -19,7 +19,7 @@ use atoll_core::search::plan::{ShardPlan, Strategy};
 use atoll_proto::admin::ShardList;
 use atoll_proto::collection::CollectionInfo;
 use atoll_proto::entry::{EntryId, Include, NamespaceInfo};
-use atoll_proto::{CollectionName, CollectionSettings, Distribution, Namespace, ShardId, Vector};
+use atoll_proto::{CollectionName, Distribution, Namespace, ShardId, Vector};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -29,7 +29,6 @@ use std::sync::Arc;
 /// Where everything lies.
 pub(super) struct Floor {
     collection: CollectionName,
-    settings: CollectionSettings,
     places: HashMap<ShardId, Place>,
     homes: HashMap<Namespace, ShardId>,
 }
@@ -102,12 +101,7 @@ impl Floor {
             let table = ShardTable::in_schema(&shard.schema, &collection.name, &collection.settings);
             places.insert(shard.shard, Place { worker, table });
         }
-        Ok(Self {
-            collection: collection.name.clone(),
-            settings: collection.settings.clone(),
-            places,
-            homes: HashMap::new(),
-        })
+        Ok(Self { collection: collection.name.clone(), places, homes: HashMap::new() })
     }
 
     /// Where a namespace lies.

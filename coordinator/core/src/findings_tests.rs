@@ -1,0 +1,94 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn worker(name: &str) -> KnownWorker {
+    KnownWorker {
+        name: name.to_owned(),
+        group: "g".to_owned(),
+        up: true,
+        pgvector: "0.8.5".to_owned(),
+        refusal: None,
+        statistics_age_seconds: Some(9),
+    }
+}
+
+fn healthy() -> Known {
+    Known {
+        has_leader: true,
+        groups: (2, 2),
+        placed: (12, 12),
+        workers: vec![worker("w1"), worker("w2")],
+        shard_rows: vec![(0, 100), (1, 90_000), (2, 80_000)],
+        ..Known::default()
+    }
+}
+
+fn codes(known: &Known) -> Vec<FindingCode> {
+    let found = findings(known);
+    assert!(found.iter().all(|finding| !finding.action.is_empty() && !finding.subject.is_empty()));
+    assert!(found.is_sorted_by_key(|finding| finding.severity));
+    found.into_iter().map(|finding| finding.code).collect()
+}
+
+#[test]
+fn nothing_is_wrong_with_a_healthy_cluster() {
+    assert_eq!(codes(&healthy()), []);
+    assert_eq!(codes(&Known { has_leader: true, ..Known::default() }), [], "nor with an empty one");
+}
+
+#[test]
+fn the_catalog_is_looked_at() {
+    let down = vec![(2, "http://b".to_owned())];
+    for (known, code) in [
+        (Known { has_leader: false, ..healthy() }, FindingCode::NoLeader),
+        (Known { coordinators_down: down, ..healthy() }, FindingCode::CoordinatorDown),
+        (Known { groups: (1, 2), placed: (0, 12), ..healthy() }, FindingCode::NotPlaced),
+        (Known { placed: (11, 12), ..healthy() }, FindingCode::NotPlaced),
+        (
+            Known { unsettled: vec![("c".to_owned(), CollectionState::Creating)], ..healthy() },
+            FindingCode::CollectionUnsettled,
+        ),
+    ] {
+        assert_eq!(codes(&known), [code]);
+    }
+}
+
+#[test]
+fn each_worker_is_looked_at() {
+    let found = |worker: KnownWorker| codes(&Known { workers: vec![worker], ..healthy() });
+    let pgvector = |version: &str| found(KnownWorker { pgvector: version.to_owned(), ..worker("w") });
+    assert_eq!(pgvector("0.8.4"), []);
+    assert_eq!(pgvector("0.8.10"), []);
+    assert_eq!(pgvector("0.9"), []);
+    for old in ["0.8.3", "0.9-dev", ""] {
+        assert_eq!(pgvector(old), [FindingCode::PgvectorOld], "{old}");
+    }
+    let refuses = KnownWorker { refusal: Some("fsync is off".to_owned()), ..worker("w") };
+    assert_eq!(found(refuses), [FindingCode::WorkerRefuses]);
+    let stale = KnownWorker { statistics_age_seconds: Some(601), ..worker("w") };
+    assert_eq!(found(stale.clone()), [FindingCode::StatisticsStale]);
+    assert_eq!(found(KnownWorker { up: false, ..stale }), [FindingCode::WorkerDown], "one reason is enough");
+}
+
+#[test]
+fn the_data_is_looked_at_the_worst_first() {
+    let missing =
+        |seconds| MissingGraph { collection: "c".to_owned(), namespace: "n".to_owned(), rows: 5_000, seconds };
+    assert_eq!(codes(&Known { graphs_missing: vec![missing(1_799)], ..healthy() }), []);
+    let broken = BrokenPromise { collection: "c".to_owned(), profile: Profile::Speed, promise: 0.95, recall: 0.8 };
+    let known = Known {
+        graphs_missing: vec![missing(1_800)],
+        promises_broken: vec![broken],
+        shard_rows: vec![(0, 100), (1, 200_000), (2, 100), (3, 100)],
+        workers: vec![KnownWorker { up: false, ..worker("w") }],
+        ..healthy()
+    };
+    let all =
+        [FindingCode::WorkerDown, FindingCode::RecallBelowPromise, FindingCode::GraphMissing, FindingCode::ShardSkew];
+    assert_eq!(codes(&known), all);
+    let said = findings(&known).remove(1).detail;
+    assert_eq!(said, "searches by speed lately found 0.800 of the true hits, 0.95 is promised");
+    let small = Known { shard_rows: vec![(0, 0), (1, 40_000), (2, 0), (3, 0)], ..healthy() };
+    assert_eq!(codes(&small), [], "so few rows lie as they fall");
+}

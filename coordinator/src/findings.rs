@@ -1,0 +1,142 @@
+//! What this coordinator knows that is wrong or unwise: gathered here, judged by [`atoll_core::findings`].
+
+use crate::agents::AgentBoard;
+use crate::raft::CatalogNode;
+use crate::search::Recall;
+use atoll_core::findings::{BrokenPromise, Known, KnownWorker, MissingGraph, findings};
+use atoll_core::routing::RoutingTable;
+use atoll_proto::agent::GRAPH_FROM_ROWS;
+use atoll_proto::collection::CollectionState;
+use atoll_proto::finding::Finding;
+use atoll_proto::{CollectionName, Distribution, IndexScope, ShardId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval};
+
+/// How often is looked which graphs are missing.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+const UNPOISONED: &str = "no holder of this lock panics: it is held for a look or a swap only";
+
+/// Says what is wrong. A clone is the same; looking ends with the last one.
+#[derive(Clone)]
+pub struct Findings {
+    node: CatalogNode,
+    board: AgentBoard,
+    recall: Arc<Recall>,
+    missing: Arc<Mutex<Missing>>,
+    _watching: Arc<Watching>,
+}
+
+/// Large namespaces without a graph: since when this coordinator saw that.
+type Missing = BTreeMap<(CollectionName, String), (Instant, u64)>;
+
+struct Watching(JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Findings {
+    /// Starts looking.
+    pub fn start(node: CatalogNode, board: AgentBoard, recall: Arc<Recall>) -> Self {
+        let missing = Arc::default();
+        let watching = tokio::spawn(watch_graphs(node.watch(), board.clone(), Arc::clone(&missing)));
+        Self { node, board, recall, missing, _watching: Arc::new(Watching(watching)) }
+    }
+
+    /// All there is to say now, the worst first.
+    pub fn list(&self) -> Vec<Finding> {
+        findings(&self.known())
+    }
+
+    fn known(&self) -> Known {
+        let view = self.node.view();
+        let cluster = self.node.cluster_info();
+        let catalog = &view.catalog;
+        let down = cluster.coordinators.iter().filter(|coordinator| !coordinator.up);
+        let unsettled = catalog.collections.values().filter(|collection| collection.state != CollectionState::Active);
+        let workers = catalog.workers.iter().map(|(id, worker)| {
+            let status = self.board.status(*id);
+            let facts = status.as_ref().and_then(|status| status.facts.as_ref()).unwrap_or(&worker.facts);
+            KnownWorker {
+                name: worker.name.to_string(),
+                group: catalog.groups[&worker.group].name.to_string(),
+                up: self.board.is_up(*id),
+                pgvector: facts.pgvector.clone(),
+                refusal: status.as_ref().and_then(|status| status.apply_error.clone()),
+                statistics_age_seconds: status.as_ref().and_then(|status| status.stats_age_seconds),
+            }
+        });
+        let missing = self.missing.lock().expect(UNPOISONED).clone();
+        let graphs_missing = missing.into_iter().map(|((collection, namespace), (since, rows))| MissingGraph {
+            collection: collection.to_string(),
+            namespace,
+            rows,
+            seconds: since.elapsed().as_secs(),
+        });
+        let promises_broken =
+            self.recall.broken_promises().into_iter().map(|(collection, profile, estimate)| BrokenPromise {
+                collection: collection.to_string(),
+                profile,
+                promise: estimate.promise(),
+                recall: estimate.recall().unwrap_or_default(),
+            });
+        Known {
+            has_leader: cluster.leader.is_some(),
+            // Without a catalog there is a group to wait for at least.
+            groups: (catalog.groups.len() as u32, cluster.initial_groups.max(1)),
+            placed: (view.shards().len() as u32, cluster.shard_count),
+            coordinators_down: down.map(|coordinator| (coordinator.id.0, coordinator.http.clone())).collect(),
+            workers: workers.collect(),
+            unsettled: unsettled.map(|collection| (collection.name.to_string(), collection.state)).collect(),
+            graphs_missing: graphs_missing.collect(),
+            promises_broken: promises_broken.collect(),
+            shard_rows: view.shards().iter().map(|route| (route.shard.0, self.rows(&view, route.shard))).collect(),
+        }
+    }
+
+    /// Rows of all tables of a shard.
+    fn rows(&self, view: &RoutingTable, shard: ShardId) -> u64 {
+        let collections = view.catalog.collections.values();
+        collections.filter_map(|collection| self.board.rows(Some(shard), &collection.name)).sum()
+    }
+}
+
+async fn watch_graphs(view: watch::Receiver<Arc<RoutingTable>>, board: AgentBoard, missing: Arc<Mutex<Missing>>) {
+    let mut looks = interval(LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        let now = missing_now(&view.borrow().clone(), &board);
+        let mut missing = missing.lock().expect(UNPOISONED);
+        let since = |name: &(CollectionName, String)| missing.get(name).map_or_else(Instant::now, |(since, _)| *since);
+        *missing = now.into_iter().map(|(name, rows)| (name.clone(), (since(&name), rows))).collect();
+    }
+}
+
+/// Large namespaces that have no graph of their own although their collection wants that.
+fn missing_now(view: &RoutingTable, board: &AgentBoard) -> Vec<((CollectionName, String), u64)> {
+    let mut missing = Vec::new();
+    for collection in view.catalog.collections.values() {
+        let settings = &collection.settings;
+        if settings.dimensions.is_none() || settings.index.scope == IndexScope::Shard {
+            continue;
+        }
+        let shards = match settings.distribution {
+            Distribution::Hash => view.shards().iter().map(|route| Some(route.shard)).collect(),
+            Distribution::Reference => vec![None],
+        };
+        for table in shards.into_iter().filter_map(|shard| board.table(shard, &collection.name)) {
+            let graphs: BTreeSet<&String> = table.graphs.iter().collect();
+            let large = table.large_namespaces.iter().filter(|large| large.rows >= GRAPH_FROM_ROWS);
+            let without = large.filter(|large| !graphs.contains(&large.namespace));
+            missing.extend(without.map(|large| ((collection.name.clone(), large.namespace.clone()), large.rows)));
+        }
+    }
+    missing
+}
