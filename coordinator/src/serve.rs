@@ -10,7 +10,7 @@ use crate::search::{Searcher, TableFacts};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
 use crate::workers::{Workers, WorkersSettings};
-use crate::write::Writer;
+use crate::write::{LoadAgents, Writer};
 use atoll_proto::{CollectionName, Namespace, ShardId};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -172,9 +172,10 @@ fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard) 
     let metrics = Metrics::new();
     let views = node.watch();
     let counts: Arc<dyn TableFacts> = Arc::new(board.clone());
+    let load_agents = LoadAgents::new(AgentClient::new(node.client().clone()), board.clone());
     App::new(Parts {
         searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone()),
-        writer: Writer::new(views.clone(), workers.clone(), config.import_settings()),
+        writer: Writer::new(views.clone(), workers.clone(), config.import_settings(), load_agents),
         reader: Reader::new(views, workers.clone(), CursorKey::new(&secrets.cluster)),
         node,
         board,

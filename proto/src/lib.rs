@@ -5,12 +5,14 @@
 
 pub mod admin;
 pub mod agent;
+pub mod build;
 pub mod collection;
 pub mod entry;
 pub mod filter;
 pub mod id;
 pub mod join;
 pub mod limits;
+pub mod load;
 pub mod name;
 mod object;
 pub mod problem;

@@ -194,7 +194,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("telemetry", &[]),
     ("vectors", &[]),
     ("workers", &[]),
-    ("write", &["error", "targets", "telemetry", "vectors", "workers"]),
+    ("write", &["agents", "error", "targets", "telemetry", "vectors", "workers"]),
 ];
 const KNOW_ALL: [&str; 3] = ["lib", "main", "serve"];
 

@@ -5,10 +5,12 @@
 //! - [`routing`]: from a namespace to the schema and the server that hold it, as one immutable table a request.
 //! - [`filter`]: a client's conditions, checked and typed.
 //! - [`search`]: what to ask of each shard, and how to make one answer of theirs.
+//! - [`loads`]: which namespaces an import adds so much to that their graphs should go meanwhile.
 //! - [`rebalance`]: where shards should lie.
 
 pub mod catalog;
 pub mod filter;
+pub mod loads;
 pub mod rebalance;
 pub mod routing;
 pub mod search;

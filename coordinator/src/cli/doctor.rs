@@ -144,6 +144,7 @@ mod tests {
             ("/v1/admin/workers", json!({"workers":[worker("w1", false, "0.8.5"), worker("w2", true, "0.8.0"), worker("w3", true, "0.9-dev")]})),
             ("/v1/admin/groups", json!({"groups":[]})),
             ("/v1/admin/shards", json!({"shards":[]})),
+            ("/v1/admin/builds", json!({"builds":[],"counting":false,"asked_ms_ago":null,"silent":["w1"]})),
             ("/readyz", json!({"ready":false,"reasons":["2 of 3 groups registered"]})),
         ])
         .await;

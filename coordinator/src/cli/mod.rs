@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and the commands that ask a coordinator over HTTP.
 
+mod builds;
 mod client;
 mod collection;
 mod doctor;
