@@ -11,7 +11,7 @@ use crate::search::{Calibrator, Recall, Searcher, TableFacts};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
 use crate::workers::{Workers, WorkersSettings};
-use crate::write::Writer;
+use crate::write::{LoadAgents, Writer};
 use atoll_core::search::warnings::TableKnown;
 use atoll_proto::{CollectionName, Namespace, ShardId, WorkerId};
 use std::io::ErrorKind;
@@ -176,10 +176,11 @@ fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard) 
     let views = node.watch();
     let counts: Arc<dyn TableFacts> = Arc::new(board.clone());
     let recall = Arc::new(Recall::new(config.search.clone()));
+    let load_agents = LoadAgents::new(AgentClient::new(node.client().clone()), board.clone());
     App::new(Parts {
         findings: Findings::start(node.clone(), board.clone(), recall.clone()),
         searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone(), recall),
-        writer: Writer::new(views.clone(), workers.clone(), config.import_settings()),
+        writer: Writer::new(views.clone(), workers.clone(), config.import_settings(), load_agents),
         reader: Reader::new(views, workers.clone(), CursorKey::new(&secrets.cluster)),
         node,
         board,

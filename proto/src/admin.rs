@@ -1,6 +1,7 @@
 //! Answers of the admin and service endpoints.
 
 use crate::agent::WorkerMode;
+use crate::build::GraphBuild;
 use crate::{CatalogVersion, CoordinatorId, Generation, ShardId};
 use serde::{Deserialize, Serialize};
 
@@ -157,6 +158,20 @@ pub struct ShardInfo {
     #[serde(rename = "move")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<u64>))]
     pub moving: Option<u64>,
+}
+
+/// `GET /v1/admin/builds`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BuildList {
+    /// Graphs that are not there yet, those under way first.
+    pub builds: Vec<GraphBuild>,
+    /// Whether an import has ended whose rows are not counted yet: more graphs may be to build than `builds` says.
+    pub counting: bool,
+    /// How old the oldest agent's word is that this rests on, in milliseconds; null if none has answered.
+    pub asked_ms_ago: Option<u64>,
+    /// Workers whose agents do not answer: what they build is not known.
+    pub silent: Vec<String>,
 }
 
 /// `GET /version`.

@@ -5,6 +5,7 @@
 //! message cannot bring back what was dropped. An agent registers again every few seconds, and the answer carries the
 //! desired state: a lost push is repaired by the next registration.
 
+use crate::build::GraphBuild;
 use crate::problem::Problem;
 use crate::{
     CatalogVersion, CollectionId, CollectionName, CollectionSettings, Generation, GroupId, GroupName, ShardId,
@@ -161,6 +162,12 @@ pub struct AgentStatus {
     pub tables: Vec<TableStats>,
     /// Seconds since rows and bytes were counted; null before the first count.
     pub stats_age_seconds: Option<u64>,
+    /// Graphs that are not there yet.
+    #[serde(default)]
+    pub builds: Vec<GraphBuild>,
+    /// Whether an import ended and what it wrote was not counted yet: more graphs may be to build than `builds` says.
+    #[serde(default)]
+    pub counting: bool,
 }
 
 /// Size of one collection's table in one shard.

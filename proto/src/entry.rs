@@ -1,5 +1,6 @@
 //! Entries: bodies and answers of the write, read and import endpoints.
 
+use crate::build::GraphBuild;
 use crate::filter::Filter;
 use crate::problem::Problem;
 use crate::{EntryKey, Namespace, ShardId, Vector};
@@ -379,6 +380,23 @@ pub struct NamespaceInfo {
     pub schema: String,
     /// Entries it holds.
     pub count: u64,
+    /// What its size earned it.
+    pub tier: Tier,
+    /// Its graph that is not there yet; null if it has one, or will have none.
+    pub build: Option<GraphBuild>,
+}
+
+/// What a namespace's size earned it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// It is scanned.
+    Exact,
+    /// It is scanned while its graph is being built.
+    Building,
+    /// It has a graph of its own.
+    Graph,
 }
 
 /// One line of the answer of `POST …/import`.

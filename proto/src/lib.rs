@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod build;
 pub mod collection;
 pub mod entry;
 pub mod explain;
@@ -13,6 +14,7 @@ pub mod finding;
 pub mod id;
 pub mod join;
 pub mod limits;
+pub mod load;
 pub mod name;
 mod object;
 pub mod problem;

@@ -197,7 +197,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("telemetry", &[]),
     ("vectors", &[]),
     ("workers", &[]),
-    ("write", &["error", "targets", "telemetry", "vectors", "workers"]),
+    ("write", &["agents", "error", "targets", "telemetry", "vectors", "workers"]),
 ];
 const KNOW_ALL: [&str; 3] = ["lib", "main", "serve"];
 

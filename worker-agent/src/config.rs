@@ -51,6 +51,9 @@ pub struct Config {
     /// Counting of rows and bytes.
     #[serde(default)]
     pub stats: StatsSection,
+    /// Graphs of namespaces.
+    #[serde(default)]
+    pub graphs: GraphsSection,
 }
 
 /// `[postgres]`.
@@ -95,6 +98,15 @@ pub struct StatsSection {
     /// Seconds between two counts.
     #[serde(default = "default_interval")]
     pub interval_seconds: u64,
+}
+
+/// `[graphs]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphsSection {
+    /// Builds that work at the same time, each on another table; 0 for half the machine's cores, at least one.
+    #[serde(default)]
+    pub builds_at_once: u32,
 }
 
 impl Default for StatsSection {
@@ -213,6 +225,14 @@ impl Config {
     /// Time between two counts of rows and bytes.
     pub fn stats_interval(&self) -> Duration {
         Duration::from_secs(self.stats.interval_seconds)
+    }
+
+    /// Builds of graphs that may work at the same time on a machine with so many cores.
+    pub fn builds_at_once(&self, cores: u32) -> u32 {
+        match self.graphs.builds_at_once {
+            0 => (cores / 2).max(1),
+            given => given,
+        }
     }
 
     /// Relative ones are meant from where the agent was started. The data directory is checked instead: who writes it down

@@ -4,6 +4,7 @@ use crate::desired::apply::{Applier, ApplyError};
 use crate::pg::connect::PgError;
 use crate::worker::Worker;
 use atoll_proto::agent::{AgentStatus, Applied, DESIRED_PATH, DesiredState, STATUS_PATH};
+use atoll_proto::load::{DROP_PATIENCE, LOAD_PATH, LoadHeard, LoadReport};
 use atoll_proto::problem::{Problem, ProblemCode};
 use axum::Json;
 use axum::Router;
@@ -16,9 +17,12 @@ use axum::routing::{get, put};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How often it is looked whether graphs are gone.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Clone)]
 struct Parts {
@@ -37,8 +41,10 @@ pub async fn serve(
     let routes = Router::new()
         .route(STATUS_PATH, get(status))
         .route(DESIRED_PATH, put(desired))
+        .route(LOAD_PATH, put(load))
         .layer(from_fn_with_state(parts.clone(), bearer))
         .route("/healthz", get(alive))
+        .route("/metrics", get(metrics))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -47,7 +53,8 @@ pub async fn serve(
 }
 
 async fn status(State(parts): State<Parts>) -> Json<AgentStatus> {
-    Json(parts.worker.status.report(&parts.worker.config))
+    let Worker { status, config, loads, .. } = &*parts.worker;
+    Json(status.report(config, &loads.borrow()))
 }
 
 async fn desired(
@@ -57,6 +64,34 @@ async fn desired(
     let Json(desired) = body?;
     let applied = parts.applier.apply(desired).await;
     applied.map(Json).map_err(|error| Refused(problem(&error)))
+}
+
+/// Hears of a load, and waits a while for its graphs to be gone.
+async fn load(
+    State(parts): State<Parts>,
+    body: Result<Json<LoadReport>, JsonRejection>,
+) -> Result<Json<LoadHeard>, Refused> {
+    let Json(report) = body?;
+    let mut told_at = Instant::now();
+    let is_news = parts.worker.loads.send_if_modified(|loads| {
+        // Under the lock: whoever counts tells by the time what it has heard of.
+        told_at = Instant::now();
+        loads.tell(report.clone(), told_at)
+    });
+    // A look of before knew of nothing.
+    let since = is_news.then_some(told_at);
+    let graphs_left = loop {
+        let left = parts.worker.status.graphs_left(&report, since);
+        if report.ended || left == Some(0) || told_at.elapsed() >= DROP_PATIENCE {
+            break left.unwrap_or(0);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    Ok(Json(LoadHeard { graphs_left }))
+}
+
+async fn metrics(State(parts): State<Parts>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], parts.worker.metrics.render()).into_response()
 }
 
 async fn alive(State(parts): State<Parts>) -> Json<serde_json::Value> {

@@ -16,4 +16,5 @@ pub mod register;
 pub mod secret;
 pub mod status;
 pub mod stop;
+pub mod telemetry;
 pub mod worker;

@@ -2,12 +2,15 @@
 //! while the server is down.
 
 use crate::config::Config;
+use crate::desired::loads::Loads;
 use crate::desired::upkeep::schemas_of;
 use crate::pg::connect::{PgError, chain};
 use crate::pg::stats::{Counter, TableSize};
 use crate::stop::Stop;
 use crate::worker::Worker;
 use atoll_proto::agent::{AgentStatus, DesiredState, PostgresFacts, REFERENCE_SCHEMA, TableStats, shard_schema};
+use atoll_proto::build::GraphBuild;
+use atoll_proto::load::LoadReport;
 use atoll_proto::{CatalogVersion, CollectionName, ShardId, WorkerId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,6 +18,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 const COUNT_STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+/// Between two counts, however many imports end.
+const COUNT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A collection's table in a shard; no shard for a reference collection.
 pub type TableKey = (Option<ShardId>, CollectionName);
@@ -28,9 +33,26 @@ pub struct Graphs {
     pub shard: bool,
 }
 
+/// What a look at the graphs found.
+#[derive(Debug)]
+pub struct GraphsSeen {
+    /// Graphs that searches may walk.
+    pub walkable: HashMap<TableKey, Graphs>,
+    /// Namespaces that have a graph, whole or not.
+    pub there: HashMap<TableKey, BTreeSet<String>>,
+    /// When the look began.
+    pub looked_at: Instant,
+    /// When the count began that it rests on.
+    pub counted_at: Instant,
+}
+
 /// The worker's state as it was last seen.
 #[derive(Debug, Default)]
-pub struct Status(RwLock<Seen>);
+pub struct Status {
+    seen: RwLock<Seen>,
+    /// When the last count began.
+    counted: watch::Sender<Option<Instant>>,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -43,20 +65,22 @@ struct Seen {
     apply_error: Option<String>,
     bytes: u64,
     tables: Vec<TableStats>,
-    graphs: HashMap<TableKey, Graphs>,
+    graphs: Option<GraphsSeen>,
+    builds: Vec<GraphBuild>,
     counted_at: Option<Instant>,
 }
 
 impl Seen {
     fn with_graphs(&self, table: &TableStats) -> TableStats {
-        let graphs = self.graphs.get(&(table.shard, table.collection.clone())).cloned().unwrap_or_default();
+        let seen = self.graphs.as_ref().and_then(|seen| seen.walkable.get(&(table.shard, table.collection.clone())));
+        let graphs = seen.cloned().unwrap_or_default();
         TableStats { graphs: graphs.namespaces.into_iter().collect(), shard_graph: graphs.shard, ..table.clone() }
     }
 }
 
 impl Status {
     /// The whole, as coordinators ask for it.
-    pub fn report(&self, config: &Config) -> AgentStatus {
+    pub fn report(&self, config: &Config, loads: &Loads) -> AgentStatus {
         self.read(|seen| AgentStatus {
             name: config.name.clone(),
             worker: seen.worker,
@@ -69,6 +93,8 @@ impl Status {
             bytes: seen.bytes,
             tables: seen.tables.iter().map(|table| seen.with_graphs(table)).collect(),
             stats_age_seconds: seen.counted_at.map(|at| at.elapsed().as_secs()),
+            builds: seen.builds.clone(),
+            counting: !loads.ended_since(seen.graphs.as_ref().map(|graphs| graphs.counted_at)).is_empty(),
         })
     }
 
@@ -116,58 +142,109 @@ impl Status {
         self.write(|seen| seen.apply_error = Some(why));
     }
 
-    /// Size of each table, and when it was counted; none before the first count.
+    /// Tells of each count.
+    pub fn counted_watch(&self) -> watch::Receiver<Option<Instant>> {
+        self.counted.subscribe()
+    }
+
+    /// Size of each table, and when the count began; none before the first.
     pub fn tables(&self) -> Option<(Instant, Vec<TableStats>)> {
         self.read(|seen| Some((seen.counted_at?, seen.tables.clone())))
     }
 
-    /// The graphs that searches may walk.
-    pub fn graphs(&self, graphs: HashMap<TableKey, Graphs>) {
-        self.write(|seen| seen.graphs = graphs);
+    /// Graphs were looked at.
+    pub fn graphs(&self, graphs: GraphsSeen) {
+        self.write(|seen| seen.graphs = Some(graphs));
     }
 
-    fn counted(&self, bytes: u64, tables: Vec<TableStats>) {
-        self.write(|seen| (seen.bytes, seen.tables, seen.counted_at) = (bytes, tables, Some(Instant::now())));
+    /// Graphs that are not there yet.
+    pub fn builds(&self, builds: Vec<GraphBuild>) {
+        self.write(|seen| seen.builds = builds);
+    }
+
+    /// How many of the loaded namespaces have a graph still, by a look that began after `since`; none if there was none yet.
+    pub fn graphs_left(&self, report: &LoadReport, since: Option<Instant>) -> Option<u32> {
+        self.read(|seen| {
+            let graphs = seen.graphs.as_ref().filter(|graphs| since.is_none_or(|since| graphs.looked_at > since))?;
+            let left = report.tables.iter().flat_map(|table| {
+                let there = graphs.there.get(&(Some(table.shard), table.collection.clone()));
+                table.namespaces.iter().filter(move |namespace| there.is_some_and(|there| there.contains(*namespace)))
+            });
+            u32::try_from(left.count()).ok()
+        })
+    }
+
+    fn counted(&self, begun: Instant, bytes: u64, tables: Vec<TableStats>) {
+        self.write(|seen| (seen.bytes, seen.tables, seen.counted_at) = (bytes, tables, Some(begun)));
+        self.counted.send_replace(Some(begun));
     }
 
     fn read<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
-        look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        look(&self.seen.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn write(&self, change: impl FnOnce(&mut Seen)) {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.seen.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-/// Counts rows and bytes at each interval, and soon after a new desired state, until `stop`.
+/// Counts rows and bytes at each interval, soon after a new desired state, and when an import ended, until `stop`.
 pub async fn count_always(
     worker: Arc<Worker>,
     mut current: watch::Receiver<Option<Arc<DesiredState>>>,
     mut stop: Stop,
 ) {
     let mut counter = Counter::default();
+    let mut loads = worker.loads.subscribe();
+    let mut counted_at = None;
     loop {
         let desired = current.borrow_and_update().clone();
+        let (ended, begun) = {
+            let loads = loads.borrow_and_update();
+            (loads.ended_since(counted_at), Instant::now())
+        };
         if let Some(desired) = desired
             && worker.server.ready().is_ok()
-            && let Err(error) = count_once(&worker, &desired, &mut counter).await
-            && !error.is_gone()
         {
-            tracing::warn!(error = chain(&error), "rows and bytes not counted, trying again later");
+            counted_at = Some(begun);
+            if let Err(error) = count_once(&worker, &desired, &mut counter, begun, &ended).await
+                && !error.is_gone()
+            {
+                tracing::warn!(error = chain(&error), "rows and bytes not counted, trying again later");
+            }
         }
-        tokio::select! {
-            _ = tokio::time::sleep(worker.config.stats_interval()) => {}
-            changed = current.changed() => if changed.is_err() { return },
-            () = stop.told() => return,
+        let next = tokio::time::sleep(worker.config.stats_interval());
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                () = &mut next => break,
+                changed = current.changed() => if changed.is_err() { return } else { break },
+                _ = loads.changed() => if !loads.borrow().ended_since(counted_at).is_empty() {
+                    let pause = COUNT_PAUSE.saturating_sub(begun.elapsed()).min(worker.config.stats_interval());
+                    next.as_mut().reset(tokio::time::Instant::now() + pause);
+                },
+                () = stop.told() => return,
+            }
         }
     }
 }
 
-async fn count_once(worker: &Worker, desired: &DesiredState, counter: &mut Counter) -> Result<(), PgError> {
+async fn count_once(
+    worker: &Worker,
+    desired: &DesiredState,
+    counter: &mut Counter,
+    begun: Instant,
+    ended: &[TableKey],
+) -> Result<(), PgError> {
     let session = worker.target.connect(COUNT_STATEMENT_LIMIT).await?;
     let bytes = Counter::database_bytes(&session).await?;
-    let sizes = counter.count(&session, &schemas_of(desired)).await?;
-    worker.status.counted(bytes, by_shard(desired, sizes));
+    // What a transaction changed reaches PostgreSQL's statistics a while after it: after an import nobody waits for that.
+    let anew = ended.iter().filter_map(|(shard, collection)| {
+        let placed = desired.shards.iter().find(|placed| Some(placed.shard) == *shard)?;
+        Some((shard_schema(placed.shard, placed.generation), collection.to_string()))
+    });
+    let sizes = counter.count(&session, &schemas_of(desired), &anew.collect()).await?;
+    worker.status.counted(begun, bytes, by_shard(desired, sizes));
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! What all parts of the agent share about its worker.
 
 use crate::config::Config;
+use crate::desired::loads::Loads;
 use crate::identity::{Identity, IdentityError, Membership};
 use crate::pg::connect::Target;
 use crate::pg::facts::ServerFacts;
 use crate::secret::Secret;
 use crate::status::Status;
+use crate::telemetry::Metrics;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
@@ -23,6 +25,10 @@ pub struct Worker {
     pub server: Server,
     /// What is told to who asks.
     pub status: Status,
+    /// What imports load, as coordinators say.
+    pub loads: watch::Sender<Loads>,
+    /// Every metric.
+    pub metrics: Metrics,
     identity: Mutex<Identity>,
     identity_file: PathBuf,
 }
@@ -94,6 +100,8 @@ impl Worker {
             target,
             server: Server::unknown(),
             status,
+            loads: watch::Sender::default(),
+            metrics: Metrics::new(),
             identity: Mutex::new(identity),
             identity_file,
         })

@@ -6,11 +6,13 @@
 //! - [`filter`]: a client's conditions, checked and typed.
 //! - [`findings`]: what is wrong or unwise, by what a coordinator knows.
 //! - [`search`]: what to ask of each shard, and how to make one answer of theirs.
+//! - [`loads`]: which namespaces an import adds so much to that their graphs should go meanwhile.
 //! - [`rebalance`]: where shards should lie.
 
 pub mod catalog;
 pub mod filter;
 pub mod findings;
+pub mod loads;
 pub mod rebalance;
 pub mod routing;
 pub mod search;

@@ -47,6 +47,8 @@ fn record(rows: u64, stats_age_seconds: Option<u64>, postgres_up: bool) -> Agent
         bytes: 0,
         tables: tables.collect(),
         stats_age_seconds,
+        builds: Vec::new(),
+        counting: false,
     };
     AgentRecord { status: Some(status.into()), answered_at: Some(Instant::now()), error: None }
 }

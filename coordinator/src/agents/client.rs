@@ -2,6 +2,7 @@
 
 use crate::internal_client::{CallError, InternalClient};
 use atoll_proto::agent::{AgentStatus, Applied, DESIRED_PATH, DesiredState, STATUS_PATH};
+use atoll_proto::load::{LOAD_PATH, LoadHeard, LoadReport};
 use tokio::time::Instant;
 
 /// Asks agents. A clone shares the connections.
@@ -30,5 +31,15 @@ impl AgentClient {
         deadline: Instant,
     ) -> Result<Applied, CallError> {
         self.client.put(agent_url, DESIRED_PATH, desired, deadline).await
+    }
+
+    /// Tells the agent what an import loads; answers when the graphs of that are gone, or do not go soon. Telling again does no harm.
+    pub async fn put_load(
+        &self,
+        agent_url: &str,
+        report: &LoadReport,
+        deadline: Instant,
+    ) -> Result<LoadHeard, CallError> {
+        self.client.put(agent_url, LOAD_PATH, report, deadline).await
     }
 }

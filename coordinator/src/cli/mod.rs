@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and the commands that ask a coordinator over HTTP.
 
 mod bench;
+mod builds;
 mod client;
 mod collection;
 mod doctor;

@@ -4,7 +4,8 @@ use super::client::Client;
 use super::error::CommandError;
 use super::output::{Output, count, table};
 use super::{InCollection, path};
-use atoll_proto::entry::{Deleted, NamespaceInfo, NamespacePage};
+use atoll_proto::build::{BuildState, GraphBuild};
+use atoll_proto::entry::{Deleted, NamespaceInfo, NamespacePage, Tier};
 use atoll_proto::{Namespace, limits};
 
 /// What can be done with namespaces.
@@ -101,9 +102,27 @@ async fn show(one: &OneNamespace, client: &Client, output: &Output, counted: boo
         let mut header = vec!["NAMESPACE", "SHARD>", "GROUP", "SCHEMA"];
         let mut row = vec![info.namespace.to_string(), info.shard.to_string(), info.group, info.schema];
         if counted {
-            header.push("ENTRIES>");
-            row.push(info.count.to_string());
+            header.extend(["ENTRIES>", "TIER"]);
+            row.extend([info.count.to_string(), tier(info.tier, info.build.as_ref())]);
         }
         table(&header, [row])
     })
+}
+
+/// How a namespace is searched, and what is to come.
+fn tier(tier: Tier, build: Option<&GraphBuild>) -> String {
+    match (tier, build) {
+        (Tier::Graph, _) => "graph".to_owned(),
+        (Tier::Building, build) => {
+            let share = build.and_then(|build| build.progress).unwrap_or(0.0);
+            format!("building, {:.0} %", 100.0 * share)
+        }
+        (Tier::Exact, None) => "exact".to_owned(),
+        (Tier::Exact, Some(build)) => match build.state {
+            BuildState::Building | BuildState::Waiting => "exact, graph waits for others".to_owned(),
+            BuildState::Loading => "exact, graph after the import".to_owned(),
+            BuildState::Growing => "exact, graph when it stops growing".to_owned(),
+            BuildState::Failed => "exact, graph failed and is tried again".to_owned(),
+        },
+    }
 }

@@ -1,10 +1,11 @@
 //! `atoll status`: the cluster at a glance.
 
+use super::builds::{summary, waits};
 use super::client::Client;
 use super::error::CommandError;
 use super::members::{coordinators_table, groups_table, workers_table};
 use super::output::{Output, bytes, count, or_dash};
-use atoll_proto::admin::{ClusterInfo, GroupList, Readiness, ShardList, WorkerList};
+use atoll_proto::admin::{BuildList, ClusterInfo, GroupList, Readiness, ShardList, WorkerList};
 use serde_json::{Value, json};
 
 /// What the coordinator says of its cluster.
@@ -17,6 +18,8 @@ pub(super) struct Overview {
     pub(super) groups: GroupList,
     /// `GET /v1/admin/shards`.
     pub(super) shards: ShardList,
+    /// `GET /v1/admin/builds`.
+    pub(super) builds: BuildList,
     /// `GET /readyz`.
     pub(super) readiness: Readiness,
     /// All of them, as they came.
@@ -30,6 +33,7 @@ impl Overview {
         let workers = client.get("/v1/admin/workers").await?;
         let groups = client.get("/v1/admin/groups").await?;
         let shards = client.get("/v1/admin/shards").await?;
+        let builds = client.get("/v1/admin/builds").await?;
         let readiness = client.get_any("/readyz").await?;
         Ok(Self {
             json: json!({
@@ -37,12 +41,14 @@ impl Overview {
                 "workers": workers.parse::<Value>()?["workers"],
                 "groups": groups.parse::<Value>()?["groups"],
                 "shards": shards.parse::<Value>()?["shards"],
+                "builds": builds.parse::<Value>()?["builds"],
                 "readiness": readiness.parse::<Value>()?,
             }),
             cluster: cluster.parse()?,
             workers: workers.parse()?,
             groups: groups.parse()?,
             shards: shards.parse()?,
+            builds: builds.parse()?,
             readiness: readiness.parse()?,
         })
     }
@@ -54,7 +60,7 @@ pub(crate) async fn run(client: &Client, output: &Output) -> Result<(), CommandE
     if output.json {
         return output.line(&overview.json);
     }
-    let Overview { cluster, workers, groups, shards, readiness, json: _ } = overview;
+    let Overview { cluster, workers, groups, shards, builds, readiness, json: _ } = overview;
     output.line(format_args!("cluster       {}", or_dash(cluster.cluster_id.as_ref())))?;
     let build = &cluster.build;
     output.line(format_args!("answered by   coordinator {} ({build}) at {}", cluster.answered_by, client.base()))?;
@@ -64,6 +70,12 @@ pub(crate) async fn run(client: &Client, output: &Output) -> Result<(), CommandE
     let size: u64 = shards.shards.iter().map(|shard| shard.bytes).sum();
     let (placed, all) = (shards.shards.len(), count(cluster.shard_count, "shard"));
     output.line(format_args!("shards        {placed} of {all} placed, {}, {}", count(rows, "row"), bytes(size)))?;
+    if let Some(summary) = summary(&builds.builds) {
+        output.line(format_args!("graphs        {summary}"))?;
+    }
+    for wait in waits(&builds.builds) {
+        output.line(format_args!("              {wait}"))?;
+    }
     output.line(format_args!("ready         {}", if readiness.ready { "yes" } else { "no" }))?;
     for reason in &readiness.reasons {
         output.line(format_args!("              {reason}"))?;

@@ -2,6 +2,7 @@
 //! answer put together. axum's names stay in this folder.
 
 mod admin;
+mod builds;
 mod collections;
 mod entries;
 mod extract;

@@ -1,8 +1,10 @@
 //! Namespaces: listed, located, emptied.
 
+use super::builds::tier;
 use super::extract::{InPath, InQuery, Json, Terms};
 use super::problem::Answer;
 use super::state::App;
+use crate::read::Located;
 use atoll_proto::entry::{Deleted, NamespaceInfo, NamespacePage};
 use atoll_proto::{CollectionName, Namespace};
 use axum::extract::State;
@@ -45,7 +47,7 @@ pub(super) async fn list(
     Ok(Json(page))
 }
 
-/// Show where a namespace lies and how many entries it holds.
+/// Show where a namespace lies, how many entries it holds, and how it is searched.
 #[utoipa::path(get, path = "/v1/collections/{c}/namespaces/{ns}", tag = "namespaces",
     params(("c" = CollectionName, Path), ("ns" = Namespace, Path)),
     responses((status = 200, body = NamespaceInfo)))]
@@ -54,7 +56,10 @@ pub(super) async fn show(
     InPath((collection, namespace)): InPath<(CollectionName, Namespace)>,
     terms: Terms,
 ) -> Answer<Json<NamespaceInfo>> {
-    Ok(Json(app.reader.namespace(&collection, &namespace, terms.deadline).await?))
+    let Located { route, table, count } = app.reader.namespace(&collection, &namespace, terms.deadline).await?;
+    let (tier, build) = tier(&app, table, &collection, &namespace);
+    let (group, schema) = (route.group_name.to_string(), route.schema.to_string());
+    Ok(Json(NamespaceInfo { namespace, shard: route.shard, group, schema, count, tier, build }))
 }
 
 /// Delete every entry of a namespace.

@@ -8,10 +8,9 @@ use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::read::{self, After, ListPage};
 use crate::workers::{ShardError, Workers};
 use atoll_core::filter;
-use atoll_proto::entry::{
-    CountEntries, Entry, EntryId, EntryPage, GetEntries, ListEntries, ListOrder, NamespaceInfo, NamespacePage,
-};
-use atoll_proto::{CollectionName, Namespace, ShardId, limits};
+use atoll_core::routing::ShardRoute;
+use atoll_proto::entry::{CountEntries, Entry, EntryId, EntryPage, GetEntries, ListEntries, ListOrder, NamespacePage};
+use atoll_proto::{CollectionName, Distribution, Namespace, ShardId, limits};
 pub use cursor::CursorKey;
 pub use export::Export;
 use futures::future::try_join_all;
@@ -25,6 +24,17 @@ pub struct Reader {
     views: Views,
     workers: Arc<Workers>,
     cursors: CursorKey,
+}
+
+/// Where a namespace lies, and how many entries it holds.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// The way to its shard.
+    pub route: ShardRoute,
+    /// The shard that its table belongs to; none for a reference collection.
+    pub table: Option<ShardId>,
+    /// Its entries.
+    pub count: u64,
 }
 
 impl Reader {
@@ -180,17 +190,15 @@ impl Reader {
         collection: &CollectionName,
         namespace: &Namespace,
         deadline: Instant,
-    ) -> Result<NamespaceInfo, RequestError> {
+    ) -> Result<Located, RequestError> {
         let target = Target::find(&self.views, collection)?;
         let count = self.count_in(&target, namespace, None, deadline).await?;
-        let route = target.route(namespace);
-        Ok(NamespaceInfo {
-            namespace: namespace.clone(),
-            shard: route.shard,
-            group: route.group_name.to_string(),
-            schema: route.schema.to_string(),
-            count,
-        })
+        let route = target.route(namespace).clone();
+        let table = match target.collection.settings.distribution {
+            Distribution::Hash => Some(route.shard),
+            Distribution::Reference => None,
+        };
+        Ok(Located { route, table, count })
     }
 
     async fn read<T, F: Future<Output = Result<T, ShardError>>>(

@@ -23,21 +23,22 @@ const RECEIVER_PATIENCE: Duration = Duration::from_secs(60);
 const EXPORT_TIME: Duration = Duration::from_secs(4 * 3600);
 
 /// Writes rows of one shard, atomically: into a temporary table by binary COPY, then merged. Of rows with the same id the last
-/// one stays. Every row of a collection with vectors brings one.
+/// one stays. Every row of a collection with vectors brings one. Tells how many rows changed what was stored.
 pub async fn import(
     pool: &WorkerPool,
     table: &ShardTable,
     rows: &[WriteRow],
     deadline: Instant,
-) -> Result<(), ShardError> {
+) -> Result<u64, ShardError> {
     let begin = flight::writing(table, deadline);
     pool.run(deadline, async |client| {
         client.batch_execute(&format!("{}; {}", client.opening(&begin), create_incoming(table))).await?;
         copy_in(client, table, rows).await?;
         let merge = merge_statement(table);
         let ttl = table.settings.ttl_seconds.map(f64::from);
-        client.execute(&client.prepare_cached(&merge).await?, &[&ttl]).await?;
-        client.batch_execute("commit").await
+        let changed = client.execute(&client.prepare_cached(&merge).await?, &[&ttl]).await?;
+        client.batch_execute("commit").await?;
+        Ok(changed)
     })
     .await
 }

@@ -7,6 +7,7 @@
 use super::batch::row;
 use super::check::{self, Parts};
 use super::lines::{Line, Lines};
+use super::loading::Loading;
 use super::{Writer, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
@@ -82,6 +83,7 @@ impl Writer {
         progress: &mut (impl FnMut(&ImportState) + Send),
     ) -> Result<(), RequestError> {
         let target = Target::find(&self.views, collection)?;
+        let loading = Loading::begin(&self.load_agents, &self.views, &target);
         let mut body = pin!(body);
         let mut lines = Lines::new(self.import.line_bytes);
         let mut line_number = 0;
@@ -127,7 +129,7 @@ impl Writer {
                         batch.rows.push(row(entry));
                         if batch.rows.len() >= self.import.batch_rows || batch.bytes >= self.import.batch_bytes {
                             let full = open.remove(&shard);
-                            under_way.extend(full.map(|batch| self.commit(&target, batch)));
+                            under_way.extend(full.map(|batch| self.commit(&target, loading.as_ref(), batch)));
                         }
                     }
                 }
@@ -139,7 +141,7 @@ impl Writer {
             }
         }
         for batch in open.into_values() {
-            under_way.push(self.commit(&target, batch));
+            under_way.push(self.commit(&target, loading.as_ref(), batch));
             while under_way.len() >= self.import.parallel {
                 let Some(committed) = under_way.next().await else { break };
                 state.written += committed?;
@@ -150,21 +152,28 @@ impl Writer {
             state.written += committed?;
             progress(state);
         }
+        drop(under_way);
+        if let Some(loading) = loading {
+            loading.end().await;
+        }
         Ok(())
     }
 
     /// Writes a batch, again while its worker can't be reached: rows are written by id, so once more changes nothing.
-    async fn commit(&self, target: &Target, batch: Batch) -> Result<u64, RequestError> {
+    async fn commit(&self, target: &Target, loading: Option<&Loading>, batch: Batch) -> Result<u64, RequestError> {
         let Batch { mut place, rows, .. } = batch;
+        if let Some(loading) = loading {
+            loading.heard(place.route.shard).await;
+        }
         let patience = Instant::now() + PATIENCE;
         let copies = self.copies(target, Instant::now() + BATCH_TIME).await?;
-        loop {
+        let changed = loop {
             let rows = &rows;
             let write = |place: Place| async move {
                 copy::import(&place.pool, &place.table, rows, Instant::now() + BATCH_TIME).await
             };
             match with_retries(self, &place, write).await {
-                Ok(()) => break,
+                Ok(changed) => break changed,
                 Err(ShardError::Unreachable { .. } | ShardError::Broken { .. } | ShardError::Overloaded { .. })
                     if Instant::now() < patience =>
                 {
@@ -173,6 +182,9 @@ impl Writer {
                 }
                 Err(error) => return Err(place.write_error(error)),
             }
+        };
+        if let Some(loading) = loading {
+            loading.committed(place.route.shard, &rows, changed);
         }
         if let Some(copies) = copies {
             let ids: Vec<EntryId> = rows.iter().filter_map(WriteRow::id).collect();

@@ -6,6 +6,7 @@ mod check;
 mod delete;
 mod import;
 mod lines;
+mod loading;
 mod reference;
 mod single;
 
@@ -14,6 +15,7 @@ use crate::targets::{Place, Target, Views};
 use crate::workers::idempotency::{self, Replay, Ticket};
 use crate::workers::{ShardError, Workers};
 pub use import::{ImportSettings, ImportState};
+pub use loading::LoadAgents;
 pub use single::Precondition;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -28,15 +30,16 @@ pub struct Writer {
     views: Views,
     workers: Arc<Workers>,
     import: ImportSettings,
+    load_agents: LoadAgents,
     /// Writers to reference collections wait for each other here first, so that of those who wait for the same turn on a
     /// server only one holds a connection.
     reference_writers: Arc<Mutex<()>>,
 }
 
 impl Writer {
-    /// Writes by the latest of `views`.
-    pub fn new(views: Views, workers: Arc<Workers>, import: ImportSettings) -> Self {
-        Self { views, workers, import, reference_writers: Arc::default() }
+    /// Writes by the latest of `views`; imports tell agents what they load.
+    pub fn new(views: Views, workers: Arc<Workers>, import: ImportSettings, load_agents: LoadAgents) -> Self {
+        Self { views, workers, import, load_agents, reference_writers: Arc::default() }
     }
 
     /// The same place by the latest view, if that knows it.

@@ -51,6 +51,8 @@ async fn status(State(state): State<Arc<Mutex<Received>>>) -> Json<AgentStatus> 
         bytes: 0,
         tables: Vec::new(),
         stats_age_seconds: None,
+        builds: Vec::new(),
+        counting: false,
     })
 }
 

@@ -1,183 +1,296 @@
-//! Keeps namespaces' own graphs as [`tiers`] says, beside everything else: one build at a time, because each takes the
-//! memory and the cores that a search would rather have.
+//! Keeps namespaces' own graphs as [`tiers`](crate::desired::tiers) says, beside everything else: looks after each count, when a
+//! coordinator tells of a load, and when something is done; begins what [`queue`](crate::desired::queue) lets begin, and tells how
+//! far it is. Each piece of work has a connection of its own.
 
 use crate::desired::apply::Applier;
-use crate::desired::tiers::{TableFacts, Tiers, tiers};
+use crate::desired::memory::{Look, Memory, not_begun};
+use crate::desired::queue::{self, Doing, Failures, UnderWay, Work};
 use crate::pg::connect::{PgError, chain};
-use crate::pg::ddl::{build_namespace_graph, drop_index, graph, namespace_graph, vector_index};
-use crate::pg::existing::{Existing, ExistingTable};
+use crate::pg::existing::Existing;
 use crate::pg::index;
+use crate::pg::machine::Machine;
+use crate::pg::progress::Progress;
 use crate::pg::session::Session;
-use crate::status::{Graphs, TableKey};
+use crate::status::{GraphsSeen, TableKey};
 use crate::stop::Stop;
 use crate::worker::Worker;
-use atoll_proto::agent::{DesiredCollection, DesiredState, REFERENCE_SCHEMA, TableStats, shard_schema};
-use atoll_proto::{Namespace, ShardId};
-use std::collections::{BTreeMap, HashMap};
+use atoll_proto::agent::DesiredState;
+use atoll_proto::build::{BuildState, GraphBuild};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
 
-/// How long a graph goes unnamed before it goes: coordinators ask every second.
-const UNNAMED_FOR: Duration = Duration::from_secs(10);
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// How often builds under way are asked how far they are.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// What is remembered from round to round. None of it must survive a restart: it is learned again.
-#[derive(Default)]
-struct Memory {
-    /// When rows were counted last, and those of the count before.
-    counted_at: Option<Instant>,
-    before: HashMap<TableKey, BTreeMap<String, u64>>,
-    last: HashMap<TableKey, BTreeMap<String, u64>>,
-    /// Since when a graph has been named no more, by schema and index.
-    unnamed: HashMap<(String, String), Instant>,
-}
-
-/// A statement to carry out by itself, outside any transaction.
-struct Work {
-    schema: String,
-    what: String,
-    statement: String,
-}
-
-/// Looks at every table as often as rows are counted, and works until nothing is left to do, until `stop`.
+/// Keeps them until `stop`.
 pub async fn keep_graphs(worker: Arc<Worker>, applier: Arc<Applier>, mut stop: Stop) {
-    let current = applier.current();
-    let mut memory = Memory::default();
+    let (mut counted, mut loads) = (worker.status.counted_watch(), worker.loads.subscribe());
+    // Counts wake it: this is for when they fail.
+    let at_least_every = 2 * worker.config.stats_interval();
+    let mut keeper = Keeper::new(worker, applier.current());
     loop {
-        let desired = current.borrow().clone();
-        let worked = match desired {
-            Some(desired) if worker.server.ready().is_ok() => {
-                let round = tokio::select! {
-                    round = round(&worker, &desired, &mut memory) => round,
-                    () = stop.told() => return,
-                };
-                round.unwrap_or_else(|error| {
-                    tracing::warn!(error = chain(&error), "graphs of namespaces not looked after, trying again later");
-                    false
-                })
-            }
-            Some(_) | None => false,
-        };
-        if worked {
-            continue;
-        }
-        tokio::select! {
-            _ = tokio::time::sleep(worker.config.stats_interval()) => {}
+        counted.mark_unchanged();
+        loads.mark_unchanged();
+        let looked = tokio::select! {
+            looked = keeper.look() => looked,
             () = stop.told() => return,
-        }
-    }
-}
-
-/// Says which graphs there are, and does one piece of work if there is any.
-async fn round(worker: &Worker, desired: &DesiredState, memory: &mut Memory) -> Result<bool, PgError> {
-    let Some((counted_at, tables)) = worker.status.tables() else {
-        return Ok(false);
-    };
-    memory.remember(counted_at, &tables);
-    let session = worker.target.connect(Duration::ZERO).await?;
-    let existing = Existing::read(&session).await?;
-    let mut named = HashMap::new();
-    let mut works = Vec::new();
-    for (shard, schema) in schemas(desired) {
-        for collection in desired.collections.iter().filter(|collection| collection.settings.dimensions.is_some()) {
-            let there = existing.schemas.get(&schema).and_then(|tables| tables.get(collection.name.as_str()));
-            let Some(table) = there.filter(|table| table.collection == Some(collection.id)) else { continue };
-            let key = (shard, collection.name.clone());
-            let Some(stats) = tables.iter().find(|stats| (stats.shard, &stats.collection) == (key.0, &key.1)) else {
-                continue;
-            };
-            let tiers = memory.tiers(&key, collection, table, stats);
-            works.extend(memory.works(&schema, collection, table, &tiers));
-            named.insert(key, Graphs { namespaces: tiers.serving, shard: has_shard_graph(collection, table) });
-        }
-    }
-    worker.status.graphs(named);
-    match works.into_iter().next() {
-        Some(work) => carry_out(&session, &work).await.map(|()| true),
-        None => Ok(false),
-    }
-}
-
-async fn carry_out(session: &Session, work: &Work) -> Result<(), PgError> {
-    let begun = Instant::now();
-    index::concurrently(session, &work.what, &work.statement).await?;
-    tracing::info!(schema = work.schema, work = work.what, took_ms = begun.elapsed().as_millis(), "done");
-    Ok(())
-}
-
-impl Memory {
-    fn remember(&mut self, counted_at: Instant, tables: &[TableStats]) {
-        if self.counted_at == Some(counted_at) {
-            return;
-        }
-        self.counted_at = Some(counted_at);
-        let rows = |table: &TableStats| {
-            let rows = table.large_namespaces.iter().map(|large| (large.namespace.clone(), large.rows)).collect();
-            ((table.shard, table.collection.clone()), rows)
         };
-        self.before = std::mem::replace(&mut self.last, tables.iter().map(rows).collect());
+        keeper.tell(looked, "graphs of namespaces not looked after, trying again later");
+        let next = tokio::time::sleep(at_least_every);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                () = stop.told() => return,
+                () = &mut next => break,
+                _ = counted.changed() => break,
+                _ = loads.changed() => break,
+                Some(ended) = keeper.tasks.join_next_with_id() => {
+                    keeper.end(ended);
+                    break;
+                }
+                () = tokio::time::sleep(PROGRESS_EVERY), if !keeper.under_way.is_empty() => {
+                    let asked = keeper.ask_progress().await;
+                    keeper.tell(asked, "builds not asked how far they are");
+                    // One that only waits has left its place to another.
+                    if keeper.has_places() {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Keeper {
+    worker: Arc<Worker>,
+    current: watch::Receiver<Option<Arc<DesiredState>>>,
+    /// What is looked through; what is worked on has others.
+    session: Option<Session>,
+    memory: Memory,
+    failures: Failures,
+    tasks: JoinSet<Result<(), PgError>>,
+    under_way: HashMap<Id, Running>,
+    /// What is to be done, by the last look.
+    works: Vec<Work>,
+    held_back: Vec<GraphBuild>,
+}
+
+struct Running {
+    work: Work,
+    begun: Instant,
+    pid: i32,
+    progress: Progress,
+    sent_away: bool,
+}
+
+impl Keeper {
+    fn new(worker: Arc<Worker>, current: watch::Receiver<Option<Arc<DesiredState>>>) -> Self {
+        Self {
+            worker,
+            current,
+            session: None,
+            memory: Memory::default(),
+            failures: Failures::default(),
+            tasks: JoinSet::new(),
+            under_way: HashMap::new(),
+            works: Vec::new(),
+            held_back: Vec::new(),
+        }
     }
 
-    fn tiers(
-        &self,
-        key: &TableKey,
-        collection: &DesiredCollection,
-        table: &ExistingTable,
-        stats: &TableStats,
-    ) -> Tiers {
-        let wanted = graph(collection.settings.index.profile);
-        let own = table.vector_indexes.values().filter_map(|index| Some((index.namespace.clone()?, index)));
-        let graphs = own.map(|(namespace, index)| (namespace, index.valid && index.graph == wanted)).collect();
-        let nothing = BTreeMap::new();
-        tiers(TableFacts {
-            scope: collection.settings.index.scope,
-            rows: &stats.large_namespaces,
-            rows_before: self.before.get(key).unwrap_or(&nothing),
-            graphs: &graphs,
+    /// Says which graphs there are, and begins what may be begun.
+    async fn look(&mut self) -> Result<(), PgError> {
+        let desired = self.current.borrow().clone();
+        let (Some(desired), Some((counted_at, tables))) = (desired, self.worker.status.tables()) else {
+            return Ok(());
+        };
+        if self.worker.server.ready().is_err() {
+            return Ok(());
+        }
+        self.memory.remember(counted_at, &tables);
+        let looked_at = Instant::now();
+        let existing = Existing::read(self.session().await?).await?;
+        let look = {
+            let loads = self.worker.loads.borrow();
+            self.memory.look(&desired, &existing, &tables, &loads, looked_at)
+        };
+        let Look { walkable, there, loading, works, held_back } = look;
+        self.worker.status.graphs(GraphsSeen { walkable, there, looked_at, counted_at });
+        (self.works, self.held_back) = (works, held_back);
+        for pid in self.in_the_way_of_loads(&loading) {
+            index::send_away(self.session().await?, pid).await?;
+        }
+        self.begin().await?;
+        self.report();
+        Ok(())
+    }
+
+    /// Builds to send away, each told once: of a namespace that is being loaded, and of one whose table's lock the drop of a loaded
+    /// namespace's graph needs. Until that is gone each row is inserted into it.
+    fn in_the_way_of_loads(&mut self, loading: &HashMap<TableKey, BTreeSet<String>>) -> Vec<i32> {
+        let is_loaded = |work: &Work| loading.get(&work.table).is_some_and(|names| names.contains(&work.namespace));
+        let drops: Vec<&Work> = self.works.iter().filter(|work| work.doing == Doing::Drop && is_loaded(work)).collect();
+        let mut pids = Vec::new();
+        for running in self.under_way.values_mut().filter(|running| !running.sent_away) {
+            let is_build = matches!(running.work.doing, Doing::Build { .. });
+            if is_build && (is_loaded(&running.work) || drops.iter().any(|drop| drop.table == running.work.table)) {
+                running.sent_away = true;
+                pids.push(running.pid);
+            }
+        }
+        pids
+    }
+
+    /// Begins what may be begun.
+    async fn begin(&mut self) -> Result<(), PgError> {
+        let chosen = queue::next(&self.works, &self.summary(), &self.failures, self.places(), Instant::now());
+        let builds = |work: &Work| matches!(work.doing, Doing::Build { .. });
+        let working = self.under_way.values().filter(|running| builds(&running.work) && !running.progress.waits());
+        let begun = chosen.iter().filter(|place| builds(&self.works[**place]));
+        // All cores build, shared out evenly: a lone build of a large namespace gets all of them.
+        let share = u32::try_from((working.count() + begun.count()).max(1)).unwrap_or(u32::MAX);
+        let helpers = (Machine::cores() / share).saturating_sub(1);
+        for place in chosen {
+            let work = self.works[place].clone();
+            let session = self.worker.target.connect(Duration::ZERO).await?;
+            let pid = index::prepare(&session, helpers).await?;
+            let (index, statement) = (work.index.clone(), work.statement.clone());
+            let task = self.tasks.spawn(async move { session.run(format!("work on index {index}"), &statement).await });
+            let progress = Progress::default();
+            self.under_way.insert(task.id(), Running { work, begun: Instant::now(), pid, progress, sent_away: false });
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, ended: Result<(Id, Result<(), PgError>), JoinError>) {
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(Running { work, begun, sent_away, .. }) = self.under_way.remove(&id) else { return };
+        let doing = match work.doing {
+            Doing::Build { .. } => "build",
+            Doing::Drop => "drop",
+        };
+        let (schema, collection, namespace) = (&work.schema, &work.table.1, &work.namespace);
+        let (is_error, error) = match ended {
+            Ok((_, Ok(()))) => {
+                let took = begun.elapsed();
+                let took_ms = took.as_millis();
+                tracing::info!(schema, %collection, namespace, doing, took_ms, "graph of a namespace done");
+                self.failures.forget(&work);
+                if matches!(work.doing, Doing::Build { .. }) {
+                    self.worker.metrics.build_seconds.observe(took.as_secs_f64());
+                }
+                return;
+            }
+            // A load came first, the table was dropped, or the server is down: then there is nothing to do, and it is told elsewhere.
+            Ok((_, Err(error))) if sent_away || error.is_gone() || error.is_lost() => {
+                tracing::debug!(schema, %collection, namespace, doing, error = chain(&error), "graph of a namespace not done");
+                return;
+            }
+            // A desired state needs the table: it is to get it.
+            Ok((_, Err(error))) => (!error.is_cancelled(), chain(&error)),
+            Err(panic) => (true, panic.to_string()),
+        };
+        self.failures.note(&work, Instant::now());
+        match is_error {
+            true => {
+                tracing::warn!(schema, %collection, namespace, doing, error, "graph of a namespace not done, trying again later")
+            }
+            false => tracing::debug!(schema, %collection, namespace, doing, error, "graph of a namespace not done"),
+        }
+    }
+
+    async fn ask_progress(&mut self) -> Result<(), PgError> {
+        let pids: Vec<i32> = self.under_way.values().map(|running| running.pid).collect();
+        let mut progress = Progress::read(self.session().await?, &pids).await?;
+        for running in self.under_way.values_mut() {
+            running.progress = progress.remove(&running.pid).unwrap_or_default();
+        }
+        self.report();
+        Ok(())
+    }
+
+    /// Tells how far everything is.
+    fn report(&self) {
+        let now = Instant::now();
+        let mut builds: Vec<GraphBuild> = self.under_way.values().filter_map(Running::report).collect();
+        let active = builds.len();
+        let begun = |work: &Work| {
+            self.under_way.values().any(|one| (&one.work.schema, &one.work.index) == (&work.schema, &work.index))
+        };
+        for work in self.works.iter().filter(|work| !begun(work)) {
+            let Doing::Build { rows } = work.doing else { continue };
+            let state = match self.failures.holds_back(work, now) {
+                true => BuildState::Failed,
+                false => BuildState::Waiting,
+            };
+            builds.push(not_begun(&work.table, work.namespace.clone(), rows, state));
+        }
+        self.worker.metrics.builds_active.set(active as i64);
+        self.worker.metrics.builds_waiting.set((builds.len() - active) as i64);
+        builds.extend(self.held_back.iter().cloned());
+        self.worker.status.builds(builds);
+    }
+
+    fn has_places(&self) -> bool {
+        !queue::next(&self.works, &self.summary(), &self.failures, self.places(), Instant::now()).is_empty()
+    }
+
+    fn places(&self) -> usize {
+        self.worker.config.builds_at_once(Machine::cores()) as usize
+    }
+
+    fn summary(&self) -> Vec<UnderWay<'_>> {
+        self.under_way.values().map(Running::under_way).collect()
+    }
+
+    /// The connection to look through, anew if it broke.
+    async fn session(&mut self) -> Result<&Session, PgError> {
+        if self.session.as_ref().is_none_or(Session::is_closed) {
+            self.session = None;
+        }
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.worker.target.connect(LOOK_LIMIT).await?,
+        };
+        Ok(self.session.insert(session))
+    }
+
+    fn tell(&mut self, outcome: Result<(), PgError>, what: &'static str) {
+        if let Err(error) = outcome {
+            let error_text = chain(&error);
+            if error.is_lost() {
+                // Of a server that is down others tell.
+                self.session = None;
+                tracing::debug!(error = error_text, "{what}");
+            } else {
+                tracing::warn!(error = error_text, "{what}");
+            }
+        }
+    }
+}
+
+impl Running {
+    fn under_way(&self) -> UnderWay<'_> {
+        let builds = matches!(self.work.doing, Doing::Build { .. });
+        UnderWay { table: (&self.work.schema, &self.work.table), builds, waits: self.progress.waits() }
+    }
+
+    /// How far a build is; none of a drop.
+    fn report(&self) -> Option<GraphBuild> {
+        let Doing::Build { rows } = self.work.doing else { return None };
+        Some(GraphBuild {
+            phase: self.progress.phase.clone(),
+            progress: Some(self.progress.share(rows)),
+            seconds: Some(self.begun.elapsed().as_secs()),
+            waits_for: self.progress.waits_for.clone(),
+            ..not_begun(&self.work.table, self.work.namespace.clone(), rows, BuildState::Building)
         })
     }
-
-    /// What is to be done now: nothing, as long as a graph that is to go has been named lately.
-    fn works(
-        &mut self,
-        schema: &str,
-        collection: &DesiredCollection,
-        table: &ExistingTable,
-        tiers: &Tiers,
-    ) -> Vec<Work> {
-        let mut works = Vec::new();
-        for (name, index) in &table.vector_indexes {
-            let Some(namespace) = &index.namespace else { continue };
-            let key = (schema.to_owned(), name.clone());
-            if !tiers.retire.contains(namespace) {
-                self.unnamed.remove(&key);
-                continue;
-            }
-            let since = *self.unnamed.entry(key.clone()).or_insert_with(Instant::now);
-            // Searches never knew of one that is not whole.
-            if !index.valid || since.elapsed() >= UNNAMED_FOR {
-                self.unnamed.remove(&key);
-                let what = format!("remove the graph of namespace {namespace} of {}", collection.name);
-                works.push(Work { schema: schema.to_owned(), what, statement: drop_index(schema, name) });
-            }
-        }
-        for namespace in tiers.build.iter().filter_map(|namespace| Namespace::parse(namespace).ok()) {
-            if table.vector_indexes.contains_key(&namespace_graph(collection.id, &namespace)) {
-                continue;
-            }
-            let what = format!("build the graph of namespace {namespace} of {}", collection.name);
-            let build = build_namespace_graph(schema, collection, &namespace);
-            works.extend(build.map(|statement| Work { schema: schema.to_owned(), what, statement }));
-        }
-        works
-    }
-}
-
-fn has_shard_graph(collection: &DesiredCollection, table: &ExistingTable) -> bool {
-    let index = table.vector_indexes.get(&vector_index(&collection.name));
-    collection.settings.index.scope.has_shard_graph() && index.is_some_and(|index| index.valid)
-}
-
-fn schemas(desired: &DesiredState) -> Vec<(Option<ShardId>, String)> {
-    let shards = desired.shards.iter().map(|shard| (Some(shard.shard), shard_schema(shard.shard, shard.generation)));
-    shards.chain([(None, REFERENCE_SCHEMA.to_owned())]).collect()
 }

@@ -2,6 +2,9 @@
 
 pub mod apply;
 pub mod graphs;
+pub mod loads;
+pub mod memory;
 pub mod plan;
+pub mod queue;
 pub mod tiers;
 pub mod upkeep;

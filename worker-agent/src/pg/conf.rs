@@ -14,7 +14,7 @@ pub struct ServerSettings {
     pub port: u16,
     /// Shared buffers in MiB.
     pub shared_buffers_mb: u64,
-    /// Memory for building an index, in MiB.
+    /// Memory for building one index, in MiB.
     pub maintenance_work_mem_mb: u64,
     /// Whether commits reach the disk.
     pub fsync: bool,
@@ -25,20 +25,30 @@ pub struct ServerSettings {
 const MEBIBYTE: u64 = 1024 * 1024;
 
 impl ServerSettings {
-    /// Settings for this machine; `shared_buffers_mb` 0 takes a quarter of its memory, 128 MiB to 8 GiB.
-    pub fn for_machine(host: IpAddr, port: u16, shared_buffers_mb: u32, fsync: bool, machine: Machine) -> Self {
+    /// Settings for this machine; `shared_buffers_mb` 0 takes a quarter of its memory, 128 MiB to 8 GiB. `builds_at_once` graphs
+    /// are built at a time, in an eighth of the memory together.
+    pub fn for_machine(
+        host: IpAddr,
+        port: u16,
+        shared_buffers_mb: u32,
+        fsync: bool,
+        builds_at_once: u32,
+        machine: Machine,
+    ) -> Self {
         let memory_mb = machine.memory_bytes.map_or(512, |bytes| bytes / MEBIBYTE);
         let shared_buffers_mb = match shared_buffers_mb {
             0 => (memory_mb / 4).clamp(128, 8 * 1024),
             given => u64::from(given),
         };
-        let maintenance_work_mem_mb = (memory_mb / 16).clamp(64, 1024);
+        let builds = u64::from(builds_at_once.max(1));
+        let maintenance_work_mem_mb = (memory_mb / 8 / builds).clamp(64, 1024);
         // A parallel build shares its graph through /dev/shm and fails where that is too small, as it is in containers
-        // by default. Three workers may build at a time.
-        let needed_bytes = 3 * maintenance_work_mem_mb * MEBIBYTE;
+        // by default. Three workers may build at a time on one machine.
+        let needed_bytes = 3 * builds * maintenance_work_mem_mb * MEBIBYTE;
         let parallel_builders = match machine.shared_memory_bytes {
             Some(bytes) if bytes < needed_bytes => 0,
-            Some(_) | None => 2,
+            // The most that one build may have: how many it takes is decided when it begins. PostgreSQL has eight for everything.
+            Some(_) | None => machine.cores.saturating_sub(1).min(7),
         };
         Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders }
     }
@@ -120,22 +130,33 @@ mod tests {
     use super::*;
 
     fn settings(host: &str, shared_buffers_mb: u32) -> ServerSettings {
-        let machine = Machine { memory_bytes: Some(16 << 30), shared_memory_bytes: Some(8 << 30) };
-        ServerSettings::for_machine(host.parse().unwrap(), 7900, shared_buffers_mb, true, machine)
+        let machine = Machine { memory_bytes: Some(16 << 30), shared_memory_bytes: Some(8 << 30), cores: 8 };
+        ServerSettings::for_machine(host.parse().unwrap(), 7900, shared_buffers_mb, true, 4, machine)
     }
 
     #[test]
     fn memory_follows_the_machine_unless_given() {
         assert_eq!(settings("127.0.0.1", 0).shared_buffers_mb, 4096);
         assert_eq!(settings("127.0.0.1", 32).shared_buffers_mb, 32);
-        let small = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, Machine::default());
-        assert_eq!(small.shared_buffers_mb, 128);
+        let small = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, 1, Machine::default());
+        assert_eq!((small.shared_buffers_mb, small.parallel_builders), (128, 0));
+    }
+
+    #[test]
+    fn builds_share_an_eighth_of_the_memory() {
+        let shared = settings("127.0.0.1", 0);
+        assert_eq!((shared.maintenance_work_mem_mb, shared.parallel_builders), (512, 7));
+        let machine = Machine { memory_bytes: Some(4 << 30), shared_memory_bytes: None, cores: 2 };
+        let alone = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, 1, machine);
+        assert_eq!((alone.maintenance_work_mem_mb, alone.parallel_builders), (512, 1));
+        let many = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, 64, machine);
+        assert_eq!(many.maintenance_work_mem_mb, 64, "too little makes a build slower than it saves");
     }
 
     #[test]
     fn little_shared_memory_means_no_parallel_builds() {
-        let container = Machine { memory_bytes: Some(16 << 30), shared_memory_bytes: Some(64 << 20) };
-        let settings = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, container);
+        let container = Machine { memory_bytes: Some(16 << 30), shared_memory_bytes: Some(64 << 20), cores: 8 };
+        let settings = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, 4, container);
         assert!(settings.text(Path::new("/x")).contains("max_parallel_maintenance_workers = 0\n"));
     }
 

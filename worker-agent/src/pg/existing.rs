@@ -30,6 +30,8 @@ pub struct ExistingTable {
 pub struct ExistingVectorIndex {
     /// False when its build did not finish.
     pub valid: bool,
+    /// Whether somebody builds it right now.
+    pub building: bool,
     /// `m` and `ef_construction`.
     pub graph: (u32, u32),
     /// The one namespace whose rows it holds; none for all.
@@ -40,6 +42,8 @@ pub struct ExistingVectorIndex {
 struct IndexRow {
     name: String,
     valid: bool,
+    #[serde(default)]
+    building: bool,
     options: Option<Vec<String>>,
     namespace: Option<String>,
 }
@@ -80,7 +84,10 @@ fn parse_indexes(text: &str) -> BTreeMap<String, ExistingVectorIndex> {
             };
             // pgvector's own defaults.
             let graph = (option("m", 16), option("ef_construction", 64));
-            (row.name, ExistingVectorIndex { valid: row.valid, graph, namespace: row.namespace })
+            (
+                row.name,
+                ExistingVectorIndex { valid: row.valid, building: row.building, graph, namespace: row.namespace },
+            )
         })
         .collect()
 }
@@ -92,12 +99,13 @@ mod tests {
     #[test]
     fn index_options_are_read() {
         let text = r#"[{"name":"_c_hnsw","valid":true,"options":["m=32","ef_construction=128"],"namespace":"a"},
-                       {"name":"_c_hnsw_new","valid":false,"options":null}]"#;
+                       {"name":"_c_hnsw_new","valid":false,"building":true,"options":null}]"#;
         let indexes = parse_indexes(text);
         assert_eq!(
             indexes["_c_hnsw"],
-            ExistingVectorIndex { valid: true, graph: (32, 128), namespace: Some("a".to_owned()) }
+            ExistingVectorIndex { valid: true, building: false, graph: (32, 128), namespace: Some("a".to_owned()) }
         );
-        assert_eq!(indexes["_c_hnsw_new"], ExistingVectorIndex { valid: false, graph: (16, 64), namespace: None });
+        let unfinished = ExistingVectorIndex { valid: false, building: true, graph: (16, 64), namespace: None };
+        assert_eq!(indexes["_c_hnsw_new"], unfinished);
     }
 }

@@ -1,6 +1,7 @@
 //! What a server says of itself.
 
 use crate::pg::connect::PgError;
+use crate::pg::machine::Machine;
 use crate::pg::session::Session;
 use atoll_proto::agent::PostgresFacts;
 
@@ -69,7 +70,7 @@ impl ServerFacts {
             pgvector: self.pgvector().unwrap_or_default().to_owned(),
             system_identifier: self.system_identifier.clone(),
             max_connections: self.max_connections,
-            cores: std::thread::available_parallelism().ok().and_then(|cores| cores.get().try_into().ok()).unwrap_or(1),
+            cores: Machine::cores(),
         }
     }
 }

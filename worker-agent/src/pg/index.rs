@@ -14,6 +14,12 @@ pub async fn rebuild(session: &Session, rebuild: &Rebuild) -> Result<(), PgError
     // What runs concurrently waits for old transactions while others go on; only the swap holds others up.
     session.run(&what, "set lock_timeout = 0").await?;
     match rebuild.work {
+        RebuildWork::DropFormer => {
+            for former in ddl::former_vector_indexes(&collection.name) {
+                session.run(&what, &ddl::drop_index(schema, &former)).await?;
+            }
+            return Ok(());
+        }
         RebuildWork::DropLeftover => return session.run(&what, &drop_next).await,
         RebuildWork::DropAll => {
             session.run(&what, &drop_next).await?;
@@ -34,8 +40,17 @@ pub async fn rebuild(session: &Session, rebuild: &Rebuild) -> Result<(), PgError
     patience::run(session, &what, &swap, &table, SendAway::Nobody).await
 }
 
-/// Runs one statement that builds or drops an index concurrently: it waits for old transactions while others go on.
-pub async fn concurrently(session: &Session, what: &str, statement: &str) -> Result<(), PgError> {
-    session.run(what, "set lock_timeout = 0").await?;
-    session.run(what, statement).await
+/// Makes a session ready for one statement that builds or drops an index concurrently, and tells its process: it may wait for old
+/// transactions as long as it takes, and `helpers` processes at most help it, fewer where the server is set so.
+pub async fn prepare(session: &Session, helpers: u32) -> Result<i32, PgError> {
+    let statement = "select pg_backend_pid(), set_config('lock_timeout', '0', false),
+         set_config('max_parallel_maintenance_workers',
+                    least(current_setting('max_parallel_maintenance_workers')::int, $1)::text, false)";
+    let helpers = i32::try_from(helpers).unwrap_or(i32::MAX);
+    Ok(session.query_one("prepare for work on an index", statement, &[&helpers]).await?.get(0))
+}
+
+/// Sends away the work of one of our own sessions.
+pub async fn send_away(session: &Session, pid: i32) -> Result<(), PgError> {
+    session.execute("send a build away", "select pg_cancel_backend($1)", &[&pid]).await.map(|_| ())
 }

@@ -264,7 +264,7 @@ mod tests {
         // There is no `initdb` there.
         let install = Install { bin: folder.path().join("bin"), major: 18, pgvector: PgvectorVersion::OLDEST_SAFE };
         let host = "127.0.0.1".parse().unwrap();
-        let settings = ServerSettings::for_machine(host, 1, 16, true, Machine::default());
+        let settings = ServerSettings::for_machine(host, 1, 16, true, 1, Machine::default());
         assert!(prepare(&layout, &identity_file, &install, None, &settings).is_err());
         for kept in [layout.secret(), identity_file] {
             assert_eq!(std::fs::read_to_string(&kept).unwrap(), "old", "{}", kept.display());

@@ -3,12 +3,21 @@
 use std::path::{Path, PathBuf};
 
 /// What the machine has.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Machine {
     /// Bytes of memory that may be used, where the system tells.
     pub memory_bytes: Option<u64>,
     /// Bytes that processes may share through `/dev/shm`, where the system tells.
     pub shared_memory_bytes: Option<u64>,
+    /// Cores that may be used, at least one.
+    pub cores: u32,
+}
+
+impl Default for Machine {
+    /// One of which nothing is known.
+    fn default() -> Self {
+        Self { memory_bytes: None, shared_memory_bytes: None, cores: 1 }
+    }
 }
 
 impl Machine {
@@ -18,7 +27,12 @@ impl Machine {
         let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let allowed = cgroup_limit_bytes(&groups, Path::new("/sys/fs/cgroup"));
         let memory_bytes = installed_bytes().into_iter().chain(allowed).min();
-        Self { memory_bytes, shared_memory_bytes: shared }
+        Self { memory_bytes, shared_memory_bytes: shared, cores: Self::cores() }
+    }
+
+    /// Cores of this one that may be used.
+    pub fn cores() -> u32 {
+        std::thread::available_parallelism().ok().and_then(|cores| cores.get().try_into().ok()).unwrap_or(1)
     }
 }
 

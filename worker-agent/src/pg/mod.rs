@@ -18,6 +18,7 @@ pub mod layout;
 pub mod machine;
 pub mod patience;
 pub mod process;
+pub mod progress;
 pub mod session;
 pub mod shape;
 pub mod stats;

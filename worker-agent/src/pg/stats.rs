@@ -1,17 +1,23 @@
 //! Counts rows and bytes of each table, and names the large namespaces. Counting exactly means reading an index, so a table
-//! is counted again only after it changed, and a very large one is estimated from PostgreSQL's own statistics.
+//! is counted again only after it changed, and a very large one is estimated from PostgreSQL's own statistics. Those are a sample,
+//! and a large namespace may be missing from them: so what was large before, or has a graph, is counted, and no graph goes because
+//! the statistics do not know its namespace.
 
 use crate::pg::connect::{PgError, chain};
 use crate::pg::ddl::qualified;
 use crate::pg::session::Session;
 use atoll_proto::agent::{LARGE_NAMESPACE_ROWS, NamespaceRows};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use tokio_postgres::types::ToSql;
 
 /// Above this many rows a table is estimated.
 const EXACT_ROWS_MAX: f64 = 1_000_000.0;
 /// Up to this many rows every change is counted; above, changes to a hundredth of the rows are waited for.
 const FOLLOWED_ROWS_MAX: u64 = 50_000;
+/// In an estimated table a namespace is counted up to this many rows.
+const NAMESPACE_ROWS_MAX: i64 = 100_000;
+/// Most namespaces that are named.
+const NAMED_MAX: usize = 1_000;
 /// Longest wait for a table that somebody has for himself: there are others to count.
 const LOCK_WAIT_MS: u32 = 200;
 
@@ -65,8 +71,14 @@ impl Counter {
     }
 
     /// Size of each table in `schemas`. A table that cannot be counted now, because somebody needs it for himself, keeps its
-    /// last figures, and does not keep the others back.
-    pub async fn count(&mut self, session: &Session, schemas: &[String]) -> Result<Vec<TableSize>, PgError> {
+    /// last figures, and does not keep the others back. Tables in `anew` (schema and name) are counted whether they seem to have
+    /// changed or not.
+    pub async fn count(
+        &mut self,
+        session: &Session,
+        schemas: &[String],
+        anew: &HashSet<(String, String)>,
+    ) -> Result<Vec<TableSize>, PgError> {
         let lock_limit = format!("set lock_timeout = {LOCK_WAIT_MS}");
         session.run("limit the wait for locks", &lock_limit).await?;
         let mut sizes = Vec::new();
@@ -78,7 +90,8 @@ impl Counter {
                 estimate: row.get("estimate"),
                 changes: row.get("changes"),
             };
-            match count_one(session, &table, self.counted.get(&table.oid)).await {
+            let anew = anew.contains(&(table.schema.clone(), table.name.clone()));
+            match count_one(session, &table, self.counted.get(&table.oid), anew).await {
                 Ok(now) => {
                     self.counted.insert(table.oid, now);
                 }
@@ -121,17 +134,22 @@ impl Counted {
     }
 }
 
-/// Measures the table, and counts it if it changed since it was counted.
-async fn count_one(session: &Session, table: &TableRow, known: Option<&Counted>) -> Result<Counted, PgError> {
+/// Measures the table, and counts it if it changed since it was counted, or `anew`.
+async fn count_one(
+    session: &Session,
+    table: &TableRow,
+    known: Option<&Counted>,
+    anew: bool,
+) -> Result<Counted, PgError> {
     // One table at a time, because measuring waits for its lock.
     let measured = session.query_one("measure a table", include_str!("table_bytes.sql"), &[&table.oid]).await?;
     let bytes = unsigned(measured.get("bytes"));
     let vector_index_bytes = unsigned(measured.get("vector_index_bytes"));
-    if let Some(known) = known.filter(|known| !known.is_outdated(table.changes)) {
+    if let Some(known) = known.filter(|known| !anew && !known.is_outdated(table.changes)) {
         return Ok(Counted { bytes, vector_index_bytes, ..known.clone() });
     }
     let (rows, large_namespaces) = match table.estimate > EXACT_ROWS_MAX {
-        true => estimate(session, table).await?,
+        true => estimate(session, table, known).await?,
         false => exact(session, table).await?,
     };
     Ok(Counted { changes: table.changes, rows, large_namespaces, bytes, vector_index_bytes })
@@ -152,13 +170,32 @@ async fn exact(session: &Session, table: &TableRow) -> Result<(u64, Vec<Namespac
     Ok((all, large))
 }
 
-async fn estimate(session: &Session, table: &TableRow) -> Result<(u64, Vec<NamespaceRows>), PgError> {
+async fn estimate(
+    session: &Session,
+    table: &TableRow,
+    known: Option<&Counted>,
+) -> Result<(u64, Vec<NamespaceRows>), PgError> {
     let floor = LARGE_NAMESPACE_ROWS as f64;
     let statement = include_str!("common_namespaces.sql");
     let parameters: [&(dyn ToSql + Sync); 4] = [&table.schema, &table.name, &table.estimate, &floor];
-    let rows = session.query("read its statistics", statement, &parameters).await?;
     let named = |row: &tokio_postgres::Row| NamespaceRows { namespace: row.get(0), rows: unsigned(row.get(1)) };
-    Ok((table.estimate as u64, rows.iter().map(named).collect()))
+    let rows = session.query("read its statistics", statement, &parameters).await?;
+    let mut large: Vec<NamespaceRows> = rows.iter().map(named).collect();
+
+    let graphs = session.query("list its graphs", include_str!("graphs.sql"), &[&table.oid]).await?;
+    let was_large = known.iter().flat_map(|known| &known.large_namespaces).map(|large| large.namespace.clone());
+    let mut doubtful: BTreeSet<String> = graphs.iter().map(|row| row.get(0)).chain(was_large).collect();
+    for NamespaceRows { namespace, .. } in &large {
+        doubtful.remove(namespace);
+    }
+    let doubtful: Vec<String> = doubtful.into_iter().collect();
+    let statement = count_namespaces_statement(&table.schema, &table.name);
+    let parameters: [&(dyn ToSql + Sync); 3] = [&doubtful, &NAMESPACE_ROWS_MAX, &signed(LARGE_NAMESPACE_ROWS)];
+    let counted = session.query("count some namespaces", &statement, &parameters).await?;
+    large.extend(counted.iter().map(named));
+    large.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.namespace.cmp(&b.namespace)));
+    large.truncate(NAMED_MAX);
+    Ok((table.estimate as u64, large))
 }
 
 /// All rows of a table as a row without a namespace, then the namespaces of at least `$1` rows.
@@ -167,7 +204,17 @@ fn count_statement(schema: &str, table: &str) -> String {
         "with counted as materialized (select namespace, count(*) as rows from {} group by namespace)\n\
          (select null::text, coalesce(sum(rows), 0)::bigint from counted)\n\
          union all\n\
-         (select namespace, rows from counted where rows >= $1 order by rows desc, namespace limit 1000)",
+         (select namespace, rows from counted where rows >= $1 order by rows desc, namespace limit {NAMED_MAX})",
+        qualified(schema, table)
+    )
+}
+
+/// Those of the namespaces `$1` that have at least `$3` rows, each counted up to `$2`.
+fn count_namespaces_statement(schema: &str, table: &str) -> String {
+    format!(
+        "select asked.namespace, counted.rows from unnest($1::text[]) as asked (namespace)\n\
+         cross join lateral (select count(*) as rows from (select from {} as t\n\
+         where t.namespace = asked.namespace limit $2) as some) as counted where counted.rows >= $3",
         qualified(schema, table)
     )
 }

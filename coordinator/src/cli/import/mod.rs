@@ -11,12 +11,17 @@ pub(crate) use upload::upload;
 use super::client::Client;
 use super::error::CommandError;
 use super::output::{Output, count};
-use super::{InCollection, path};
+use super::{InCollection, builds, path};
+use atoll_proto::CollectionName;
+use atoll_proto::agent::GRAPH_FROM_ROWS;
 use atoll_proto::collection::CollectionInfo;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Agents count what was imported in this time, unless it is very much.
+const GRAPHS_KNOWN_WITHIN: Duration = Duration::from_secs(3);
 
 const AFTER_HELP: &str = "\
 The file holds one JSON object a line, plain or gzipped:
@@ -48,6 +53,9 @@ pub(crate) struct ImportArgs {
     /// Import at most N entries.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// Return when the graphs of large namespaces are built. Searches are right before, and slower.
+    #[arg(long)]
+    wait_for_graphs: bool,
 }
 
 /// Imports and says what became of it.
@@ -85,6 +93,7 @@ pub(crate) async fn run(args: ImportArgs, client: &Client, output: &Output) -> R
     let outcome = upload(client, collection, rows, |line| bar.set_position(line.written + line.failed)).await;
     bar.finish_and_clear();
     let uploaded = outcome?;
+    let imported = Instant::now();
     let last = &uploaded.last;
     if output.json {
         let text = serde_json::to_string(last).expect("wire shapes have text keys only, so they serialise");
@@ -117,7 +126,26 @@ pub(crate) async fn run(args: ImportArgs, client: &Client, output: &Output) -> R
     if last.failed > 0 {
         return Err(CommandError::Failed(format!("{} failed", count(last.failed, "row"))));
     }
+    if info.settings.dimensions.is_none() {
+        return Ok(());
+    }
+    if args.wait_for_graphs {
+        return builds::wait(client, collection, imported).await;
+    }
+    if !output.json && last.written >= GRAPH_FROM_ROWS {
+        tell_of_graphs(client, collection, imported).await;
+    }
     Ok(())
+}
+
+/// Says how many graphs are to be built. What is not known soon is not waited for: the import itself is done.
+async fn tell_of_graphs(client: &Client, collection: &CollectionName, imported: Instant) {
+    let known = tokio::time::timeout(GRAPHS_KNOWN_WITHIN, builds::known_since(client, collection, imported)).await;
+    if let Ok(Ok(builds)) = known
+        && let Some(summary) = builds::summary(&builds)
+    {
+        eprintln!("graphs: {summary}; searches scan until then. To watch: atoll status");
+    }
 }
 
 /// A bar where the end is known, else a counter; nothing where standard error is no terminal.
@@ -146,7 +174,7 @@ mod tests {
             \"index\":{\"profile\":\"balanced\"},\"ttl_seconds\":null}";
         let fake = FakeCoordinator::answering(200, info).await;
         let collection = InCollection { collection: "c".parse().unwrap() };
-        let args = ImportArgs { collection, file, vectors: None, skip: 1, limit: None };
+        let args = ImportArgs { collection, file, vectors: None, skip: 1, limit: None, wait_for_graphs: false };
         let error = run(args, &fake.client(), &Output::detect(false)).await.unwrap_err().to_string();
         let cause = error.strip_prefix("entry 1: the input cannot be read: ");
         assert!(cause.is_some_and(|cause| !cause.is_empty()), "{error}");
