@@ -18,7 +18,11 @@ pub(super) struct Query {
 
 /// Reads queries, or takes the sample's entries; at most so many, drawn the same way each time.
 pub(super) fn read(files: Option<(&Path, &Path)>, most: usize) -> Result<Vec<Query>, CommandError> {
-    let mut queries = seeded::shuffled(all(open(files)?)?);
+    drawn(open(files)?, most)
+}
+
+fn drawn(rows: Rows, most: usize) -> Result<Vec<Query>, CommandError> {
+    let mut queries = seeded::shuffled(all(rows)?);
     queries.truncate(most);
     if queries.is_empty() { Err(CommandError::Failed("there are no queries".to_owned())) } else { Ok(queries) }
 }
@@ -60,7 +64,8 @@ mod tests {
         let names = |queries: Vec<Query>| -> Vec<String> {
             queries.into_iter().map(|query| query.namespace.to_string()).collect()
         };
-        let (first, second) = (read(None, 50).unwrap(), read(None, 50).unwrap());
+        let draw = || drawn(open(None).unwrap().with_limit(60), 50).unwrap();
+        let (first, second) = (draw(), draw());
         assert_eq!(first[0].vector.dimensions(), 384);
         assert_eq!(first.len(), 50);
         assert_eq!(names(first), names(second));

@@ -278,11 +278,13 @@ mod tests {
 
     #[test]
     fn queries_without_entries_are_left_out_and_told_if_none_is_left() {
-        let mut queries = queries::read(None, 100).unwrap();
+        let names = ["a", "b", "a"].map(|name| Namespace::parse(name).unwrap());
+        let vector = atoll_proto::Vector::new(vec![1.0]).unwrap();
+        let mut queries = names.clone().map(|namespace| Query { namespace, vector: vector.clone() }).to_vec();
         let collection = "c".parse().unwrap();
-        let own = queries[0].namespace.clone();
+        let own = names[0].clone();
         keep_those_with_entries(&mut queries, std::slice::from_ref(&own), &collection).unwrap();
-        assert!(!queries.is_empty() && queries.iter().all(|query| query.namespace == own));
+        assert_eq!(queries.len(), 2);
         let error = keep_those_with_entries(&mut queries, &[], &collection).unwrap_err();
         assert!(error.to_string().contains("atoll bench prepare"));
     }
