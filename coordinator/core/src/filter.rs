@@ -56,6 +56,30 @@ pub enum Test {
     Time(TimeField, Comparison, i64),
 }
 
+impl Test {
+    /// Whether one of the indexes on metadata and tags answers it.
+    pub fn is_indexed(&self) -> bool {
+        match self {
+            Self::MetadataIs(..)
+            | Self::MetadataIn(..)
+            | Self::MetadataAny(..)
+            | Self::MetadataAll(..)
+            | Self::TagsAny(_)
+            | Self::TagsAll(_) => true,
+            Self::MetadataExists(_)
+            | Self::MetadataNumber(..)
+            | Self::MetadataText(..)
+            | Self::MetadataPrefix(..)
+            | Self::TagsExist
+            | Self::TagsPrefix(_)
+            | Self::KeyIn(_)
+            | Self::Key(..)
+            | Self::KeyPrefix(_)
+            | Self::Time(..) => false,
+        }
+    }
+}
+
 /// Names of nested members, outermost first; never empty.
 pub type Path = Vec<String>;
 

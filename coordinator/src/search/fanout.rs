@@ -1,12 +1,13 @@
 //! Asking shards side by side. Each answer is candidates or a typed failure; nothing here decides whether a failure matters.
 
 use super::request::CheckedSearch;
+use super::samples::Samples;
 use super::{ShardExplainPart, TableFacts, millis_since};
 use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, Bring, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, Workers};
 use atoll_core::routing::ShardRoute;
-use atoll_core::search::plan::{ShardPlan, ShardSize, Strategy, Wish, plan_shard};
+use atoll_core::search::plan::{ALWAYS_EXACT_ROWS, ShardPlan, ShardSize, Strategy, Wish, plan_shard};
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::ShardExplain;
 use atoll_proto::{Distribution, Namespace, ShardId, Vector};
@@ -49,18 +50,19 @@ impl FanOut {
         target: &Target,
         workers: &Workers,
         facts: &dyn TableFacts,
+        samples: &Arc<Samples>,
         search: &CheckedSearch,
         vector: &Vector,
     ) -> Self {
-        let parts: Vec<Part<'_>> = scopes(target, &search.scope)
+        let parts: Vec<Part> = scopes(target, &search.scope)
             .into_iter()
-            .map(|(route, scope)| Part::new(target, facts, search, route, scope))
+            .map(|(route, scope)| Part::new(target, facts, samples, search, target.place(workers, route), scope))
             .collect();
         let graphs = parts.iter().map(|part| part.size.graphs).sum();
         let wish = Wish { shards: parts.len() as u32, graphs, ..search.wish() };
         let mut asks: Vec<Ask> = parts
             .into_iter()
-            .map(|Part { route, scope, size, graphs }| {
+            .map(|Part { place, scope, size, graphs }| {
                 let query = KnnQuery {
                     vector: vector.clone(),
                     scope,
@@ -71,7 +73,7 @@ impl FanOut {
                     plan: plan_shard(&wish, size),
                     graphs,
                 };
-                Ask { place: target.place(workers, route), query, needed: wish.k as usize }
+                Ask { place, query, needed: wish.k as usize }
             })
             .collect();
         let (wide, most) = (search.wide_columns(), asks.iter().map(|ask| ask.query.plan.candidates).max());
@@ -123,11 +125,9 @@ impl FanOut {
         parts.sort_by_key(|(i, _)| self.asks[*i].place.route.shard);
         let one = |(i, part): (usize, ShardExplainPart)| {
             let Ask { place, query, .. } = &self.asks[i];
-            let (strategy, why) = match (part.fell_back, query.plan.strategy) {
-                (true, _) => ("exact_fallback", "the graph gave fewer than k"),
-                (false, Strategy::Exact) => ("exact", query.plan.why),
-                (false, Strategy::OwnGraphs | Strategy::Hnsw) => ("hnsw", query.plan.why),
-                (false, Strategy::HnswIterative) => ("hnsw_iterative", query.plan.why),
+            let (strategy, why) = match part.fell_back {
+                true => ("exact_fallback", "the graph gave fewer than k"),
+                false => (query.plan.strategy_name(), query.plan.why),
             };
             ShardExplain {
                 shard: place.route.shard,
@@ -183,24 +183,25 @@ fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)>
 }
 
 /// One shard's part of a search, before it is planned.
-struct Part<'a> {
-    route: &'a ShardRoute,
+struct Part {
+    place: Place,
     scope: Scope,
     size: ShardSize,
     /// Namespaces asked for that have a graph of their own.
     graphs: Vec<Namespace>,
 }
 
-impl<'a> Part<'a> {
+impl Part {
     fn new(
         target: &Target,
         facts: &dyn TableFacts,
+        samples: &Arc<Samples>,
         search: &CheckedSearch,
-        route: &'a ShardRoute,
+        place: Place,
         scope: Scope,
     ) -> Self {
         let shard = match target.collection.settings.distribution {
-            Distribution::Hash => Some(route.shard),
+            Distribution::Hash => Some(place.route.shard),
             Distribution::Reference => None,
         };
         let rows = match &scope {
@@ -208,14 +209,23 @@ impl<'a> Part<'a> {
             Scope::Namespaces(namespaces) => facts.rows(shard, &target.name, Some(namespaces)),
         };
         let (mut own, shard_graph) = facts.graphs(shard, &target.name);
-        own.retain(|(namespace, _)| scope.holds(namespace) && !search.exclude.contains(namespace));
+        own.retain(|(namespace, _)| scope.holds(namespace.as_str()) && !search.exclude.contains(namespace));
+        let matching = match (&search.filter, rows) {
+            (Some(filter), Some(asked)) if asked > ALWAYS_EXACT_ROWS => {
+                let table_rows = facts.rows(shard, &target.name, None).unwrap_or(asked);
+                let sample = samples.of(&place, table_rows);
+                sample.and_then(|sample| sample.matching(filter, table_rows, |name| scope.holds(name)))
+            }
+            (Some(_) | None, _) => None,
+        };
         let size = ShardSize {
             rows,
             whole_table: matches!(scope, Scope::All),
             graphs: own.len() as u32,
             graph_rows: own.iter().map(|(_, rows)| rows).sum(),
             shard_graph,
+            matching,
         };
-        Self { route, scope, size, graphs: own.into_iter().map(|(namespace, _)| namespace).collect() }
+        Self { place, scope, size, graphs: own.into_iter().map(|(namespace, _)| namespace).collect() }
     }
 }

@@ -7,6 +7,7 @@
 mod fanout;
 mod like;
 mod request;
+mod samples;
 mod winners;
 
 use crate::error::RequestError;
@@ -25,6 +26,7 @@ use atoll_proto::search::{
 use atoll_proto::{CollectionName, Namespace, ShardId, Vector};
 use fanout::{FanOut, ShardAnswer};
 use request::CheckedSearch;
+use samples::Samples;
 use std::sync::Arc;
 use tokio::time::Instant;
 use winners::Winners;
@@ -50,6 +52,7 @@ pub struct Searcher {
     views: Views,
     workers: Arc<Workers>,
     counts: Arc<dyn TableFacts>,
+    samples: Arc<Samples>,
     metrics: Metrics,
 }
 
@@ -76,7 +79,7 @@ impl Ranked for Candidate {
 impl Searcher {
     /// Searches by the latest of `views`.
     pub fn new(views: Views, workers: Arc<Workers>, counts: Arc<dyn TableFacts>, metrics: Metrics) -> Self {
-        Self { views, workers, counts, metrics }
+        Self { views, workers, counts, samples: Samples::new(), metrics }
     }
 
     /// Answers one search before the deadline.
@@ -140,7 +143,7 @@ impl Searcher {
     ) -> Result<Round, RequestError> {
         let started = Instant::now();
         let metric = target.collection.settings.metric;
-        let mut fan_out = FanOut::plan(target, &self.workers, self.counts.as_ref(), search, vector);
+        let mut fan_out = FanOut::plan(target, &self.workers, self.counts.as_ref(), &self.samples, search, vector);
         let answers_due = match search.partial.allow && fan_out.fetches {
             // A shard that hangs must leave time to fetch the winners of the others.
             true => started + deadline.saturating_duration_since(started) * 3 / 4,
@@ -154,7 +157,7 @@ impl Searcher {
         let mut candidates = Vec::new();
         let mut failed = Vec::new();
         for ShardAnswer { place, plan, rows, fell_back, ms } in answers {
-            self.measure(fan_out.place(place), plan.strategy, ms);
+            self.measure(fan_out.place(place), plan, ms);
             match rows {
                 Err(error) => failed.push((place, error)),
                 Ok(rows) => match re_ranked(&query, fan_out.place(place).pool.worker(), place, rows) {
@@ -219,14 +222,9 @@ struct Round {
 }
 
 impl Searcher {
-    fn measure(&self, place: &Place, strategy: Strategy, ms: f64) {
-        let query_type = match strategy {
-            Strategy::Exact => "exact",
-            Strategy::OwnGraphs | Strategy::Hnsw => "hnsw",
-            Strategy::HnswIterative => "hnsw_iterative",
-        };
+    fn measure(&self, place: &Place, plan: ShardPlan, ms: f64) {
         let shard = place.route.shard.to_string();
-        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), query_type]).observe(ms / 1_000.0);
+        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), plan.strategy_name()]).observe(ms / 1_000.0);
     }
 }
 
@@ -254,8 +252,10 @@ impl Summary {
         match (plan.strategy, part.fell_back) {
             (_, true) => self.strategies.exact_fallback += 1,
             (Strategy::Exact, false) => self.strategies.exact += 1,
-            (Strategy::OwnGraphs | Strategy::Hnsw, false) => self.strategies.hnsw += 1,
-            (Strategy::HnswIterative, false) => self.strategies.hnsw_iterative += 1,
+            (Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative, false) => match plan.visits_max {
+                None => self.strategies.hnsw += 1,
+                Some(_) => self.strategies.hnsw_iterative += 1,
+            },
         }
         if plan.strategy != Strategy::Exact {
             self.ef = self.ef.max(Some(plan.ef));

@@ -2,29 +2,40 @@
 
 use super::statement::Statement;
 use atoll_core::filter::{Comparison, Expr, Test, TimeField};
+use atoll_core::search::filtered::RowPath;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
 /// Appends the condition, in parentheses.
 pub(super) fn push_condition(sql: &mut Statement, expr: &Expr) {
+    push_on_path(sql, expr, RowPath::Any);
+}
+
+/// The same, such that only the indexes of the path answer a part of it: none answers what is said to be `is true`.
+pub(super) fn push_on_path(sql: &mut Statement, expr: &Expr, path: RowPath) {
     match expr {
-        Expr::All(parts) => push_joined(sql, parts, " and ", "true"),
-        Expr::Any(parts) => push_joined(sql, parts, " or ", "false"),
+        Expr::All(parts) => push_joined(sql, parts, path, " and ", "true"),
+        Expr::Any(parts) => push_joined(sql, parts, path, " or ", "false"),
         // A missing field makes a test null, not false: "not" must take it as false.
         Expr::Not(part) => {
             sql.push("(not coalesce(");
-            push_condition(sql, part);
+            push_on_path(sql, part, path);
             sql.push(", false))");
         }
         Expr::Test(test) => {
             sql.push("(");
             push_test(sql, test);
-            sql.push(")");
+            let answered = match path {
+                RowPath::Any => true,
+                RowPath::Namespaces => !test.is_indexed(),
+                RowPath::Filter => test.is_indexed(),
+            };
+            sql.push(if answered { ")" } else { ") is true" });
         }
     }
 }
 
-fn push_joined(sql: &mut Statement, parts: &[Expr], with: &str, empty: &str) {
+fn push_joined(sql: &mut Statement, parts: &[Expr], path: RowPath, with: &str, empty: &str) {
     sql.push("(");
     if parts.is_empty() {
         sql.push(empty);
@@ -33,7 +44,7 @@ fn push_joined(sql: &mut Statement, parts: &[Expr], with: &str, empty: &str) {
         if i > 0 {
             sql.push(with);
         }
-        push_condition(sql, part);
+        push_on_path(sql, part, path);
     }
     sql.push(")");
 }

@@ -3,7 +3,7 @@
 //! An exact scan orders by `distance + 0`, an expression that no vector index answers, so the server reads the rows that match
 //! by the primary key and sorts. A walk of the graph orders by the bare operator.
 
-use super::filter_sql::push_condition;
+use super::filter_sql::push_on_path;
 use super::flight::{self, Bound};
 use super::read::ALIVE;
 use super::row;
@@ -11,6 +11,7 @@ use super::session::ReadSettings;
 use super::statement::{Embedding, Statement};
 use super::{ShardError, ShardTable, WorkerPool, own_graphs};
 use atoll_core::filter::Expr;
+use atoll_core::search::filtered::RowPath;
 use atoll_core::search::plan::{ShardPlan, Strategy};
 use atoll_proto::entry::{EntryId, Include};
 use atoll_proto::{Namespace, Vector, VectorType};
@@ -18,9 +19,6 @@ use serde_json::Value;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_postgres::Row;
-
-/// Most rows that a walk goes through in search of those that match.
-const WALK_ROWS_MAX: u32 = 40_000;
 
 /// Which rows may be candidates.
 #[derive(Debug, Clone)]
@@ -97,10 +95,10 @@ impl Bring {
 
 impl Scope {
     /// Whether it speaks of a namespace.
-    pub fn holds(&self, namespace: &Namespace) -> bool {
+    pub fn holds(&self, namespace: &str) -> bool {
         match self {
-            Self::Namespaces(namespaces) => namespaces.contains(namespace),
-            Self::Prefix(prefix) => namespace.as_str().starts_with(prefix.as_str()),
+            Self::Namespaces(namespaces) => namespaces.iter().any(|one| one.as_str() == namespace),
+            Self::Prefix(prefix) => namespace.starts_with(prefix.as_str()),
             Self::All => true,
         }
     }
@@ -186,8 +184,7 @@ pub async fn nearest(
 ) -> Result<Vec<KnnRow>, ShardError> {
     let settings = settings(query, deadline);
     let statement = statement(table, query);
-    // A filter's shape varies without bound, and the cache of prepared statements has no eviction.
-    let cacheable = query.filter.is_none();
+    let cacheable = query.filter.is_none() || pool.shapes.keeps(&statement.text);
     let statement = Bound { text: &statement.text, params: statement.params(), cacheable };
     let rows = flight::read(pool, &settings, statement, deadline).await?;
     rows.into_iter().map(|row| knn_row(pool.worker(), table, query, row)).collect()
@@ -199,11 +196,23 @@ pub(super) fn settings(query: &KnnQuery, deadline: Instant) -> ReadSettings {
     match plan.strategy {
         // There is one right way to one namespace's rows: by the primary key.
         Strategy::Exact if query.is_scan_of_one_namespace() => settings.fixed_way(),
-        Strategy::Exact => settings,
+        Strategy::Exact => match (plan.path, &query.scope) {
+            // All rows are read best as they lie, which the server sees by itself.
+            (RowPath::Any, _) | (RowPath::Namespaces, Scope::All) => settings,
+            (RowPath::Namespaces | RowPath::Filter, _) => settings.fixed_way(),
+        },
         // The text names the namespaces, so one plan serves every execution. What lies between them is few rows of many.
-        Strategy::OwnGraphs => settings.fixed_way().walk(plan.ef),
-        Strategy::Hnsw => settings.walk(plan.ef),
-        Strategy::HnswIterative => settings.walk_on(plan.ef, WALK_ROWS_MAX),
+        Strategy::OwnGraphs => walk(settings.fixed_way(), plan),
+        // A graph gives rows in order; the server might rather sort those that it thinks match.
+        Strategy::Hnsw | Strategy::HnswIterative if query.filter.is_some() => walk(settings.fixed_way(), plan),
+        Strategy::Hnsw | Strategy::HnswIterative => walk(settings, plan),
+    }
+}
+
+fn walk(settings: ReadSettings, plan: ShardPlan) -> ReadSettings {
+    match plan.visits_max {
+        None => settings.walk(plan.ef),
+        Some(visits_max) => settings.walk_on(plan.ef, visits_max),
     }
 }
 
@@ -288,25 +297,50 @@ fn push_where(sql: &mut Statement, query: &KnnQuery) {
     sql.push(" where ");
     push_liveness(sql, query);
     match &query.scope {
-        Scope::Namespaces(namespaces) => match namespaces.as_slice() {
-            [namespace] => {
-                sql.push(" and namespace = ").bind(namespace.to_string());
-            }
-            _ => {
-                let names: Vec<String> = namespaces.iter().map(ToString::to_string).collect();
-                sql.push(" and namespace = any(").bind(names).push(")");
-            }
-        },
-        Scope::Prefix(prefix) => {
-            // Bytes of a namespace are below 0x7f, so this bounds every namespace that begins so, and the primary key answers it.
-            sql.push(" and namespace >= ").bind(prefix.clone());
-            sql.push(" and namespace < ").bind(format!("{prefix}\u{7f}"));
+        Scope::Namespaces(_) | Scope::Prefix(_)
+            if query.plan.strategy == Strategy::Exact && query.plan.path == RowPath::Filter =>
+        {
+            // No index answers this form, so none is left but the filter's.
+            sql.push(" and (");
+            push_scope(sql, &query.scope);
+            sql.push(") is true");
+        }
+        Scope::Namespaces(_) | Scope::Prefix(_) => {
+            sql.push(" and ");
+            push_scope(sql, &query.scope);
         }
         Scope::All => {}
     }
     if let Some(filter) = &query.filter {
+        let path = match query.plan.strategy {
+            Strategy::Exact => query.plan.path,
+            // Only the graph is to be left.
+            Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative => RowPath::Namespaces,
+        };
         sql.push(" and ");
-        push_condition(sql, filter);
+        push_on_path(sql, filter, path);
+    }
+}
+
+fn push_scope(sql: &mut Statement, scope: &Scope) {
+    match scope {
+        Scope::Namespaces(namespaces) => match namespaces.as_slice() {
+            [namespace] => {
+                sql.push("namespace = ").bind(namespace.to_string());
+            }
+            _ => {
+                let names: Vec<String> = namespaces.iter().map(ToString::to_string).collect();
+                sql.push("namespace = any(").bind(names).push(")");
+            }
+        },
+        Scope::Prefix(prefix) => {
+            // Bytes of a namespace are below 0x7f, so this bounds every namespace that begins so, and the primary key answers it.
+            sql.push("namespace >= ").bind(prefix.clone());
+            sql.push(" and namespace < ").bind(format!("{prefix}\u{7f}"));
+        }
+        Scope::All => {
+            sql.push("true");
+        }
     }
 }
 
@@ -322,3 +356,7 @@ fn knn_row(worker: &str, table: &ShardTable, query: &KnnQuery, row: Row) -> Resu
         brought: query.bring.clone(),
     })
 }
+
+#[cfg(test)]
+#[path = "knn_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@
 use super::knn::{Bring, KnnQuery, Scope, push_liveness};
 use super::statement::Statement;
 use super::{ShardTable, filter_sql};
+use atoll_core::search::filtered::RowPath;
 use atoll_proto::Namespace;
 
 /// Appends to `sql`, whose first value is the vector: columns from … order by … limit. Rows that bring their distance have it last.
@@ -75,7 +76,8 @@ fn push_conditions(sql: &mut Statement, query: &KnnQuery) {
     push_liveness(sql, query);
     if let Some(filter) = &query.filter {
         sql.push(" and ");
-        filter_sql::push_condition(sql, filter);
+        // The namespaces are the way, in the walks as in what is scanned beside them.
+        filter_sql::push_on_path(sql, filter, RowPath::Namespaces);
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::ShardError;
 use super::session::{Session, Sessions};
+use super::shapes::Shapes;
 use atoll_core::routing::WorkerRoute;
 use atoll_proto::WorkerId;
 use atoll_proto::agent::COORDINATOR_ROLE;
@@ -107,6 +108,8 @@ pub struct WorkerPool {
     queue: usize,
     /// How often the worker gave an answer.
     answers: Arc<AtomicU64>,
+    /// Filtered statements that are kept prepared.
+    pub(super) shapes: Shapes,
 }
 
 impl WorkerPool {
@@ -144,6 +147,7 @@ impl WorkerPool {
             waiting: AtomicUsize::new(0),
             queue: settings.queue,
             answers: Arc::default(),
+            shapes: Shapes::default(),
         }
     }
 

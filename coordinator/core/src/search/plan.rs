@@ -5,16 +5,18 @@
 //!
 //! A large namespace has a graph of its own, so the rows asked for fall into those behind a graph each and the rest, which is
 //! scanned. A graph over a whole shard is shared by all its namespaces and finds a small one badly (recall of 0.01 to 0.6 was
-//! measured for a tenth of the rows), so it is for searches of everything. Which way is taken is a matter of cost.
+//! measured for a tenth of the rows), so it is for searches of everything. Which way is taken is a matter of cost. Under a filter
+//! it is a matter of what the filter lets through: [`super::filtered`].
 
+use super::filtered::{self, Matching, RowPath};
 use atoll_proto::limits;
 use atoll_proto::search::Profile;
 
 /// What looking at a row exactly costs, in microseconds. Only the proportion to [`walk_cost`] matters. Both were fitted to
 /// namespaces of 40 to 14,000 rows of 384 dimensions, warm.
-const SCAN_COST: f64 = 0.75;
-/// Up to this many rows whose number is not worth a thought are scanned.
-const ALWAYS_EXACT_ROWS: u64 = 300;
+pub(super) const SCAN_COST: f64 = 0.75;
+/// Up to this many rows are scanned without a thought.
+pub const ALWAYS_EXACT_ROWS: u64 = 300;
 /// How ef falls with the number of graphs walked: by this power of it. Fitted to recall over 25 graphs of one corpus.
 const FAN_OUT_DAMPING: f64 = 0.3;
 /// Candidates beyond the hits wanted: a worker orders by 32-bit distances, and among near ties at the end it may leave out one
@@ -51,7 +53,7 @@ pub struct Wish {
 }
 
 /// What is known of the rows that a shard would have to look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ShardSize {
     /// Rows of the namespaces asked for, or of the whole table; none if unknown.
     pub rows: Option<u64>,
@@ -63,6 +65,8 @@ pub struct ShardSize {
     pub graph_rows: u64,
     /// Whether there is a graph over the whole table.
     pub shard_graph: bool,
+    /// What the filter is thought to let through; none without one, and as long as there is nothing to judge by.
+    pub matching: Option<Matching>,
 }
 
 /// How a shard is searched.
@@ -89,6 +93,10 @@ pub struct ShardPlan {
     pub per_namespace: Option<u32>,
     /// `hnsw.ef_search`; of no effect when exact.
     pub ef: u32,
+    /// How an exact scan gets at its rows.
+    pub path: RowPath,
+    /// A walk goes on until there are enough candidates, visiting so many rows of a graph at most; none if it ends with ef.
+    pub visits_max: Option<u32>,
     /// Why, for people.
     pub why: &'static str,
 }
@@ -97,6 +105,9 @@ pub struct ShardPlan {
 pub fn plan_shard(wish: &Wish, size: ShardSize) -> ShardPlan {
     let wanted = wanted(wish);
     let (strategy, why) = strategy(wish, size, wanted);
+    if wish.filtered && strategy != Strategy::Exact {
+        return filtered::walk(wish, size, strategy, why);
+    }
     let ef = match strategy {
         Strategy::OwnGraphs => fan_out_ef(wish, wish.graphs, wanted),
         Strategy::Hnsw => fan_out_ef(wish, wish.shards, wanted),
@@ -104,7 +115,9 @@ pub fn plan_shard(wish: &Wish, size: ShardSize) -> ShardPlan {
     };
     // What a walk finds comes in the order of its distances: those beyond the first k and their near ties can't be hits.
     let candidates = wanted.min(wish.k + NEAR_TIES);
-    let plan = ShardPlan { strategy, candidates, per_namespace: None, ef, why };
+    let visits_max = (strategy == Strategy::HnswIterative).then_some(filtered::VISITS_MAX);
+    let path = filtered::row_path(size);
+    let plan = ShardPlan { strategy, candidates, per_namespace: None, ef, path, visits_max, why };
     match (strategy, wish.per_namespace) {
         (Strategy::Exact, None) => plan.exact(wish.k),
         (Strategy::Exact, Some(most)) => {
@@ -120,7 +133,16 @@ pub fn plan_shard(wish: &Wish, size: ShardSize) -> ShardPlan {
 impl ShardPlan {
     /// The same by looking at every row that matches.
     pub fn exact(self, k: u32) -> Self {
-        Self { strategy: Strategy::Exact, candidates: k + NEAR_TIES, ..self }
+        Self { strategy: Strategy::Exact, candidates: k + NEAR_TIES, visits_max: None, ..self }
+    }
+
+    /// The strategy's name, for people and metrics.
+    pub fn strategy_name(&self) -> &'static str {
+        match (self.strategy, self.visits_max) {
+            (Strategy::Exact, _) => "exact",
+            (Strategy::OwnGraphs | Strategy::Hnsw, None) => "hnsw",
+            (Strategy::OwnGraphs | Strategy::Hnsw, Some(_)) | (Strategy::HnswIterative, _) => "hnsw_iterative",
+        }
     }
 }
 
@@ -137,7 +159,7 @@ fn strategy(wish: &Wish, size: ShardSize, candidates: u32) -> (Strategy, &'stati
     if rows <= ALWAYS_EXACT_ROWS {
         return (Strategy::Exact, "few rows");
     }
-    if wish.filtered { filtered(wish, size, rows) } else { by_cost(wish, size, rows, candidates) }
+    if wish.filtered { filtered::strategy(wish, size, rows) } else { by_cost(wish, size, rows, candidates) }
 }
 
 /// The cheapest way to all rows that are asked for.
@@ -169,29 +191,16 @@ fn by_cost(wish: &Wish, size: ShardSize, rows: u64, candidates: u32) -> (Strateg
     (strategy, why)
 }
 
-/// With a filter rows are scanned as long as that is bearable: nobody knows how many match.
-fn filtered(wish: &Wish, size: ShardSize, rows: u64) -> (Strategy, &'static str) {
-    let asked = wish.ef.is_some();
-    if !asked && rows <= exact_rows(wish) {
-        return (Strategy::Exact, "few enough rows for this profile");
-    }
-    match size.shard_graph {
-        true if asked => (Strategy::HnswIterative, "ef asked for"),
-        true => (Strategy::HnswIterative, "many rows, not all of which may match"),
-        false => (Strategy::Exact, "a filter, and no graph over the shard"),
-    }
-}
-
 /// What a walk of a graph costs, in microseconds: it visits rows in proportion to ef, and each visit costs more the larger the
 /// graph is.
-fn walk_cost(ef: u32, rows: u64) -> f64 {
+pub(super) fn walk_cost(ef: u32, rows: u64) -> f64 {
     let depth = (rows.max(2) as f64).log2();
     60.0 + f64::from(ef) * 0.045 * depth * depth
 }
 
 /// ef belongs to the fan-out as a whole: of many graphs each holds only a part of the top k, and what one misses another makes
 /// up for. At least k, for one graph can hold it all.
-fn fan_out_ef(wish: &Wish, walks: u32, candidates: u32) -> u32 {
+pub(super) fn fan_out_ef(wish: &Wish, walks: u32, candidates: u32) -> u32 {
     let alone = ef(wish);
     if wish.ef.is_some() || walks <= 1 {
         return alone.max(candidates.min(limits::EF));
@@ -206,7 +215,7 @@ fn wanted(wish: &Wish) -> u32 {
     wanted.max(wish.k)
 }
 
-fn ef(wish: &Wish) -> u32 {
+pub(super) fn ef(wish: &Wish) -> u32 {
     if let Some(ef) = wish.ef {
         return ef;
     }
@@ -227,7 +236,7 @@ fn ef(wish: &Wish) -> u32 {
 }
 
 /// Rows up to which an exact scan is preferred to a shared graph that not all rows asked for are in.
-fn exact_rows(wish: &Wish) -> u64 {
+pub(super) fn exact_rows(wish: &Wish) -> u64 {
     let precise = match wish.target_recall {
         Some(recall) => recall > 0.98,
         None => wish.profile == Profile::Accuracy,

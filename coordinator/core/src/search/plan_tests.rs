@@ -18,7 +18,7 @@ const WISH: Wish = Wish {
 
 /// A table with a graph over all its rows.
 fn table(rows: u64) -> ShardSize {
-    ShardSize { rows: Some(rows), whole_table: true, graphs: 0, graph_rows: 0, shard_graph: true }
+    ShardSize { rows: Some(rows), whole_table: true, graphs: 0, graph_rows: 0, shard_graph: true, matching: None }
 }
 
 /// Namespaces without graphs of their own, in a table with a graph over all its rows.
@@ -28,7 +28,7 @@ fn namespaces(rows: u64) -> ShardSize {
 
 /// So many namespaces with graphs of their own among so many rows.
 fn graphs(graphs: u32, graph_rows: u64, rows: u64) -> ShardSize {
-    ShardSize { rows: Some(rows), whole_table: false, graphs, graph_rows, shard_graph: false }
+    ShardSize { rows: Some(rows), whole_table: false, graphs, graph_rows, shard_graph: false, matching: None }
 }
 
 fn strategy_of(wish: Wish, size: ShardSize) -> Strategy {
@@ -113,12 +113,14 @@ proptest! {
     fn every_shard_is_asked_for_at_least_k_and_ef_yields_them(
         k in 1_u32..=1_000, overfetch in 1.0_f64..=10.0, ef in prop::option::of(1_u32..=1_000), rows in prop::option::of(0_u64..10_000_000),
         whole_table in any::<bool>(), filtered in any::<bool>(), own in 0_u32..40, graph_rows in 0_u64..10_000_000,
-        shard_graph in any::<bool>(), shards in 1_u32..20,
+        shard_graph in any::<bool>(), shards in 1_u32..20, share in prop::option::of(1e-6_f64..0.999),
     ) {
+        let matching = share.map(|share| Matching { share, indexed_rows: Some(share * 10_000.0) });
         let wish = Wish { k, overfetch, ef, filtered, shards, graphs: own, ..WISH };
-        let plan = plan_shard(&wish, ShardSize { rows, whole_table, graphs: own, graph_rows, shard_graph });
+        let plan = plan_shard(&wish, ShardSize { rows, whole_table, graphs: own, graph_rows, shard_graph, matching });
         prop_assert!(plan.candidates >= k);
         prop_assert!(plan.ef <= limits::EF);
         prop_assert!(plan.strategy == Strategy::Exact || plan.ef >= k);
+        prop_assert!(plan.visits_max.is_none_or(|visits| visits >= k));
     }
 }

@@ -14,6 +14,7 @@ use atoll::workers::knn::{Bring, KnnQuery, Scope};
 use atoll::workers::straight::{ReadyStatement, Straight};
 use atoll::workers::write::WriteRow;
 use atoll_core::filter::Expr;
+use atoll_core::search::filtered::{RowPath, VISITS_MAX};
 use atoll_core::search::plan::{ShardPlan, Strategy};
 use atoll_proto::admin::ShardList;
 use atoll_proto::collection::CollectionInfo;
@@ -162,14 +163,17 @@ impl Floor {
             }
         };
         let mut graphs = self.graphs(explained.shard, &place).await?;
-        graphs.retain(|namespace| scope.holds(namespace));
+        graphs.retain(|namespace| scope.holds(namespace.as_str()));
         let shards = if is_only { 1 } else { 2 };
         let bring = Bring::of_fan_out(shards, explained.candidates_wanted, Include::usual());
         let plan = ShardPlan {
-            strategy: self.strategy(&explained.strategy, at, graphs.len())?,
+            strategy: self.strategy(&explained.strategy, at, graphs.len(), filter.is_some())?,
             candidates: explained.candidates_wanted,
             per_namespace: None,
             ef: explained.ef.unwrap_or_default(),
+            // Not told: PostgreSQL chooses how it gets at the rows that match, as for a client that knows no better.
+            path: RowPath::Any,
+            visits_max: (explained.strategy == "hnsw_iterative").then_some(VISITS_MAX),
             why: "as the coordinator does",
         };
         let query = KnnQuery {
@@ -187,13 +191,14 @@ impl Floor {
 
     /// The coordinator has one word for a walk of the shard's graph and for walks of namespaces' own. Where both are possible, a
     /// search of everything takes the one.
-    fn strategy(&self, word: &str, at: &Where, graphs: usize) -> Result<Strategy, CommandError> {
+    fn strategy(&self, word: &str, at: &Where, graphs: usize, filtered: bool) -> Result<Strategy, CommandError> {
         let whole_shard = self.settings.index.scope.has_shard_graph() && matches!(at, Where::All);
         match word {
             // The walk before a fallback is left out: what was found came from the scan.
             "exact" | "exact_fallback" => Ok(Strategy::Exact),
             "hnsw" if whole_shard || graphs == 0 => Ok(Strategy::Hnsw),
             "hnsw" => Ok(Strategy::OwnGraphs),
+            "hnsw_iterative" if filtered && !whole_shard && graphs > 0 => Ok(Strategy::OwnGraphs),
             "hnsw_iterative" => Ok(Strategy::HnswIterative),
             other => Err(CommandError::Failed(format!("the statement of strategy {other} is not known here"))),
         }

@@ -1,0 +1,216 @@
+//! A filtered search gives as many hits as match, up to k, however few or many match, wherever it looks and whichever way it takes
+//! there; each hit matches, and nearly all are the true nearest.
+
+#![allow(clippy::unwrap_used)]
+
+use atoll_proto::Metric;
+use cluster_tests::oracle::{self, Neighbour};
+use cluster_tests::seeded::Seeded;
+use cluster_tests::wordnet::{self, Sample};
+use cluster_tests::{Client, Cluster, ClusterOptions, poll};
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const SEARCH: &str = "/v1/collections/grid/search";
+const DIMENSIONS: usize = 24;
+const CLUSTERS: usize = 8;
+/// Some have graphs of their own, some are scanned.
+const NAMESPACES: [(&str, usize); 6] =
+    [("large-a", 5_000), ("large-b", 2_500), ("middle-a", 700), ("middle-b", 600), ("small-a", 60), ("small-b", 30)];
+const QUERIES: usize = 4;
+/// Counting, building and waiting until searches have heard of it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A filter, and what it means.
+struct Case {
+    name: &'static str,
+    filter: Value,
+    matches: fn(&Sample) -> bool,
+}
+
+fn cases() -> Vec<Case> {
+    let case = |name, filter, matches| Case { name, filter, matches };
+    vec![
+        case("0.1 %", json!({"must": [{"field": "metadata.n", "eq": 7}]}), |e| number(e) == 7),
+        case("1 %", json!({"must": [{"field": "tags", "any": ["h7"]}]}), |e| number(e) % 100 == 7),
+        case("10 % by an index", json!({"must": [{"field": "tags", "all": ["t3"]}]}), |e| number(e) % 10 == 3),
+        case("10 % by none", json!({"must": [{"field": "metadata.n", "range": {"gte": 400, "lt": 500}}]}), |e| {
+            (400..500).contains(&number(e))
+        }),
+        case(
+            "20 % in two parts",
+            json!({"should": [{"field": "metadata.t", "eq": 1}, {"field": "tags", "any": ["t2"]}]}),
+            |e| [1, 2].contains(&(number(e) % 10)),
+        ),
+        case("90 %", json!({"must_not": [{"field": "metadata.t", "eq": 0}]}), |e| number(e) % 10 != 0),
+        // Most queries are far from where these lie: a walk does not come by.
+        case("one cluster", json!({"must": [{"field": "metadata.cluster", "range": {"gte": 5, "lt": 6}}]}), |e| {
+            e.metadata["cluster"] == 5
+        }),
+    ]
+}
+
+fn number(entry: &Sample) -> u64 {
+    entry.metadata["n"].as_u64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn never_short() {
+    let cluster = Cluster::start(ClusterOptions { shards: 2, ..ClusterOptions::new("never_short").workers(2) }).await;
+    let client = cluster.client();
+    client.put("/v1/collections/grid", &json!({"dimensions": DIMENSIONS})).await.expect(201);
+    let entries = entries();
+    let done = client.import("grid", wordnet::ndjson(&entries)).await;
+    assert_eq!(done["written"].as_u64(), Some(entries.len() as u64), "{done}");
+    // Whatever is known of the rows so far.
+    grid(&client, &entries, &[10]).await;
+    wait_for_walks(&client, &entries[0]).await;
+    let ways = grid(&client, &entries, &[1, 10, 100]).await;
+    for way in ["exact", "hnsw_iterative", "exact_fallback"] {
+        assert!(ways.get(way).is_some_and(|shards| *shards > 0), "{way} was never taken: {ways:?}");
+    }
+    cluster.finish(&[]).await;
+}
+
+/// Entries in clusters, as embeddings lie.
+fn entries() -> Vec<Sample> {
+    let mut chance = Seeded::new(11);
+    let centres: Vec<Vec<f32>> = (0..CLUSTERS).map(|_| chance.vector(DIMENSIONS)).collect();
+    let mut entries = Vec::new();
+    for (namespace, rows) in NAMESPACES {
+        for i in 0..rows {
+            let (cluster, n) = (chance.below(CLUSTERS), chance.below(1_000));
+            let vector = centres[cluster].iter().map(|x| x + 0.4 * chance.unit()).collect();
+            let metadata = json!({"n": n, "t": n % 10, "cluster": cluster});
+            entries.push(Sample {
+                namespace: namespace.to_owned(),
+                key: format!("k{i}"),
+                value: String::new(),
+                metadata: metadata.as_object().unwrap().clone(),
+                tags: vec![format!("t{}", n % 10), format!("h{}", n % 100)],
+                vector,
+            });
+        }
+    }
+    entries
+}
+
+/// Until the large namespaces have graphs, and a search under a filter that most rows pass walks them.
+async fn wait_for_walks(client: &Client, entry: &Sample) {
+    for namespace in ["large-a", "large-b"] {
+        let body = json!({
+            "vector": entry.vector, "namespaces": [namespace], "include": [],
+            "filter": {"must_not": [{"field": "metadata.t", "eq": 0}]}
+        });
+        poll::until("searches to walk under a filter", PATIENCE, async || {
+            let answer = client.post(SEARCH, &body).await.expect(200).json();
+            let strategies = &answer["plan"]["strategies"];
+            if strategies["hnsw_iterative"] == 1 { Ok(()) } else { Err(strategies.to_string()) }
+        })
+        .await;
+    }
+}
+
+/// Searches under every filter, in every scope, at every profile; says how often shards were searched which way.
+async fn grid(client: &Client, entries: &[Sample], ks: &[usize]) -> BTreeMap<String, u64> {
+    let mut cells = Vec::new();
+    for case in &cases() {
+        for scope in ["own", "five", "all"] {
+            for k in ks {
+                for profile in ["exact", "accuracy", "speed"] {
+                    cells.push(cell(client, entries, case.name, case.filter.clone(), case.matches, scope, *k, profile));
+                }
+            }
+        }
+    }
+    let cells: Vec<Cell> = stream::iter(cells).buffer_unordered(4).collect().await;
+    let mut ways = BTreeMap::new();
+    for (way, shards) in cells.iter().flat_map(|cell| &cell.ways) {
+        *ways.entry(way.clone()).or_default() += shards;
+    }
+    for (profile, least) in [("exact", 1.0), ("accuracy", 0.99), ("speed", 0.95)] {
+        let (mut found, mut there) = (0, 0);
+        for cell in cells.iter().filter(|cell| cell.profile == profile) {
+            found += cell.found;
+            there += cell.there;
+        }
+        let recall = found as f64 / there as f64;
+        println!("{profile}: recall {recall:.4}");
+        assert!(recall >= least, "{profile}: recall {recall}, {least} promised");
+    }
+    println!("{ways:?}");
+    ways
+}
+
+/// What the searches of one cell of the grid gave.
+struct Cell {
+    profile: &'static str,
+    /// True neighbours.
+    there: usize,
+    /// Those of them among the hits.
+    found: usize,
+    /// How often shards were searched which way.
+    ways: BTreeMap<String, u64>,
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn cell(
+    client: &Client,
+    entries: &[Sample],
+    name: &'static str,
+    filter: Value,
+    matches: fn(&Sample) -> bool,
+    scope: &'static str,
+    k: usize,
+    profile: &'static str,
+) -> Cell {
+    let mut cell = Cell { profile, there: 0, found: 0, ways: BTreeMap::new() };
+    for query in entries.iter().step_by(entries.len() / QUERIES).take(QUERIES) {
+        let namespaces: Vec<&str> = match scope {
+            "own" => vec![query.namespace.as_str()],
+            "five" => NAMESPACES[..5].iter().map(|(name, _)| *name).collect(),
+            _ => NAMESPACES.map(|(name, _)| name).to_vec(),
+        };
+        let wanted = |entry: &Sample| namespaces.contains(&entry.namespace.as_str()) && matches(entry);
+        let truth = oracle::nearest(Metric::Cosine, &query.vector, entries, k, wanted);
+        let mut body = json!({"vector": query.vector, "k": k, "filter": filter, "include": []});
+        match scope {
+            "all" => body["all"] = json!(true),
+            _ => body["namespaces"] = json!(namespaces),
+        }
+        match profile {
+            "exact" => body["exact"] = json!(true),
+            _ => body["profile"] = json!(profile),
+        }
+        let answer = client.post(SEARCH, &body).await.expect(200).json();
+        let ids = ids(&answer);
+        let place = format!("{name}, {scope}, k {k}, {profile}: {}", answer["plan"]);
+        assert_eq!(ids.len(), truth.len(), "short: {place}");
+        let short_reason = if truth.len() < k { json!("fewer_matches") } else { Value::Null };
+        assert_eq!(answer["short_reason"], short_reason, "{place}");
+        let truth: Vec<(String, String)> =
+            truth.into_iter().map(|Neighbour { namespace, key, .. }| (namespace, key)).collect();
+        if profile == "exact" {
+            assert_eq!(ids, truth, "{place}");
+        }
+        let hits: BTreeSet<&(String, String)> = ids.iter().collect();
+        assert_eq!(hits.len(), ids.len(), "twice the same: {place}");
+        let right = entries.iter().filter(|entry| wanted(entry));
+        let right = right.filter(|entry| hits.contains(&(entry.namespace.clone(), entry.key.clone()))).count();
+        assert_eq!(right, ids.len(), "hits that do not match: {place}");
+        cell.there += truth.len();
+        cell.found += truth.iter().filter(|one| hits.contains(one)).count();
+        for (way, shards) in answer["plan"]["strategies"].as_object().unwrap() {
+            *cell.ways.entry(way.clone()).or_default() += shards.as_u64().unwrap();
+        }
+    }
+    cell
+}
+
+fn ids(answer: &Value) -> Vec<(String, String)> {
+    let text = |hit: &Value, field: &str| hit[field].as_str().unwrap().to_owned();
+    let hits = answer["hits"].as_array().unwrap();
+    hits.iter().map(|hit| (text(hit, "namespace"), text(hit, "key"))).collect()
+}
