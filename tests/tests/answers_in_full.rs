@@ -181,7 +181,7 @@ async fn of_namespaces_and_deletes(client: &Client, documented: &Documented) {
 }
 
 async fn of_administration(client: &Client, documented: &Documented) {
-    for what in ["cluster", "workers", "groups", "shards", "findings"] {
+    for what in ["cluster", "workers", "groups", "shards", "findings", "builds"] {
         documented.holds(what, &client.get(&format!("/v1/admin/{what}")).await.expect(200).json());
     }
     documented.holds("version", &client.get("/version").await.expect(200).json());

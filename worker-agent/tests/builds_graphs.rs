@@ -10,6 +10,8 @@ use atoll_proto::{IndexScope, IndexSettings, ShardId};
 use std::time::Duration;
 use support::{Place, RunningAgent, SECRET, collection, desired, request};
 
+const PATIENCE: Duration = Duration::from_secs(90);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn graphs_come_and_make_way_for_loads() {
     let place = Place::new("graphs").await;
@@ -28,7 +30,7 @@ async fn graphs_come_and_make_way_for_loads() {
     // A transaction that is older than the builds.
     let reader = place.connect().await;
     reader.batch_execute("set application_name = 'pg_dump'; begin isolation level repeatable read").await.unwrap();
-    reader.batch_execute("select 1").await.unwrap();
+    reader.batch_execute("set local idle_in_transaction_session_timeout = 0; select 1").await.unwrap();
     let writer = place.connect().await;
     for (schema, namespace, rows) in [("s0000_g1", "a", 3_000), ("s0001_g1", "b", 2_000), ("s0001_g1", "small", 900)] {
         insert(&writer, schema, namespace, rows).await;
@@ -56,20 +58,27 @@ async fn graphs_come_and_make_way_for_loads() {
     assert!(there.get::<_, bool>(0), "{}", place.log());
 
     // A load sends its graph away and no other, and has it built again when it is over.
-    assert_eq!(tell(&agent, false).await, LoadHeard { graphs_left: 0 });
-    assert_eq!(graphs(&agent.status().await.unwrap()), ["b"]);
+    tell(&agent, false).await;
+    place.until(&agent, "the graph to go", |status| (graphs(status) == ["b"]).then_some(())).await;
     insert(&writer, "s0000_g1", "a", 6_000).await;
-    let loading = |status: &AgentStatus| {
-        let build = status.builds.iter().find(|build| build.namespace == "a")?;
-        (build.state == BuildState::Loading && build.rows == 6_000).then_some(())
+    let held_back = |status: &AgentStatus| {
+        let mut builds = status.builds.iter();
+        builds.any(|build| (build.namespace.as_str(), build.state, build.rows) == ("a", BuildState::Loading, 6_000))
     };
-    place.until(&agent, "the load is counted and held back", loading).await;
+    // It runs out unless it is told again.
+    let telling = async {
+        while !agent.status().await.is_some_and(|status| held_back(&status)) {
+            tell(&agent, false).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, telling).await.unwrap();
     tell(&agent, true).await;
     place.until(&agent, "the graph again", |status| (graphs(status) == ["a", "b"]).then_some(())).await;
     assert!(!agent.status().await.unwrap().counting);
 
     // One that nobody speaks of any more is over too.
-    assert_eq!(tell(&agent, false).await, LoadHeard { graphs_left: 0 });
+    tell(&agent, false).await;
+    place.until(&agent, "the graph to go", |status| (graphs(status) == ["b"]).then_some(())).await;
     place
         .until(&agent, "the graph after the load ran out", |status| (graphs(status) == ["a", "b"]).then_some(()))
         .await;
@@ -94,12 +103,12 @@ fn graphs(status: &AgentStatus) -> Vec<String> {
 }
 
 /// Tells of a load of namespace `a`.
-async fn tell(agent: &RunningAgent, ended: bool) -> LoadHeard {
+async fn tell(agent: &RunningAgent, ended: bool) {
     let namespaces = vec!["a".to_owned()];
     let table = LoadedTable { shard: ShardId(0), collection: "memories".parse().unwrap(), namespaces };
     let report = LoadReport { import: "one".to_owned(), ended, tables: vec![table] };
     let (url, body) = (format!("{}{LOAD_PATH}", agent.url), serde_json::to_vec(&report).unwrap());
     let (code, answer) = request::send("PUT", &url, Some(SECRET), Some(body)).await.unwrap();
     assert_eq!(code, 200);
-    serde_json::from_slice(&answer).unwrap()
+    let LoadHeard { graphs_left: _ } = serde_json::from_slice(&answer).unwrap();
 }

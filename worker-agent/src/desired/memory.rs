@@ -191,3 +191,123 @@ fn schemas(desired: &DesiredState) -> Vec<(Option<ShardId>, String)> {
     let shards = desired.shards.iter().map(|shard| (Some(shard.shard), shard_schema(shard.shard, shard.generation)));
     shards.chain([(None, REFERENCE_SCHEMA.to_owned())]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::pg::existing::ExistingVectorIndex;
+    use atoll_proto::agent::DesiredShard;
+    use atoll_proto::load::{LoadReport, LoadedTable};
+    use atoll_proto::{CatalogVersion, CollectionId, CollectionSettings, Generation, GroupId};
+
+    const SCHEMA: &str = "s0003_g1";
+
+    /// One collection in one shard, whose namespace `a` has so many rows, and a graph that is whole or being built or none.
+    struct Server {
+        memory: Memory,
+        loads: Loads,
+        begun: Instant,
+        graph: Option<ExistingVectorIndex>,
+    }
+
+    impl Server {
+        fn new() -> Self {
+            Self { memory: Memory::default(), loads: Loads::default(), begun: Instant::now(), graph: None }
+        }
+
+        fn graph(&mut self, valid: bool, building: bool) {
+            let namespace = Some("a".to_owned());
+            self.graph = Some(ExistingVectorIndex { valid, building, graph: (16, 64), namespace });
+        }
+
+        fn after(&self, seconds: u64) -> Instant {
+            self.begun + Duration::from_secs(seconds)
+        }
+
+        fn tell(&mut self, ended: bool, seconds: u64) {
+            let collection = "c".parse().unwrap();
+            let table = LoadedTable { shard: ShardId(3), collection, namespaces: vec!["a".to_owned()] };
+            let report = LoadReport { import: "one".to_owned(), ended, tables: vec![table] };
+            self.loads.tell(report, self.after(seconds));
+        }
+
+        /// Counts, `counted` seconds after the beginning, and looks as late as `now`. Tells what is to be done and what is held back.
+        fn look(&mut self, rows: u64, counted: u64, now: u64) -> (Vec<Doing>, Vec<BuildState>, usize) {
+            let settings = CollectionSettings::memory_entries();
+            let collection = DesiredCollection { id: CollectionId(7), name: "c".parse().unwrap(), settings };
+            let name = namespace_graph(collection.id, &Namespace::parse("a").unwrap());
+            let vector_indexes = self.graph.iter().map(|graph| (name.clone(), graph.clone())).collect();
+            let table = ExistingTable { collection: Some(collection.id), logged: true, vector_indexes };
+            let tables = BTreeMap::from([("c".to_owned(), table)]);
+            let existing = Existing { schemas: BTreeMap::from([(SCHEMA.to_owned(), tables)]) };
+            let stats = TableStats {
+                shard: Some(ShardId(3)),
+                collection: collection.name.clone(),
+                rows,
+                bytes: 0,
+                vector_index_bytes: 0,
+                large_namespaces: vec![NamespaceRows { namespace: "a".to_owned(), rows }],
+                graphs: Vec::new(),
+                shard_graph: false,
+            };
+            let desired = DesiredState {
+                cluster_id: "c".to_owned(),
+                catalog_version: CatalogVersion(1),
+                group: GroupId(1),
+                shards: vec![DesiredShard { shard: ShardId(3), generation: Generation(1) }],
+                collections: vec![collection],
+                dropping: Vec::new(),
+            };
+            self.memory.remember(self.after(counted), std::slice::from_ref(&stats));
+            let now = self.after(now);
+            let look = self.memory.look(&desired, &existing, &[stats], &self.loads, now);
+            let walkable = look.walkable.values().map(|graphs| graphs.namespaces.len()).sum();
+            let doing = look.works.iter().map(|work| work.doing).collect();
+            (doing, look.held_back.iter().map(|build| build.state).collect(), walkable)
+        }
+    }
+
+    #[test]
+    fn a_graph_that_is_not_wanted_goes_unnamed_before_it_goes() {
+        let mut server = Server::new();
+        server.graph(true, false);
+        assert_eq!(server.look(5_000, 0, 0), (vec![], vec![], 1));
+        assert_eq!(server.look(10, 10, 10), (vec![], vec![], 0));
+        assert_eq!(server.look(10, 15, 19), (vec![], vec![], 0));
+        assert_eq!(server.look(10, 15, 20), (vec![Doing::Drop], vec![], 0));
+    }
+
+    #[test]
+    fn a_loaded_one_goes_at_once_and_is_built_after_the_first_count() {
+        let mut server = Server::new();
+        server.graph(true, false);
+        server.look(5_000, 0, 0);
+        server.tell(false, 1);
+        assert_eq!(server.look(5_000, 0, 1), (vec![Doing::Drop], vec![BuildState::Loading], 0));
+        server.graph = None;
+        assert_eq!(server.look(9_000, 5, 5), (vec![], vec![BuildState::Loading], 0));
+        server.tell(true, 6);
+        assert_eq!(server.look(50_000, 7, 7), (vec![Doing::Build { rows: 50_000 }], vec![], 0));
+        assert_eq!(server.look(90_000, 17, 17), (vec![], vec![BuildState::Growing], 0), "somebody else fills it");
+    }
+
+    #[test]
+    fn a_load_that_runs_out_leaves_the_usual_rule() {
+        let mut server = Server::new();
+        server.look(5_000, 0, 0);
+        server.tell(false, 1);
+        assert_eq!(server.look(50_000, 5, 5), (vec![], vec![BuildState::Loading], 0));
+        assert_eq!(server.look(50_000, 5, 8), (vec![], vec![BuildState::Growing], 0));
+        assert_eq!(server.look(50_000, 15, 15), (vec![Doing::Build { rows: 50_000 }], vec![], 0));
+    }
+
+    #[test]
+    fn what_somebody_builds_is_left_alone_and_what_nobody_does_goes() {
+        let mut server = Server::new();
+        server.graph(false, true);
+        assert_eq!(server.look(5_000, 0, 0), (vec![], vec![], 0));
+        server.graph(false, false);
+        assert_eq!(server.look(5_000, 0, 1), (vec![Doing::Drop], vec![], 0));
+    }
+}
