@@ -62,24 +62,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::search::plan::plan_shard;
-    use atoll_proto::search::Profile;
+    use crate::search::testing;
     use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 
-    const WISH: Wish = Wish {
-        k: 10,
-        overfetch: 2.0,
-        profile: Profile::Auto,
-        target_recall: None,
-        ef: None,
-        exact: false,
-        filtered: false,
-        excluding: false,
-        per_namespace: None,
-        shards: 1,
+    const WISH: Wish = Wish { graphs: 1, ..testing::WISH };
+    const LARGE: ShardSize = ShardSize {
+        rows: Some(40_000),
+        whole_table: true,
         graphs: 1,
+        graph_rows: 30_000,
+        shard_graph: true,
+        matching: None,
     };
-    const LARGE: ShardSize =
-        ShardSize { rows: Some(40_000), whole_table: true, graphs: 1, graph_rows: 30_000, shard_graph: true };
 
     fn weigh(wish: Wish, size: ShardSize) -> Weighed {
         weighed(&wish, size, &plan_shard(&wish, size))
@@ -109,7 +103,8 @@ mod tests {
             rows in 301_u64..10_000_000, share in 0.0_f64..1.0, whole_table in any::<bool>(), own in 0_u32..40,
             shard_graph in any::<bool>(), shards in 1_u32..20, ef in prop::option::of(1_u32..1_000),
         ) {
-            let size = ShardSize { rows: Some(rows), whole_table, graphs: own, graph_rows: (rows as f64 * share) as u64, shard_graph };
+            let graph_rows = (rows as f64 * share) as u64;
+            let size = ShardSize { rows: Some(rows), whole_table, graphs: own, graph_rows, shard_graph, matching: None };
             let weighed = weigh(Wish { shards, graphs: own, ef, ..WISH }, size);
             let cost = weighed.cost_us.unwrap();
             prop_assert!(cost.is_finite() && weighed.rejected.iter().all(|way| way.cost_us.is_finite()));

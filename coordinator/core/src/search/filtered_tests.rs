@@ -1,21 +1,10 @@
 use super::*;
 use crate::search::plan::plan_shard;
+use crate::search::testing;
 use atoll_proto::search::Profile;
 use proptest::prelude::{any, prop, prop_assert, proptest};
 
-const WISH: Wish = Wish {
-    k: 10,
-    overfetch: 2.0,
-    profile: Profile::Auto,
-    target_recall: None,
-    ef: None,
-    exact: false,
-    filtered: true,
-    excluding: false,
-    per_namespace: None,
-    shards: 1,
-    graphs: 1,
-};
+const WISH: Wish = Wish { filtered: true, graphs: 1, ..testing::WISH };
 
 /// A namespace with a graph of its own in a table twice as large, under a filter that lets through this share of either.
 fn namespace(rows: u64, share: f64) -> ShardSize {

@@ -15,3 +15,6 @@ pub mod plan;
 pub mod sample;
 pub mod tally;
 pub mod warnings;
+
+#[cfg(test)]
+mod testing;

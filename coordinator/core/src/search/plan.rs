@@ -223,11 +223,11 @@ pub(super) fn walk_cost(ef: u32, rows: u64) -> f64 {
     60.0 + f64::from(ef) * 0.045 * depth * depth
 }
 
-fn own_graphs_ef(wish: &Wish, candidates: u32) -> u32 {
+pub(super) fn own_graphs_ef(wish: &Wish, candidates: u32) -> u32 {
     calibrated_ef(wish, wish.calibrated.own_graphs, wish.graphs, candidates)
 }
 
-fn shard_graphs_ef(wish: &Wish, candidates: u32) -> u32 {
+pub(super) fn shard_graphs_ef(wish: &Wish, candidates: u32) -> u32 {
     calibrated_ef(wish, wish.calibrated.shard_graphs, wish.shards, candidates)
 }
 
@@ -243,7 +243,7 @@ fn calibrated_ef(wish: &Wish, measured: Option<u32>, walks: u32, candidates: u32
 
 /// ef belongs to the fan-out as a whole: of many graphs each holds only a part of the top k, and what one misses another makes
 /// up for. At least k, for one graph can hold it all.
-pub(super) fn fan_out_ef(wish: &Wish, walks: u32, candidates: u32) -> u32 {
+fn fan_out_ef(wish: &Wish, walks: u32, candidates: u32) -> u32 {
     let alone = ef(wish);
     if wish.ef.is_some() || walks <= 1 {
         return alone.max(candidates.min(limits::EF));

@@ -1,21 +1,7 @@
 use super::Strategy;
 use super::*;
+use crate::search::testing::WISH;
 use proptest::prelude::{any, prop, prop_assert, proptest};
-
-const WISH: Wish = Wish {
-    k: 10,
-    overfetch: 2.0,
-    profile: Profile::Auto,
-    target_recall: None,
-    ef: None,
-    exact: false,
-    filtered: false,
-    excluding: false,
-    per_namespace: None,
-    shards: 1,
-    graphs: 0,
-    calibrated: Calibrated { own_graphs: None, shard_graphs: None },
-};
 
 /// A table with a graph over all its rows.
 fn table(rows: u64) -> ShardSize {
