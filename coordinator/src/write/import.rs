@@ -163,7 +163,7 @@ impl Writer {
     async fn commit(&self, target: &Target, loading: Option<&Loading>, batch: Batch) -> Result<u64, RequestError> {
         let Batch { mut place, rows, .. } = batch;
         if let Some(loading) = loading {
-            loading.heard(place.route.shard).await;
+            loading.may_go_on(place.route.shard).await;
         }
         let patience = Instant::now() + PATIENCE;
         let copies = self.copies(target, Instant::now() + BATCH_TIME).await?;

@@ -1,7 +1,8 @@
 //! One import's word to the agents: [`atoll_proto::load`] is the protocol, [`atoll_core::loads`] decides which namespaces it is about.
 //!
 //! The import itself never depends on it: an agent that does not answer makes it slow, and nothing else. Only a shard's next
-//! batches wait a moment after a load began there, so that the drop of the graph need not wait for them in turn.
+//! batches wait after a load began there: the drop of the graph waits for batches under way, and row by row these take seconds.
+//! Others that began meanwhile would make it wait for them in turn.
 
 use crate::agents::{AgentBoard, AgentClient};
 use crate::targets::{Target, Views};
@@ -34,6 +35,9 @@ impl LoadAgents {
     }
 }
 
+/// Longest that a shard's batches wait for its graphs to go. Something else keeps them then, such as an export.
+const HOLD: Duration = Duration::from_secs(30);
+
 /// An import, as far as agents hear of it. When it is dropped they hear that it has ended.
 pub(super) struct Loading {
     shared: Arc<Shared>,
@@ -46,8 +50,8 @@ pub(super) struct Loading {
 struct Shared {
     collection: CollectionName,
     loads: Mutex<Loads>,
-    /// Shards where a load began that their agent has not heard of.
-    unheard: watch::Sender<BTreeSet<ShardId>>,
+    /// Shards where a load began, and when, whose graphs may be there still.
+    held: watch::Sender<BTreeMap<ShardId, Instant>>,
 }
 
 impl Loading {
@@ -58,7 +62,7 @@ impl Loading {
             return None;
         }
         let (collection, loads) = (target.name.clone(), Mutex::default());
-        let shared = Arc::new(Shared { collection, loads, unheard: watch::Sender::default() });
+        let shared = Arc::new(Shared { collection, loads, held: watch::Sender::default() });
         let (news, told) = watch::channel(0);
         let telling = tokio::spawn(keep_telling(agents.client.clone(), views.clone(), shared.clone(), told));
         Some(Self { shared, board: agents.board.clone(), news, telling })
@@ -72,11 +76,11 @@ impl Loading {
         let _ = timeout(ANSWER_WITHIN, telling).await;
     }
 
-    /// Waits a moment, if a load has just begun in the shard.
-    pub(super) async fn heard(&self, shard: ShardId) {
-        let mut unheard = self.shared.unheard.subscribe();
+    /// Waits, if a load began in the shard and its graphs are on their way out.
+    pub(super) async fn may_go_on(&self, shard: ShardId) {
+        let mut held = self.shared.held.subscribe();
         // In vain is as good: then the rows are inserted one by one.
-        let _ = timeout(ANSWER_WITHIN, unheard.wait_for(|unheard| !unheard.contains(&shard))).await;
+        let _ = timeout(HOLD + ANSWER_WITHIN, held.wait_for(|held| !held.contains_key(&shard))).await;
     }
 
     /// A batch was committed, and so many of its rows changed what was stored.
@@ -88,7 +92,7 @@ impl Loading {
         let namespaces = rows.iter().map(|row| row.namespace.as_str());
         let mut loads = self.shared.loads.lock().unwrap_or_else(PoisonError::into_inner);
         if loads.committed(shard, namespaces, changed, |name| of_namespace(name).unwrap_or(0)) {
-            self.shared.unheard.send_modify(|unheard| _ = unheard.insert(shard));
+            self.shared.held.send_modify(|held| _ = held.insert(shard, Instant::now()));
             self.news.send_modify(|news| *news += 1);
         }
     }
@@ -98,32 +102,35 @@ impl Loading {
 async fn keep_telling(client: AgentClient, views: Views, shared: Arc<Shared>, mut news: watch::Receiver<u64>) {
     let import = format!("{:032x}", rand::random::<u128>());
     loop {
-        let ended = match timeout(RENEW_EVERY, news.changed()).await {
-            Ok(changed) => changed.is_err(),
-            Err(_) => false,
-        };
-        let heard = shared.unheard.borrow().clone();
-        let told = shared.by_agent(&views, ended).into_iter().map(|(agent_url, tables)| {
+        // An agent takes its time to answer as long as graphs are there: then it is asked again at once.
+        let pause = if shared.held.borrow().is_empty() { RENEW_EVERY } else { Duration::ZERO };
+        let ended = timeout(pause, news.changed()).await.is_ok_and(|changed| changed.is_err());
+        let told_at = Instant::now();
+        let told = shared.by_agent(&views, ended).into_iter().map(async |(agent_url, tables)| {
+            let shards: Vec<ShardId> = tables.iter().map(|table| table.shard).collect();
             let report = LoadReport { import: import.clone(), ended, tables };
-            tell(&client, agent_url, report)
+            (shards, tell(&client, agent_url, report).await)
         });
-        join_all(told).await;
-        shared.unheard.send_modify(|unheard| unheard.retain(|shard| !heard.contains(shard)));
+        let answers = join_all(told).await;
+        let waiting = answers.into_iter().filter(|(_, graphs_left)| *graphs_left > 0).flat_map(|(shards, _)| shards);
+        let waiting: BTreeSet<ShardId> = waiting.collect();
+        shared.held.send_modify(|held| {
+            held.retain(|shard, begun| *begun > told_at || waiting.contains(shard) && begun.elapsed() < HOLD);
+        });
         if ended {
             return;
         }
     }
 }
 
-async fn tell(client: &AgentClient, agent_url: String, report: LoadReport) {
+/// Graphs that are still there; none if the agent does not hear of the load, for then there is nothing to wait for.
+async fn tell(client: &AgentClient, agent_url: String, report: LoadReport) -> u32 {
     match client.put_load(&agent_url, &report, Instant::now() + ANSWER_WITHIN).await {
-        Ok(LoadHeard { graphs_left: 0 }) => {}
-        Ok(LoadHeard { graphs_left }) => {
-            tracing::debug!(agent_url, graphs_left, "graphs are still there, rows are inserted one by one");
-        }
+        Ok(LoadHeard { graphs_left }) => graphs_left,
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(agent_url, error, "the agent does not hear of the load");
+            0
         }
     }
 }
