@@ -174,9 +174,10 @@ pub(super) fn settings(query: &KnnQuery, deadline: Instant) -> String {
         }
         Strategy::Exact => {}
         // The text names the namespaces, so one plan serves every execution. What lies between them is few rows of many, whatever
-        // the server's statistics say of it.
+        // the server's statistics say of it; and a walk is meant, also while they say that there is little to sort.
         Strategy::OwnGraphs => settings.push_str(&format!(
-            "; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off",
+            "; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
+             set local enable_sort = off",
             plan.ef
         )),
         Strategy::Hnsw => settings.push_str(&format!("; set local hnsw.ef_search = {}", plan.ef)),
