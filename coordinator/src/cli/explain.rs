@@ -25,11 +25,12 @@ struct Marks {
 const DRAWN: Marks = Marks { branch: "├ ", last: "└ ", waits: '░', runs: '█', idle: '·' };
 const ASCII: Marks = Marks { branch: "|- ", last: "`- ", waits: '-', runs: '#', idle: '.' };
 
-/// One row: what stands in its columns, when it happened, and what is told below it.
+/// One row: what stands in its columns, when it happened, and what is told below it, at last PostgreSQL's plan.
 struct Step {
     columns: [String; 7],
     span: Option<Span>,
     told: Vec<String>,
+    pg_plan: Vec<String>,
 }
 
 /// A time in milliseconds from the start of the search; what is before `runs` was waiting.
@@ -70,6 +71,10 @@ pub(super) fn tree(explanation: &Explanation, width: Option<usize>) -> String {
             text.push('\n');
             text.push_str(&one_line(&format!("      {mark}{told}"), width));
         }
+        for line in &step.pg_plan {
+            text.push('\n');
+            text.push_str(&one_line(&format!("          {line}"), width));
+        }
     }
     for warning in &explanation.warnings {
         text.push('\n');
@@ -97,7 +102,8 @@ fn shard_step(shard: &ShardExplain, ran: bool) -> Step {
         runs: run.started_ms + run.queued_ms,
         until: run.started_ms + run.ms,
     });
-    Step { columns, span, told: shard_told(shard, ran) }
+    let pg_plan = shard.pg_plan.as_ref().map(pg_plan::lines).unwrap_or_default();
+    Step { columns, span, told: shard_told(shard, ran), pg_plan }
 }
 
 fn shard_told(shard: &ShardExplain, ran: bool) -> Vec<String> {
@@ -121,7 +127,6 @@ fn shard_told(shard: &ShardExplain, ran: bool) -> Vec<String> {
         None if ran => told.push("gave no answer".to_owned()),
         None => {}
     }
-    told.extend(shard.pg_plan.iter().flat_map(pg_plan::lines));
     told
 }
 
@@ -153,6 +158,7 @@ fn merge_step(explanation: &Explanation) -> Option<Step> {
         columns: after("merge", merge.candidates.to_string(), merge.hits, merge.ms),
         span: Some(Span { from: merge.started_ms, runs: merge.started_ms, until: merge.started_ms + merge.ms }),
         told,
+        pg_plan: Vec::new(),
     })
 }
 
@@ -162,6 +168,7 @@ fn fetch_step(explanation: &Explanation) -> Option<Step> {
         columns: after("fetch", "-".to_owned(), fetch.hits, fetch.ms),
         span: Some(Span { from: fetch.started_ms, runs: fetch.started_ms, until: fetch.started_ms + fetch.ms }),
         told: Vec::new(),
+        pg_plan: Vec::new(),
     })
 }
 

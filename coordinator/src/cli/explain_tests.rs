@@ -84,8 +84,8 @@ SHARD  WORKER  STRATEGY  EF  CANDIDATES  HITS  MS
       |- large namespaces have graphs of their own; 4100 rows; should take 0.4 ms; rather than exact (3.1 ms)
       `- walks noun.animal, noun.artifact
    11  g2/w2   exact      -          28     -   -
-      |- few rows; 120 rows; should take 0.1 ms
-      `- Limit  (cost=0.5..8.0 rows=28)"
+      `- few rows; 120 rows; should take 0.1 ms
+          Limit  (cost=0.5..8.0 rows=28)"
     );
 }
 

@@ -87,11 +87,22 @@ fn is_nothing(value: &Value) -> bool {
 
 fn text(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => without_numbers(text),
         Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(", "),
         Value::Null => "?".to_owned(),
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
+}
+
+/// The text with the first number of a vector in place of all: hundreds of them hide the rest.
+fn without_numbers(text: &str) -> String {
+    let vector = |text: &str| -> Option<String> {
+        let (before, rest) = text.split_once("'[")?;
+        let (numbers, after) = rest.split_once("]'")?;
+        let (first, _) = numbers.split_once(',')?;
+        Some(format!("{before}'[{first},...]'{after}"))
+    };
+    vector(text).unwrap_or_else(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -125,6 +136,15 @@ Limit  (cost=4.1..5.2 rows=20)
 Planning Time: 0.250 ms
 Execution Time: 0.500 ms"
         );
+    }
+
+    #[test]
+    fn a_vector_is_shown_by_its_first_number() {
+        let key = "((embedding <=> '[0.25,1,-2]'::vector) + '0'::double precision)";
+        assert_eq!(without_numbers(key), "((embedding <=> '[0.25,...]'::vector) + '0'::double precision)");
+        for as_it_is in ["namespace = 'a'", "'[1]'::vector", "'[", "]'['"] {
+            assert_eq!(without_numbers(as_it_is), as_it_is);
+        }
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn table() -> ShardTable {
 fn query(scope: Scope, share: Option<f64>) -> KnnQuery {
     let filter = json!({"must": [{"field": "metadata.a", "eq": 1}, {"field": "key", "range": {"gt": "k"}}]});
     let wish = Wish {
+        calibrated: Calibrated { own_graphs: None, shard_graphs: None },
         k: 10,
         overfetch: 2.0,
         profile: Profile::Balanced,

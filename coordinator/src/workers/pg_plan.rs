@@ -29,12 +29,10 @@ pub async fn pg_plan(
 ) -> Result<Value, ShardError> {
     let begin = knn::settings(query, deadline).in_transaction();
     let statement = knn::statement(table, query);
-    let plan = pool.run(deadline, async |session| plan(session, &begin, &statement, analyze).await).await?;
-    Ok(match plan {
-        // One statement, one plan.
-        Value::Array(mut plans) if plans.len() == 1 => plans.remove(0),
-        other => other,
-    })
+    let mut plans = pool.run(deadline, async |session| plan(session, &begin, &statement, analyze).await).await?;
+    // One statement, so one plan.
+    let only = plans.get_mut(0).map(Value::take);
+    Ok(only.unwrap_or(plans))
 }
 
 async fn plan(client: &Session, begin: &str, statement: &Statement, analyze: bool) -> Result<Value, Error> {

@@ -263,7 +263,8 @@ impl Straight {
             // Its own graph.
             "hnsw" => (
                 format!(
-                    "; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off",
+                    "; set local hnsw.ef_search = {}; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
+                     set local enable_sort = off",
                     shard["ef"]
                 ),
                 format!("namespace = '{namespace}' and $2::text is not null and {ALIVE} order by embedding <=> $1"),
