@@ -8,7 +8,7 @@
 //! A walk that goes on until enough rows match has to be asked for no more than k: each further candidate costs as many visits as
 //! the filter refuses rows, and recall comes from ef alone (measured: the same for 10, 20 and 40 candidates).
 
-use super::plan::{SCAN_COST, ShardPlan, ShardSize, Strategy, Wish, ef, exact_rows, fan_out_ef, walk_cost};
+use super::plan::{SCAN_COST, ShardPlan, ShardSize, Strategy, Wish, ef, exact_rows, fan_out_ef, walk_cost, wanted};
 use atoll_proto::limits;
 
 /// What a row costs that an index on metadata or tags leads to, in microseconds: it lies somewhere in the table.
@@ -142,13 +142,15 @@ struct Walk {
 
 impl Walk {
     fn of_own_graphs(wish: &Wish, matching: Matching) -> Self {
-        Self::new(wish, fan_out_ef(wish, wish.graphs, wish.k), matching)
+        Self::new(wish, fan_out_ef(wish, wish.graphs, wanted(wish)), matching)
     }
 
     fn of_shard_graph(wish: &Wish, size: ShardSize) -> Self {
         match size.matching {
-            Some(matching) if size.whole_table => Self::new(wish, fan_out_ef(wish, wish.shards, wish.k), matching),
-            _ => Self { ef: ef(wish).max(wish.k.min(limits::EF)), visits: None },
+            Some(matching) if size.whole_table => {
+                Self::new(wish, fan_out_ef(wish, wish.shards, wanted(wish)), matching)
+            }
+            _ => Self { ef: ef(wish).max(wanted(wish).min(limits::EF)), visits: None },
         }
     }
 

@@ -210,7 +210,7 @@ pub(super) fn fan_out_ef(wish: &Wish, walks: u32, candidates: u32) -> u32 {
 }
 
 /// k': what a walk looks for at least.
-fn wanted(wish: &Wish) -> u32 {
+pub(super) fn wanted(wish: &Wish) -> u32 {
     let wanted = (f64::from(wish.k) * wish.overfetch).ceil() as u32;
     wanted.max(wish.k)
 }
