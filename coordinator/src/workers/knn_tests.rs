@@ -3,7 +3,7 @@ use super::*;
 use atoll_core::filter;
 use atoll_core::routing::{ShardRoute, WorkerRoute};
 use atoll_core::search::filtered::Matching;
-use atoll_core::search::plan::{ShardSize, Wish, plan_shard};
+use atoll_core::search::plan::{Calibrated, ShardSize, Wish, plan_shard};
 use atoll_proto::agent::PostgresAddress;
 use atoll_proto::search::Profile;
 use atoll_proto::{CollectionName, CollectionSettings, Generation, GroupId, ShardId, WorkerId};

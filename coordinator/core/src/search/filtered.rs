@@ -9,7 +9,7 @@
 //! the filter refuses rows, and recall comes from ef alone (measured: the same for 10, 20 and 40 candidates).
 
 use super::plan::{
-    SCAN_COST, ShardPlan, ShardSize, Strategy, Wish, ef, exact_rows, own_graphs_ef, shard_graphs_ef, walk_cost,
+    SCAN_COST, ShardPlan, ShardSize, Strategy, Wish, ef, exact_rows, own_graphs_ef, shard_graphs_ef, walk_cost, wanted,
 };
 use atoll_proto::limits;
 
@@ -158,13 +158,13 @@ struct Walk {
 
 impl Walk {
     fn of_own_graphs(wish: &Wish, matching: Matching) -> Self {
-        Self::new(wish, own_graphs_ef(wish, wish.k), matching)
+        Self::new(wish, own_graphs_ef(wish, wanted(wish)), matching)
     }
 
     fn of_shard_graph(wish: &Wish, size: ShardSize) -> Self {
         match size.matching {
-            Some(matching) if size.whole_table => Self::new(wish, shard_graphs_ef(wish, wish.k), matching),
-            _ => Self { ef: ef(wish).max(wish.k.min(limits::EF)), visits: None },
+            Some(matching) if size.whole_table => Self::new(wish, shard_graphs_ef(wish, wanted(wish)), matching),
+            _ => Self { ef: ef(wish).max(wanted(wish).min(limits::EF)), visits: None },
         }
     }
 
