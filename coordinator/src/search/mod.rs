@@ -6,6 +6,7 @@
 mod fanout;
 mod like;
 mod request;
+mod summaries;
 mod winners;
 
 use crate::error::RequestError;
@@ -25,6 +26,7 @@ use atoll_proto::{CollectionName, Namespace, ShardId, Vector};
 use fanout::{FanOut, ShardAnswer};
 use request::CheckedSearch;
 use std::sync::Arc;
+use summaries::Summaries;
 use tokio::time::Instant;
 use winners::Winners;
 
@@ -49,6 +51,7 @@ pub struct Searcher {
     views: Views,
     workers: Arc<Workers>,
     counts: Arc<dyn TableFacts>,
+    summaries: Arc<Summaries>,
     metrics: Metrics,
 }
 
@@ -75,7 +78,7 @@ impl Ranked for Candidate {
 impl Searcher {
     /// Searches by the latest of `views`.
     pub fn new(views: Views, workers: Arc<Workers>, counts: Arc<dyn TableFacts>, metrics: Metrics) -> Self {
-        Self { views, workers, counts, metrics }
+        Self { views, workers, counts, summaries: Summaries::new(), metrics }
     }
 
     /// Answers one search before the deadline.
@@ -140,6 +143,7 @@ impl Searcher {
         let started = Instant::now();
         let metric = target.collection.settings.metric;
         let mut fan_out = FanOut::plan(target, &self.workers, self.counts.as_ref(), search, vector);
+        fan_out.share_out(target, self.counts.as_ref(), &self.summaries, search);
         let answers_due = match search.partial.allow && fan_out.fetches {
             // A shard that hangs must leave time to fetch the winners of the others.
             true => started + deadline.saturating_duration_since(started) * 3 / 4,
