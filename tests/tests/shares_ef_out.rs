@@ -110,7 +110,10 @@ fn shards(answer: &Value) -> &Vec<Value> {
 }
 
 fn shard(answer: &Value, number: u64) -> &Value {
-    shards(answer).iter().find(|shard| shard["shard"] == number).unwrap_or_else(|| panic!("no shard {number}: {answer}"))
+    shards(answer)
+        .iter()
+        .find(|shard| shard["shard"] == number)
+        .unwrap_or_else(|| panic!("no shard {number}: {answer}"))
 }
 
 fn says(shard: &Value, word: &str) -> bool {

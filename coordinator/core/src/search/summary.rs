@@ -24,8 +24,8 @@ const NEAREST: usize = 3;
 const FALL: i32 = 8;
 /// Most of a weight, where one for all would be 1.
 const WEIGHT_MAX: f64 = 2.0;
-/// From this weight on a shard is called promising.
-const PROMISING: f64 = 1.0;
+/// From this weight on a shard is called promising: more than if all were alike, or unknown.
+const PROMISING: f64 = 1.25;
 /// Below this weight hits are called unlikely: next to nothing is added to k.
 const UNLIKELY: f64 = 0.1;
 
