@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const SEARCH: &str = "/v1/collections/things/search";
 const DIMENSIONS: usize = 16;
-const SHARDS: u32 = 3;
+const SHARDS: u16 = 3;
 const ROWS: usize = 1_500;
 const K: usize = 5;
 
@@ -22,7 +22,7 @@ async fn shares_ef_out() {
     let cluster = Cluster::start(options).await;
     let client = cluster.client();
     let settings = json!({"dimensions": DIMENSIONS, "index": {"scope": "shard"}});
-    client.put("/v1/collections/things", &settings).await.expect(200);
+    client.put("/v1/collections/things", &settings).await.expect(201);
 
     // In each shard one namespace, whose entries lie about a direction of their own.
     let namespaces = one_namespace_a_shard(&client).await;
