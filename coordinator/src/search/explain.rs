@@ -50,15 +50,7 @@ impl Searcher {
             }
             false => {
                 let vector = self.vector(&target, &search, deadline).await?;
-                let fan_out = FanOut::plan(
-                    &target,
-                    &self.workers,
-                    self.counts.as_ref(),
-                    &self.samples,
-                    &self.recall,
-                    &search,
-                    &vector,
-                );
+                let fan_out = self.planned(&target, &search, &vector);
                 let mut summary = Summary::default();
                 fan_out.asks.iter().for_each(|ask| summary.count(ask.query.plan, false));
                 (summary.plan(&search), None, fan_out)

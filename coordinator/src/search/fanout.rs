@@ -3,6 +3,7 @@
 use super::recall::Recall;
 use super::request::CheckedSearch;
 use super::samples::Samples;
+use super::summaries::Summaries;
 use super::{TableFacts, millis_since};
 use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, Bring, KnnQuery, KnnRow, Scope};
@@ -10,6 +11,7 @@ use crate::workers::{ShardError, Workers};
 use atoll_core::routing::ShardRoute;
 use atoll_core::search::calibration::Tier;
 use atoll_core::search::plan::{ALWAYS_EXACT_ROWS, ShardPlan, ShardSize, Strategy, Wish, plan_shard};
+use atoll_core::search::summary;
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::{Distribution, Namespace, ShardId, Vector};
 use futures::StreamExt;
@@ -126,6 +128,32 @@ impl FanOut {
             (true, false) => self.tiers.own_graphs,
             (false, true) => self.tiers.shard_graphs,
             (false, false) | (true, true) => None,
+        }
+    }
+
+    /// Gives more of ef to shards where hits are likely, and less to others, in a search of everything. Summaries are of whole
+    /// tables: they say nothing of a few namespaces, or of what a filter lets through.
+    pub(super) fn share_out(
+        &mut self,
+        target: &Target,
+        facts: &dyn TableFacts,
+        summaries: &Arc<Summaries>,
+        search: &CheckedSearch,
+    ) {
+        let everything = matches!(search.scope, Scope::All) && search.exclude.is_empty() && search.filter.is_none();
+        let Wish { k, ef: None, .. } = search.wish() else { return };
+        if !everything {
+            return;
+        }
+        let mut asks: Vec<&mut Ask> =
+            self.asks.iter_mut().filter(|ask| summary::is_shared_out(&ask.query.plan, k)).collect();
+        let [first, _, ..] = asks.as_slice() else { return };
+        let vector = first.query.vector.clone();
+        let rows = |ask: &Ask| facts.rows(Some(ask.place.route.shard), &target.name, None).unwrap_or_default();
+        let places: Vec<_> = asks.iter().map(|ask| (&ask.place, rows(ask))).collect();
+        let weights = summaries.weights(target.collection.settings.metric, vector.as_slice(), &places);
+        for (ask, weight) in asks.iter_mut().zip(weights) {
+            ask.query.plan = summary::share_out(ask.query.plan, k, weight);
         }
     }
 

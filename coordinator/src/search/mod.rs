@@ -10,6 +10,7 @@ mod like;
 mod recall;
 mod request;
 mod samples;
+mod summaries;
 mod winners;
 
 use crate::error::RequestError;
@@ -34,6 +35,7 @@ use request::CheckedSearch;
 use samples::Samples;
 use std::sync::Arc;
 use std::time::Duration;
+use summaries::Summaries;
 use tokio::time::Instant;
 use winners::Winners;
 
@@ -62,6 +64,7 @@ pub struct Searcher {
     workers: Arc<Workers>,
     counts: Arc<dyn TableFacts>,
     samples: Arc<Samples>,
+    summaries: Arc<Summaries>,
     metrics: Metrics,
     recall: Arc<Recall>,
 }
@@ -95,7 +98,7 @@ impl Searcher {
         metrics: Metrics,
         recall: Arc<Recall>,
     ) -> Self {
-        Self { views, workers, counts, samples: Samples::new(), recall, metrics }
+        Self { views, workers, counts, samples: Samples::new(), summaries: Summaries::new(), recall, metrics }
     }
 
     /// Answers one search before the deadline.
@@ -165,6 +168,14 @@ impl Searcher {
         }
     }
 
+    /// Plans what to ask of the shards.
+    fn planned(&self, target: &Target, search: &CheckedSearch, vector: &Vector) -> FanOut {
+        let facts = self.counts.as_ref();
+        let mut fan_out = FanOut::plan(target, &self.workers, facts, &self.samples, &self.recall, search, vector);
+        fan_out.share_out(target, facts, &self.summaries, search);
+        fan_out
+    }
+
     /// Asks the shards, merges their candidates and fetches the winners.
     async fn round(
         &self,
@@ -175,8 +186,7 @@ impl Searcher {
     ) -> Result<Round, RequestError> {
         let started = Instant::now();
         let metric = target.collection.settings.metric;
-        let facts = self.counts.as_ref();
-        let mut fan_out = FanOut::plan(target, &self.workers, facts, &self.samples, &self.recall, search, vector);
+        let mut fan_out = self.planned(target, search, vector);
         let answers_due = match search.partial.allow && fan_out.fetches {
             // A shard that hangs must leave time to fetch the winners of the others.
             true => started + deadline.saturating_duration_since(started) * 3 / 4,
