@@ -36,10 +36,4 @@ impl Stop {
             std::future::pending().await
         }
     }
-
-    /// One that never comes.
-    #[cfg(test)]
-    pub(super) fn never() -> Self {
-        Self(watch::channel(false).1)
-    }
 }
