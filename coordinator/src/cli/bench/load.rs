@@ -85,7 +85,7 @@ pub(super) async fn run(work: &Arc<Work>, address: &Address, clients: u32, lengt
         return Measured { http: http.seen, floor: None };
     }
     let mut floor = Half::new(Side::Floor, length);
-    while !stop.came() && !(http.is_over() && floor.is_over()) {
+    while !(stop.came() || http.is_over() && floor.is_over()) {
         clients.ask(&mut http, Some(SLICE)).await;
         clients.ask(&mut floor, Some(SLICE)).await;
     }

@@ -110,7 +110,12 @@ impl Builder<'_> {
             let source = match part {
                 Scenario::Get => Source::Ready(self.gets().await?),
                 Scenario::Upsert => Source::Upserts(self.upserts().await?),
-                _ => Source::Ready(self.searches(*part, quality, scenario.searches()).await?),
+                Scenario::Own | Scenario::Five | Scenario::All | Scenario::Filtered => {
+                    Source::Ready(self.searches(*part, quality, scenario.searches()).await?)
+                }
+                Scenario::Bulk | Scenario::Mixed | Scenario::MixedReadWrite => {
+                    unreachable!("a scenario is made of simple ones")
+                }
             };
             parts.push((*share, source));
         }
@@ -202,7 +207,13 @@ impl Builder<'_> {
                 namespaces.push(own.clone());
                 Where::Namespaces(namespaces)
             }
-            _ => Where::Namespaces(vec![query.namespace.clone()]),
+            Scenario::Own
+            | Scenario::Filtered
+            | Scenario::Get
+            | Scenario::Upsert
+            | Scenario::Bulk
+            | Scenario::Mixed
+            | Scenario::MixedReadWrite => Where::Namespaces(vec![query.namespace.clone()]),
         }
     }
 
