@@ -106,7 +106,7 @@ fn near(direction: usize, noise: f32, chance: &mut Seeded) -> Vec<f32> {
 }
 
 fn shards(answer: &Value) -> &Vec<Value> {
-    answer["explain"].as_array().unwrap_or_else(|| panic!("no explain: {answer}"))
+    answer["explain"]["shards"].as_array().unwrap_or_else(|| panic!("no explain: {answer}"))
 }
 
 fn shard(answer: &Value, number: u64) -> &Value {

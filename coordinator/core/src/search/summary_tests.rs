@@ -1,4 +1,5 @@
 use super::*;
+use crate::search::filtered::RowPath;
 use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, proptest};
 
 const METRICS: [Metric; 2] = [Metric::Cosine, Metric::L2];
@@ -19,7 +20,7 @@ fn axis(towards: usize) -> Vec<f32> {
 }
 
 fn plan(strategy: Strategy, ef: u32) -> ShardPlan {
-    ShardPlan { strategy, candidates: 20, per_namespace: None, ef, why: "" }
+    ShardPlan { strategy, candidates: 18, per_namespace: None, ef, path: RowPath::Any, visits_max: None, why: "" }
 }
 
 #[test]
