@@ -19,7 +19,7 @@ const CLUSTERS: usize = 8;
 /// Some have graphs of their own, some are scanned.
 const NAMESPACES: [(&str, usize); 6] =
     [("large-a", 5_000), ("large-b", 2_500), ("middle-a", 700), ("middle-b", 600), ("small-a", 60), ("small-b", 30)];
-const QUERIES: usize = 4;
+const QUERIES: usize = 3;
 /// Counting, building and waiting until searches have heard of it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -44,7 +44,7 @@ fn cases() -> Vec<Case> {
             json!({"should": [{"field": "metadata.t", "eq": 1}, {"field": "tags", "any": ["t2"]}]}),
             |e| [1, 2].contains(&(number(e) % 10)),
         ),
-        case("90 %", json!({"must_not": [{"field": "metadata.t", "eq": 0}]}), |e| number(e) % 10 != 0),
+        case("90 %", json!({"must_not": [{"field": "metadata.t", "eq": 0}]}), |e| !number(e).is_multiple_of(10)),
         // Most queries are far from where these lie: a walk does not come by.
         case("one cluster", json!({"must": [{"field": "metadata.cluster", "range": {"gte": 5, "lt": 6}}]}), |e| {
             e.metadata["cluster"] == 5
@@ -167,8 +167,8 @@ async fn cell(
     profile: &'static str,
 ) -> Cell {
     let mut cell = Cell { profile, there: 0, found: 0, ways: BTreeMap::new() };
-    // Two of a large namespace, one of the next, one of a namespace without a graph.
-    for query in entries.iter().step_by(entries.len() * 3 / 10).take(QUERIES) {
+    // Two of a large namespace, one of a namespace without a graph.
+    for query in entries.iter().step_by(entries.len() * 9 / 20).take(QUERIES) {
         let namespaces: Vec<&str> = match scope {
             "own" => vec![query.namespace.as_str()],
             "five" => NAMESPACES[..5].iter().map(|(name, _)| *name).collect(),

@@ -92,12 +92,10 @@ pub(super) fn strategy(wish: &Wish, size: ShardSize, rows: u64) -> (Strategy, &'
         RowPath::Filter => "few rows match, and an index leads to them",
         RowPath::Any | RowPath::Namespaces => "scanning these rows costs least",
     };
-    let mut ways = vec![(cost, Strategy::Exact, why)];
-    if matching.share * rows as f64 >= ENOUGH_MATCHES * f64::from(wish.k) {
-        if wish.ef.is_some() && (size.graphs > 0 || size.shard_graph) {
-            // Who names ef wants a walk where there is something to walk.
-            ways.clear();
-        }
+    // Who names ef wants a walk where there is something to walk.
+    let scan = if wish.ef.is_some() { f64::INFINITY } else { cost };
+    let mut ways = vec![(scan, Strategy::Exact, why)];
+    if wish.ef.is_some() || matching.share * rows as f64 >= ENOUGH_MATCHES * f64::from(wish.k) {
         if size.graphs > 0 {
             let each = size.graph_rows / u64::from(size.graphs);
             let walks = f64::from(size.graphs) * Walk::of_own_graphs(wish, matching).cost(each);
@@ -108,14 +106,14 @@ pub(super) fn strategy(wish: &Wish, size: ShardSize, rows: u64) -> (Strategy, &'
             let cost = match size.whole_table {
                 true => Walk::of_shard_graph(wish, size).cost(rows),
                 // It finds what is far from its namespace badly: for where nothing else is bearable.
-                false if rows > exact_rows(wish) => cost * 0.9,
+                false if rows > exact_rows(wish) || (wish.ef.is_some() && size.graphs == 0) => cost * 0.9,
                 false => f64::INFINITY,
             };
             ways.push((cost, Strategy::HnswIterative, "many rows, not all of which match"));
         }
     }
     let (_, strategy, why) =
-        ways.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("ways are cleared only where another follows");
+        ways.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("a scan is always among the ways");
     (strategy, why)
 }
 
