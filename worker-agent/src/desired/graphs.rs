@@ -1,6 +1,6 @@
 //! Keeps namespaces' own graphs as [`tiers`](crate::desired::tiers) says, beside everything else: looks after each count, when a
-//! coordinator tells of a load, and when something is done; begins what [`queue`](crate::desired::queue) lets begin, and tells how
-//! far it is. Each piece of work has a connection of its own.
+//! coordinator tells of a load, and when something is done; begins what [`queue`] lets begin, and tells how far it is. Each piece
+//! of work has a connection of its own.
 
 use crate::desired::apply::Applier;
 use crate::desired::memory::{Look, Memory, not_begun};
