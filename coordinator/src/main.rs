@@ -13,7 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let output = cli.output();
-    let runtime = match runtime() {
+    let runtime = match runtime(cli.serves()) {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the asynchronous runtime cannot be started: {error}");
@@ -33,9 +33,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Half of the machine's cores, unless `TOKIO_WORKER_THREADS` says otherwise: searching is the work of PostgreSQL, and another
-/// thread that is woken for each packet costs a search more than it gains.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+/// A coordinator has half of the machine's cores, unless `TOKIO_WORKER_THREADS` says otherwise: searching is the work of
+/// PostgreSQL, and another thread that is woken for each packet costs a search more than it gains. Other commands have one thread.
+fn runtime(serves: bool) -> std::io::Result<tokio::runtime::Runtime> {
+    if !serves {
+        return tokio::runtime::Builder::new_current_thread().enable_all().build();
+    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -173,7 +173,7 @@ fn prepare_managed(config: &Config) -> Result<Prepared, AgentError> {
     let install = wanted.find()?;
     tracing::info!(bin = %install.bin.display(), major = install.major, pgvector = %install.pgvector, "PostgreSQL found");
     let (port, fsync) = (config.postgres.port, config.postgres.fsync);
-    let machine = Machine::this();
+    let machine = Machine::this().shared_by(config.postgres.servers_on_machine);
     let (buffers_mb, builds) = (config.postgres.shared_buffers_mb, config.builds_at_once(machine.cores));
     let settings = ServerSettings::for_machine(host, port, buffers_mb, fsync, builds, machine);
     let identity_file = config.identity_file.clone().unwrap_or_else(|| layout.identity());

@@ -74,9 +74,12 @@ pub struct PostgresSection {
     /// Folder of the server's programs; managed only. Without it one is looked for, or fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bin: Option<PathBuf>,
-    /// Shared buffers in MiB; 0 for a quarter of the machine's memory. Managed only.
+    /// Shared buffers in MiB; 0 for a quarter of the server's share of the machine's memory. Managed only.
     #[serde(default)]
     pub shared_buffers_mb: u32,
+    /// Managed servers on this machine, this one included: they share its memory. Managed only.
+    #[serde(default = "default_servers_on_machine")]
+    pub servers_on_machine: u32,
     /// False only for tests: such a server is refused as a worker. Managed only.
     #[serde(default = "default_true")]
     pub fsync: bool,
@@ -253,6 +256,9 @@ impl Config {
             Some(path) if path.file_name().is_none() => return refuse("postgres.data_dir", "must name a folder"),
             Some(_) => {}
         }
+        if self.postgres.servers_on_machine == 0 {
+            return refuse("postgres.servers_on_machine", "must be at least 1");
+        }
         if self.postgres.user.is_some() || self.postgres.password_file.is_some() {
             return refuse("postgres.user", "a managed server has its own owner; leave user and password_file out");
         }
@@ -315,6 +321,10 @@ fn default_true() -> bool {
 
 fn default_database() -> String {
     "atoll".to_owned()
+}
+
+fn default_servers_on_machine() -> u32 {
+    1
 }
 
 fn default_interval() -> u64 {

@@ -127,6 +127,11 @@ impl Cli {
         Output::detect(self.connection.json)
     }
 
+    /// Whether it runs a coordinator.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+
     /// Does what was asked.
     pub(crate) async fn run(self, output: &Output) -> Result<(), CommandError> {
         let connection = self.connection;

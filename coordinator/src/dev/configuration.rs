@@ -6,8 +6,6 @@ use crate::cli::CommandError;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Small, because several servers share the machine with whatever else is developed there.
-const SHARED_BUFFERS_MB: u32 = 64;
 const STATS_INTERVAL_SECONDS: u64 = 5;
 const CAPACITY: u32 = 100;
 
@@ -61,7 +59,7 @@ struct PostgresSection {
     port: u16,
     host: &'static str,
     bin: PathBuf,
-    shared_buffers_mb: u32,
+    servers_on_machine: u16,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,7 +123,7 @@ fn agent_file(folder: &Folder, topology: &Topology, worker: u16) -> AgentFile {
             port: topology.postgres_port(worker),
             host: "127.0.0.1",
             bin: topology.pg_bin.clone(),
-            shared_buffers_mb: SHARED_BUFFERS_MB,
+            servers_on_machine: topology.workers,
         },
         stats: StatsSection { interval_seconds: STATS_INTERVAL_SECONDS },
     }
@@ -159,6 +157,7 @@ mod tests {
         let agent = read("w2");
         assert_eq!(agent["group"].as_str(), Some("g2"));
         assert_eq!(agent["postgres"]["port"].as_integer(), Some(7901));
+        assert_eq!(agent["postgres"]["servers_on_machine"].as_integer(), Some(2));
         assert_eq!(agent["postgres"]["data_dir"].as_str(), folder.root().join("w2/postgres").to_str());
         assert_eq!(agent["coordinators"].as_array().unwrap().len(), 3);
     }

@@ -265,8 +265,10 @@ pub(super) struct Json<T>(pub(super) T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self.0) {
-            Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        // Room for the hits of a usual search, so that it does not grow six times.
+        let mut body = Vec::with_capacity(8 * 1024);
+        match serde_json::to_writer(&mut body, &self.0) {
+            Ok(()) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
             Err(error) => {
                 let problem = Problem::new(ProblemCode::Internal, "the answer could not be written");
                 ApiError { problem: Box::new(problem), cause: Some(std::sync::Arc::new(error)) }.into_response()

@@ -104,6 +104,10 @@ fn admit<'a>(
     if !accepts_json(request) {
         return Err(Box::new(Problem::new(ProblemCode::NotAcceptable, "answers are application/json")));
     }
+    if !accepts_an_encoding(request) {
+        // The layer that compresses would say so as well, but only after a write has happened.
+        return Err(Box::new(Problem::new(ProblemCode::NotAcceptable, "answers are plain or gzip")));
+    }
     let streamed = matches!(
         (method, route),
         (&Method::POST, "/v1/collections/{c}/import") | (&Method::GET, "/v1/collections/{c}/export")
@@ -130,6 +134,25 @@ fn accepts_json(request: &Request) -> bool {
             "*/*" | "application/*" | "application/json" | "application/x-ndjson" | "application/problem+json"
         )
     })
+}
+
+fn accepts_an_encoding(request: &Request) -> bool {
+    let (mut gzip, mut identity, mut others) = (None, None, None);
+    let given = request.headers().get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    for coding in given.flat_map(|value| value.split(',')) {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+        let taken = weight.and_then(|weight| weight.parse::<f32>().ok()).is_none_or(|weight| weight > 0.0);
+        match name.as_str() {
+            "gzip" | "x-gzip" => gzip = Some(taken),
+            "identity" => identity = Some(taken),
+            "*" => others = Some(taken),
+            _ => {}
+        }
+    }
+    // What is not named is as `*` says, and plain answers are taken unless refused (RFC 9110, section 12.5.3).
+    identity.or(others).unwrap_or(true) || gzip.or(others).unwrap_or(false)
 }
 
 /// Writes the problem document of a failed request, and logs what the client is not told, once.
@@ -169,5 +192,25 @@ fn log_internal(problem: &Problem, chain: Option<String>) {
     match problem.status {
         500 => tracing::error!(code, detail, chain, "internal request failed"),
         _ => tracing::debug!(code, detail, chain, "internal request refused"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_answer_that_nobody_takes_is_not_worked_for() {
+        let accepts = |given: &str| {
+            let request = Request::builder().header(header::ACCEPT_ENCODING, given).body(().into()).unwrap();
+            accepts_an_encoding(&request)
+        };
+        let taken =
+            ["", "br", "gzip", "identity;q=0, gzip", "*;q=0, gzip", "gzip;q=0", "br, *;q=0.1", "identity, *;q=0"];
+        assert!(taken.into_iter().all(accepts));
+        let refused = ["br, *;q=0", "identity;q=0", "gzip;q=0, identity;q=0.000", "br;q=1.0, *; q=0"];
+        assert!(!refused.into_iter().any(accepts));
+        assert!(accepts_an_encoding(&Request::new(().into())));
     }
 }

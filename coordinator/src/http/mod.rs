@@ -28,16 +28,26 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use tower::ServiceBuilder;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
 use tower_http::decompression::RequestDecompressionLayer;
+
+/// Answers of this size and more are compressed for clients that take it. The hits of a usual search are not: it would cost
+/// more time than it saves on any network that a coordinator is near to.
+const COMPRESSED_FROM_BYTES: u64 = 32 * 1024;
+
+fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESSED_FROM_BYTES))
+}
 
 /// The public API.
 pub fn router(app: App) -> Router {
     // The outermost first. One stack: each layer of a router by itself boxes and clones what is inside it, for every request.
     let around = ServiceBuilder::new()
         .layer(from_fn_with_state(app.clone(), middleware::around))
-        .layer(CompressionLayer::new())
+        .layer(compression())
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(RequestDecompressionLayer::new())
         .layer(DefaultBodyLimit::max(app.limits.body_bytes));

@@ -98,9 +98,6 @@ pub(super) async fn each(client: &Session, statements: &[Bound<'_>]) -> Result<V
     Ok(rows)
 }
 
-/// Statements that a connection keeps prepared. The cache has no eviction, so a full one is emptied: what is in use comes back.
-const PREPARED_MAX: usize = 512;
-
 async fn prepare(session: &Session, statements: &[Bound<'_>]) -> Result<Vec<Statement>, Error> {
     let mut prepared = Vec::with_capacity(statements.len());
     for statement in statements {
@@ -110,11 +107,8 @@ async fn prepare(session: &Session, statements: &[Bound<'_>]) -> Result<Vec<Stat
 }
 
 async fn prepare_one(session: &Session, statement: &Bound<'_>) -> Result<Statement, Error> {
-    if !statement.cacheable {
-        return session.prepare(statement.text).await;
+    match statement.cacheable {
+        true => session.prepare_cached(statement.text).await,
+        false => session.prepare(statement.text).await,
     }
-    if session.statement_cache.size() >= PREPARED_MAX {
-        session.statement_cache.clear();
-    }
-    session.prepare_cached(statement.text).await
 }

@@ -219,11 +219,9 @@ pub(super) fn settings(query: &KnnQuery, deadline: Instant) -> ReadSettings {
             (RowPath::Any, _) | (RowPath::Namespaces, Scope::All) => settings,
             (RowPath::Namespaces | RowPath::Filter, _) => settings.fixed_way(),
         },
-        // The text names the namespaces, so one plan serves every execution. What lies between them is few rows of many.
-        Strategy::OwnGraphs => walk(settings.fixed_way(), plan),
-        // A graph gives rows in order; the server might rather sort those that it thinks match.
-        Strategy::Hnsw | Strategy::HnswIterative if query.filter.is_some() => walk(settings.fixed_way(), plan),
-        Strategy::Hnsw | Strategy::HnswIterative => walk(settings, plan),
+        // The text names the namespaces that have graphs, or asks in the order of the graph over all rows: one plan serves every
+        // execution. The server might rather sort the rows that it thinks match.
+        Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative => walk(settings.fixed_way(), plan),
     }
 }
 

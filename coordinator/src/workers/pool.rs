@@ -138,7 +138,7 @@ impl WorkerPool {
             size => size,
         };
         let size = size.min(route.connections as usize).max(2);
-        let pool = Pool::builder(Sessions(manager))
+        let pool = Pool::builder(Sessions::new(manager))
             .max_size(size)
             // The connection used last comes first: its backend has its caches warm.
             .queue_mode(QueueMode::Lifo)
@@ -251,7 +251,7 @@ impl WorkerPool {
         let error = ShardError::of(self.worker(), error);
         if matches!(error, ShardError::Stale { .. }) {
             // What other connections have prepared may be as outdated.
-            self.pool.manager().0.statement_caches.clear();
+            self.pool.manager().forget_statements();
         }
         error
     }

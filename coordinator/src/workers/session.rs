@@ -11,12 +11,19 @@
 
 use deadpool::managed::{self, Metrics, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Manager};
+use lru::LruCache;
 use std::borrow::Cow;
+use std::num::NonZeroUsize;
 use std::ops::Deref;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Statement};
+
+/// Statements that a connection keeps prepared: the server holds a plan for each. What was not used for the longest goes first, so
+/// texts that come once each never push out what is in use.
+const PREPARED_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("it is not 0");
 
 /// A connection to a worker.
 #[derive(Debug)]
@@ -24,6 +31,17 @@ pub struct Session {
     client: ClientWrapper,
     /// Settings of reads that are in force, by name.
     in_force: Mutex<Vec<Setting>>,
+    prepared: Mutex<Prepared>,
+    /// Grows when what is prepared may be outdated.
+    outdated: Arc<AtomicU64>,
+}
+
+/// Statements by their text.
+#[derive(Debug)]
+struct Prepared {
+    statements: LruCache<Box<str>, Statement>,
+    /// What [`Session::outdated`] was when the first of them was prepared.
+    since: u64,
 }
 
 type Setting = (&'static str, Cow<'static, str>);
@@ -99,9 +117,32 @@ fn at_least(left: Duration) -> Cow<'static, str> {
 }
 
 impl Session {
-    /// A connection that nothing was set on yet.
-    pub(super) fn new(client: ClientWrapper) -> Self {
-        Self { client, in_force: Mutex::default() }
+    /// A connection that nothing was set on yet; what it prepares is forgotten when `outdated` grows.
+    pub(super) fn new(client: ClientWrapper, outdated: Arc<AtomicU64>) -> Self {
+        let since = outdated.load(Ordering::Relaxed);
+        let prepared = Mutex::new(Prepared { statements: LruCache::new(PREPARED_MAX), since });
+        Self { client, in_force: Mutex::default(), prepared, outdated }
+    }
+
+    /// The statement of a text, which stays prepared.
+    pub(super) async fn prepare_cached(&self, text: &str) -> Result<Statement, Error> {
+        if let Some(statement) = self.prepared().statements.get(text) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(text).await?;
+        // What goes is closed on the server when its last user has dropped it.
+        self.prepared().statements.put(text.into(), statement.clone());
+        Ok(statement)
+    }
+
+    fn prepared(&self) -> MutexGuard<'_, Prepared> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.outdated.load(Ordering::Relaxed);
+        if prepared.since != now {
+            prepared.statements.clear();
+            prepared.since = now;
+        }
+        prepared
     }
 
     /// What to send ahead of a read that wants these settings; none if all are in force.
@@ -144,22 +185,37 @@ impl Deref for Session {
 
 /// Makes sessions for a pool.
 #[derive(Debug)]
-pub(super) struct Sessions(pub(super) Manager);
+pub(super) struct Sessions {
+    manager: Manager,
+    outdated: Arc<AtomicU64>,
+}
+
+impl Sessions {
+    /// Connects as `manager` says.
+    pub(super) fn new(manager: Manager) -> Self {
+        Self { manager, outdated: Arc::default() }
+    }
+
+    /// What any of its sessions has prepared is not used again.
+    pub(super) fn forget_statements(&self) {
+        self.outdated.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 impl managed::Manager for Sessions {
     type Type = Session;
     type Error = Error;
 
     async fn create(&self) -> Result<Session, Error> {
-        Ok(Session::new(self.0.create().await?))
+        Ok(Session::new(self.manager.create().await?, self.outdated.clone()))
     }
 
     async fn recycle(&self, session: &mut Session, metrics: &Metrics) -> RecycleResult<Error> {
-        self.0.recycle(&mut session.client, metrics).await
+        self.manager.recycle(&mut session.client, metrics).await
     }
 
     fn detach(&self, session: &mut Session) {
-        self.0.detach(&mut session.client);
+        self.manager.detach(&mut session.client);
     }
 }
 

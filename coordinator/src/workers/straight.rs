@@ -14,7 +14,7 @@ use super::write::{Parts, WriteRow, WriteRule};
 use super::{ShardError, ShardTable, read};
 use atoll_proto::entry::{EntryId, Include};
 use deadpool_postgres::ClientWrapper;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -114,6 +114,6 @@ impl Straight {
         let (client, connection) = connecting.map_err(|error| ShardError::of_connecting(&self.worker, error))?;
         // What breaks the connection also fails the statement that waits for it.
         let task = tokio::spawn(async move { drop(connection.await) });
-        Ok(Session::new(ClientWrapper::new(client, task)))
+        Ok(Session::new(ClientWrapper::new(client, task), Arc::default()))
     }
 }

@@ -25,7 +25,7 @@ pub struct ServerSettings {
 const MEBIBYTE: u64 = 1024 * 1024;
 
 impl ServerSettings {
-    /// Settings for this machine; `shared_buffers_mb` 0 takes a quarter of its memory, 128 MiB to 8 GiB. `builds_at_once` graphs
+    /// Settings for this machine, or a server's share of it; `shared_buffers_mb` 0 takes a quarter of its memory, 128 MiB to 8 GiB. `builds_at_once` graphs
     /// are built at a time, in an eighth of the memory together.
     pub fn for_machine(
         host: IpAddr,
@@ -43,8 +43,8 @@ impl ServerSettings {
         let builds = u64::from(builds_at_once.max(1));
         let maintenance_work_mem_mb = (memory_mb / 8 / builds).clamp(64, 1024);
         // A parallel build shares its graph through /dev/shm and fails where that is too small, as it is in containers
-        // by default. Three workers may build at a time on one machine.
-        let needed_bytes = 3 * builds * maintenance_work_mem_mb * MEBIBYTE;
+        // by default.
+        let needed_bytes = builds * maintenance_work_mem_mb * MEBIBYTE;
         let parallel_builders = match machine.shared_memory_bytes {
             Some(bytes) if bytes < needed_bytes => 0,
             // The most that one build may have: how many it takes is decided when it begins. PostgreSQL has eight for everything.
@@ -151,6 +151,15 @@ mod tests {
         assert_eq!((alone.maintenance_work_mem_mb, alone.parallel_builders), (512, 1));
         let many = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, 64, machine);
         assert_eq!(many.maintenance_work_mem_mb, 64, "too little makes a build slower than it saves");
+    }
+
+    #[test]
+    fn servers_on_one_machine_share_its_memory() {
+        let machine = Machine { memory_bytes: Some(24 << 30), shared_memory_bytes: Some(12 << 30), cores: 2 };
+        let one_of_three =
+            ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, 1, machine.shared_by(3));
+        assert_eq!((one_of_three.shared_buffers_mb, one_of_three.maintenance_work_mem_mb), (2048, 1024));
+        assert_eq!(one_of_three.parallel_builders, 1);
     }
 
     #[test]

@@ -30,6 +30,16 @@ impl Machine {
         Self { memory_bytes, shared_memory_bytes: shared, cores: Self::cores() }
     }
 
+    /// What is one server's of so many that share it. Each may use all cores: seldom do all of them work.
+    pub fn shared_by(self, servers: u32) -> Self {
+        let part = |bytes: Option<u64>| bytes.map(|bytes| bytes / u64::from(servers.max(1)));
+        Self {
+            memory_bytes: part(self.memory_bytes),
+            shared_memory_bytes: part(self.shared_memory_bytes),
+            cores: self.cores,
+        }
+    }
+
     /// Cores of this one that may be used.
     pub fn cores() -> u32 {
         std::thread::available_parallelism().ok().and_then(|cores| cores.get().try_into().ok()).unwrap_or(1)
