@@ -50,7 +50,8 @@ pub async fn prepare(session: &Session, helpers: u32) -> Result<i32, PgError> {
     Ok(session.query_one("prepare for work on an index", statement, &[&helpers]).await?.get(0))
 }
 
-/// Sends away the work of one of our own sessions.
-pub async fn send_away(session: &Session, pid: i32) -> Result<(), PgError> {
-    session.execute("send a build away", "select pg_cancel_backend($1)", &[&pid]).await.map(|_| ())
+/// Sends away the work of some of our own sessions.
+pub async fn send_away(session: &Session, pids: &[i32]) -> Result<(), PgError> {
+    let statement = "select pg_cancel_backend(pid) from unnest($1::int[]) as pid";
+    session.execute("send builds away", statement, &[&pids]).await.map(|_| ())
 }
