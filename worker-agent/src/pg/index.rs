@@ -14,12 +14,6 @@ pub async fn rebuild(session: &Session, rebuild: &Rebuild) -> Result<(), PgError
     // What runs concurrently waits for old transactions while others go on; only the swap holds others up.
     session.run(&what, "set lock_timeout = 0").await?;
     match rebuild.work {
-        RebuildWork::DropFormer => {
-            for former in ddl::former_vector_indexes(&collection.name) {
-                session.run(&what, &ddl::drop_index(schema, &former)).await?;
-            }
-            return Ok(());
-        }
         RebuildWork::DropLeftover => return session.run(&what, &drop_next).await,
         RebuildWork::DropAll => {
             session.run(&what, &drop_next).await?;
