@@ -100,7 +100,7 @@ pub(super) async fn open<T: DeserializeOwned + Debug + Send + Sync>(
         return Ok(None);
     }
     let row = client.query_one(&client.prepare_cached(&known).await?, &[&key]).await?;
-    client.batch_execute("rollback").await?;
+    client.rollback().await?;
     let digest: Vec<u8> = row.try_get(0)?;
     if digest != ticket.digest {
         return Ok(Some(Replay::OtherRequest));

@@ -54,7 +54,7 @@ pub async fn patch<R: Send>(
                     let row = match change(stored) {
                         Ok(row) => row,
                         Err(refusal) => {
-                            client.batch_execute("rollback").await?;
+                            client.rollback().await?;
                             return Ok(Err(refusal));
                         }
                     };
