@@ -3,12 +3,14 @@
 use crate::agents::AgentBoard;
 use crate::raft::CatalogNode;
 use crate::search::Recall;
+use crate::targets::Target;
 use atoll_core::findings::{BrokenPromise, Known, KnownWorker, MissingGraph, findings};
 use atoll_core::routing::RoutingTable;
-use atoll_proto::agent::GRAPH_FROM_ROWS;
+use atoll_proto::agent::{GRAPH_FROM_ROWS, GRAPHS_MAX, NamespaceRows, TableStats};
 use atoll_proto::collection::CollectionState;
 use atoll_proto::finding::Finding;
-use atoll_proto::{CollectionName, Distribution, IndexScope, ShardId};
+use atoll_proto::{CollectionName, IndexScope, ShardId};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,7 +33,7 @@ pub struct Findings {
     _watching: Arc<Watching>,
 }
 
-/// Large namespaces without a graph: since when this coordinator saw that.
+/// Large namespaces that lack the graph that they should have, with their rows, and since when this coordinator saw that.
 type Missing = BTreeMap<(CollectionName, String), (Instant, u64)>;
 
 struct Watching(JoinHandle<()>);
@@ -119,24 +121,59 @@ async fn watch_graphs(view: watch::Receiver<Arc<RoutingTable>>, board: AgentBoar
     }
 }
 
-/// Large namespaces that have no graph of their own although their collection wants that.
-fn missing_now(view: &RoutingTable, board: &AgentBoard) -> Vec<((CollectionName, String), u64)> {
+/// Large namespaces that have no graph of their own although their collection wants that and their table has room for it: the
+/// largest of them.
+fn missing_now(view: &Arc<RoutingTable>, board: &AgentBoard) -> Vec<((CollectionName, String), u64)> {
     let mut missing = Vec::new();
-    for collection in view.catalog.collections.values() {
+    for name in view.catalog.collections.values().map(|collection| &collection.name) {
+        let Some(collection) = view.collection(name) else { continue };
         let settings = &collection.settings;
         if settings.dimensions.is_none() || settings.index.scope == IndexScope::Shard {
             continue;
         }
-        let shards = match settings.distribution {
-            Distribution::Hash => view.shards().iter().map(|route| Some(route.shard)).collect(),
-            Distribution::Reference => vec![None],
-        };
-        for table in shards.into_iter().filter_map(|shard| board.table(shard, &collection.name)) {
-            let graphs: BTreeSet<&String> = table.graphs.iter().collect();
-            let large = table.large_namespaces.iter().filter(|large| large.rows >= GRAPH_FROM_ROWS);
-            let without = large.filter(|large| !graphs.contains(&large.namespace));
-            missing.extend(without.map(|large| ((collection.name.clone(), large.namespace.clone()), large.rows)));
+        let target = Target { view: view.clone(), name: name.clone(), collection: collection.clone() };
+        for route in target.routes() {
+            let table = board.table(target.table_of(route), name);
+            missing.extend(
+                table.iter().flat_map(without_graph).map(|large| ((name.clone(), large.namespace), large.rows)),
+            );
         }
     }
     missing
+}
+
+/// Of one table: a namespace beyond the most graphs that a table has is no cause for alarm, for nothing is about to change it.
+fn without_graph(table: &TableStats) -> Vec<NamespaceRows> {
+    let graphs: BTreeSet<&String> = table.graphs.iter().collect();
+    let large = table.large_namespaces.iter().filter(|large| large.rows >= GRAPH_FROM_ROWS);
+    let mut without: Vec<NamespaceRows> = large.filter(|large| !graphs.contains(&large.namespace)).cloned().collect();
+    without.sort_by_key(|large| Reverse(large.rows));
+    without.truncate(GRAPHS_MAX.saturating_sub(graphs.len()));
+    without
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_a_table_has_no_room_for_is_not_missing() {
+        let rows = |n: u64| NamespaceRows { namespace: format!("n{n}"), rows: GRAPH_FROM_ROWS + n };
+        let graphs = GRAPHS_MAX - 2;
+        let table = TableStats {
+            shard: None,
+            collection: "c".parse().unwrap(),
+            rows: 0,
+            bytes: 0,
+            vector_index_bytes: 0,
+            large_namespaces: (0..100)
+                .map(rows)
+                .chain([NamespaceRows { namespace: "s".to_owned(), rows: 999 }])
+                .collect(),
+            graphs: (0..graphs as u64).map(|n| rows(n).namespace).collect(),
+            shard_graph: false,
+        };
+        assert_eq!(without_graph(&table), [rows(99), rows(98)]);
+    }
 }

@@ -1,7 +1,7 @@
 //! Atoll's coordinator: stateless front end and Raft member.
 //!
-//! `http` → {`search`, `write`, `read`, `settle`, `raft`} → {`workers` (SQL), `agents` (RPC)} → `atoll-core`. Nobody but `serve`
-//! imports `http`.
+//! `http` → {`findings`, `search`, `write`, `read`, `settle`, `raft`} → {`workers` (SQL), `agents` (RPC)} → `atoll-core`. Nobody but
+//! `serve` imports `http`.
 
 pub mod agents;
 pub mod cluster_secret;

@@ -6,7 +6,7 @@ use atoll_core::catalog::Collection;
 use atoll_core::routing::{RoutingTable, ShardRoute};
 use atoll_proto::collection::CollectionState;
 use atoll_proto::problem::ShardFailure;
-use atoll_proto::{CollectionName, Distribution, Namespace};
+use atoll_proto::{CollectionName, Distribution, Namespace, ShardId};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -67,6 +67,14 @@ impl Target {
         match self.collection.settings.distribution {
             Distribution::Hash => self.view.shards(),
             Distribution::Reference => self.view.shards().get(..1).unwrap_or_default(),
+        }
+    }
+
+    /// The table behind a route, as agents name it: that of a shard, or of a reference collection, which belongs to none.
+    pub fn table_of(&self, route: &ShardRoute) -> Option<ShardId> {
+        match self.collection.settings.distribution {
+            Distribution::Hash => Some(route.shard),
+            Distribution::Reference => None,
         }
     }
 

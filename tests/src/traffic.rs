@@ -17,14 +17,23 @@ pub struct Asked {
     pub ended: Instant,
     /// The status, or why there was none.
     pub outcome: Result<u16, String>,
-    /// The answer's body, if it was no success.
+    /// The answer's body, if it was no success, or that of a part only.
     pub body: String,
 }
 
 impl Asked {
-    /// Whether it succeeded.
+    /// Whether it succeeded, and not in part only.
     pub fn succeeded(&self) -> bool {
-        matches!(self.outcome, Ok(200..=299))
+        matches!(self.outcome, Ok(200..=206))
+    }
+
+    /// Whether the entry at this place of a batch was acknowledged. A single entry is at place 0.
+    pub fn wrote(&self, place: usize) -> bool {
+        let part = || {
+            let answer: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
+            answer["results"][place]["status"].as_str().is_some_and(|status| status != "failed")
+        };
+        self.succeeded() || self.outcome == Ok(207) && part()
     }
 }
 
@@ -48,7 +57,7 @@ impl Traffic {
                 let sent = Instant::now();
                 let answer = make(&client, number).try_send().await;
                 let body = match &answer {
-                    Ok(answer) if answer.status >= 300 => answer.text(),
+                    Ok(answer) if answer.status >= 207 => answer.text(),
                     Ok(_) | Err(_) => String::new(),
                 };
                 let outcome = answer.map(|answer| answer.status);

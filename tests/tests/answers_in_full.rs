@@ -144,6 +144,12 @@ async fn of_searches(client: &Client, documented: &Documented) {
         );
         documented.holds(if analyze { "explanation" } else { "plan" }, &explained);
     }
+    // Whatever else there is to warn of: nothing is gained by over-fetching where every row is looked at.
+    let idle = json!({"vector": [1, 1], "all": true, "exact": true, "overfetch": 10, "explain": true});
+    let answer = client.post("/v1/collections/full/search", &idle).await.expect(200).json();
+    let mut warnings = answer["explain"]["warnings"].as_array().unwrap().iter();
+    let warning = warnings.find(|warning| warning["code"] == "overfetch_idle");
+    documented.holds("warning", warning.unwrap_or_else(|| panic!("{answer}")));
     for (wrong, pointer) in [("analyse", ""), ("k", "/k")] {
         let mut body = json!({"vector": [1, 1], "all": true});
         body[wrong] = json!("x");

@@ -5,6 +5,7 @@
 
 use atoll_proto::Metric;
 use cluster_tests::command_line::{CommandLine, argument};
+use cluster_tests::oracle::Neighbour;
 use cluster_tests::slow_import::SlowImport;
 use cluster_tests::wordnet::{self, Sample};
 use cluster_tests::{Client, Cluster, ClusterOptions, oracle, poll, sql};
@@ -26,6 +27,7 @@ async fn loads_in_bulk() {
     let (client, command_line) = (cluster.client(), CommandLine::new(cluster.client().base()));
     let entries: Vec<Sample> =
         wordnet::sample().into_iter().map(|entry| Sample { namespace: NAMESPACE.to_owned(), ..entry }).collect();
+    let (loaded, whole) = (truths(&entries[..BEFORE + LOADED]), truths(&entries));
     let file = cluster.scratch().join("before.jsonl");
     std::fs::write(&file, wordnet::ndjson(&entries[..BEFORE])).unwrap();
     command_line.run(&["import", argument(&file), "--wait-for-graphs"]).await.expect(0);
@@ -43,8 +45,8 @@ async fn loads_in_bulk() {
     })
     .await;
     assert_eq!(seen["count"].as_u64(), Some((BEFORE + LOADED) as u64), "{seen}");
-    answers_are_true(&client, &entries[..BEFORE + LOADED]).await;
-    let recall_without_graph = recall(&client, &entries[..BEFORE + LOADED], false).await;
+    answers_are_true(&client, &loaded).await;
+    let recall_without_graph = recall(&client, &loaded, false).await;
     assert_eq!(recall_without_graph, 1.0, "there is nothing but a scan");
     command_line.run(&["status"]).await.expect(0).prints(&["1 when its import ends"]);
 
@@ -53,7 +55,7 @@ async fn loads_in_bulk() {
     assert!(import.end().await.is_err(), "nobody says that it is done");
     cluster.start_member("coordinator-1");
     cluster.wait_ready(1).await;
-    answers_are_true(&client, &entries[..BEFORE + LOADED]).await;
+    answers_are_true(&client, &loaded).await;
     wait_for_graph(&cluster, true).await;
 
     // Sent again, as a whole: what is there already is no load, the rest is.
@@ -61,9 +63,9 @@ async fn loads_in_bulk() {
     let run = command_line.run(&["import", argument(&file), "--wait-for-graphs"]).await.expect(0);
     run.prints(&["5000 rows written"]);
     assert_eq!(namespace(&client).await["tier"], "graph");
-    let recall = recall(&client, &entries, false).await;
+    let recall = recall(&client, &whole, false).await;
     assert!(recall >= 0.95, "recall {recall}");
-    answers_are_true(&client, &entries).await;
+    answers_are_true(&client, &whole).await;
     cluster.finish(&["the agent does not answer", "not registered"]).await;
 }
 
@@ -72,21 +74,23 @@ async fn namespace(client: &Client) -> Value {
 }
 
 /// Exact answers miss nothing, whatever becomes of the graph.
-async fn answers_are_true(client: &Client, stored: &[Sample]) {
-    assert_eq!(recall(client, stored, true).await, 1.0);
+async fn answers_are_true(client: &Client, truths: &[(&Sample, Vec<Neighbour>)]) {
+    assert_eq!(recall(client, truths, true).await, 1.0);
 }
 
-async fn recall(client: &Client, stored: &[Sample], exact: bool) -> f64 {
-    let queries: Vec<&Sample> = stored.iter().step_by(stored.len() / 20).collect();
+fn truths(stored: &[Sample]) -> Vec<(&Sample, Vec<Neighbour>)> {
+    oracle::answers_to_some(Metric::Cosine, stored, K)
+}
+
+async fn recall(client: &Client, truths: &[(&Sample, Vec<Neighbour>)], exact: bool) -> f64 {
     let mut found = 0;
-    for query in &queries {
+    for (query, truth) in truths {
         let body = json!({"vector": query.vector, "namespaces": [NAMESPACE], "k": K, "include": [], "exact": exact});
         let answer = client.post(SEARCH, &body).await.expect(200).json();
-        let truth = oracle::nearest(Metric::Cosine, &query.vector, stored, K, |_| true);
         let hits = answer["hits"].as_array().unwrap();
         found += truth.iter().filter(|one| hits.iter().any(|hit| hit["key"] == one.key.as_str())).count();
     }
-    found as f64 / (queries.len() * K) as f64
+    found as f64 / (truths.len() * K) as f64
 }
 
 /// Until the namespace has a whole graph on its worker, or none at all.

@@ -125,9 +125,9 @@ struct Known(BTreeMap<(String, String), BTreeSet<Option<&'static str>>>);
 impl Known {
     fn learn(&mut self, writer: Writer, asked: &[Asked]) {
         for one in asked {
-            for (id, value) in writer.effects(one.number) {
+            for (place, (id, value)) in writer.effects(one.number).into_iter().enumerate() {
                 let may_be = self.0.entry(id).or_insert_with(|| BTreeSet::from([None]));
-                if one.succeeded() {
+                if one.wrote(place) {
                     may_be.clear();
                 }
                 may_be.insert(value);
@@ -148,6 +148,18 @@ impl Known {
             assert!(may_be.contains(&found), "{id:?} is {found:?}, it may be {may_be:?}");
         }
     }
+}
+
+#[test]
+fn of_a_batch_that_was_written_in_part_only_that_part_is_known() {
+    let writer = Writer { round: 0, number: 0 };
+    let (now, body) = (Instant::now(), r#"{"results":[{"status":"created"},{"status":"failed"}]}"#.to_owned());
+    let batch = Asked { number: 0, sent: now, ended: now, outcome: Ok(207), body };
+    let mut known = Known::default();
+    known.learn(writer, &[batch]);
+    let [first, second] = writer.ids(0);
+    assert_eq!(known.0[&first], BTreeSet::from([Some("made")]));
+    assert_eq!(known.0[&second], BTreeSet::from([None, Some("made")]));
 }
 
 /// Sends lines until the coordinator says that some are written, and then more, to be under way; gives how many were sent.

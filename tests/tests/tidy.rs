@@ -168,7 +168,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("config", &["search", "write"]),
     ("dev", &["cli"]),
     ("error", &["workers"]),
-    ("findings", &["agents", "raft", "search"]),
+    ("findings", &["agents", "raft", "search", "targets"]),
     (
         "http",
         &[

@@ -206,11 +206,12 @@ pub async fn count_always(
         if let Some(desired) = desired
             && worker.server.ready().is_ok()
         {
-            counted_at = Some(begun);
-            if let Err(error) = count_once(&worker, &desired, &mut counter, begun, &ended).await
-                && !error.is_gone()
-            {
-                tracing::warn!(error = chain(&error), "rows and bytes not counted, trying again later");
+            match count_once(&worker, &desired, &mut counter, begun, &ended).await {
+                Ok(()) => counted_at = Some(begun),
+                Err(error) if error.is_gone() => {}
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "rows and bytes not counted, trying again later");
+                }
             }
         }
         let next = tokio::time::sleep(worker.config.stats_interval());

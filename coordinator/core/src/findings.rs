@@ -4,6 +4,7 @@ use atoll_proto::agent::PGVECTOR_MIN;
 use atoll_proto::collection::CollectionState;
 use atoll_proto::finding::{Finding, FindingCode, Severity};
 use atoll_proto::search::Profile;
+use std::collections::BTreeMap;
 
 /// Agents count every ten seconds, and more seldom where tables are large.
 const STATISTICS_AGE_SECONDS_MAX: u64 = 600;
@@ -28,7 +29,7 @@ pub struct Known {
     pub workers: Vec<KnownWorker>,
     /// Collections that are not active.
     pub unsettled: Vec<(String, CollectionState)>,
-    /// Large namespaces without a graph.
+    /// Large namespaces that lack the graph that they should have.
     pub graphs_missing: Vec<MissingGraph>,
     /// Profiles whose promise is broken.
     pub promises_broken: Vec<BrokenPromise>,
@@ -53,7 +54,7 @@ pub struct KnownWorker {
     pub statistics_age_seconds: Option<u64>,
 }
 
-/// A large namespace without a graph.
+/// A large namespace without the graph that it should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingGraph {
     /// Its collection.
@@ -212,26 +213,40 @@ fn of_the_data(known: &Known, found: &mut Vec<Finding>) {
                 .to_owned(),
         });
     }
-    for MissingGraph { collection, namespace, rows, seconds } in &known.graphs_missing {
-        if *seconds < GRAPH_MISSING_SECONDS_MAX {
-            continue;
-        }
-        found.push(Finding {
-            severity: Severity::Warning,
-            code: FindingCode::GraphMissing,
-            subject: format!("namespace {namespace} of collection {collection}"),
-            detail: format!(
-                "{namespace} has {rows} rows and no whole graph for {} min: its searches look at every row",
-                seconds / 60
-            ),
-            action: "see its agent's log: the build fails, waits for old transactions, or the table has as many graphs as it \
-                     may have"
-                .to_owned(),
-        });
-    }
+    found.extend(missing_graphs(&known.graphs_missing));
     if let Some(finding) = skew(&known.shard_rows) {
         found.push(finding);
     }
+}
+
+/// One finding a collection: what keeps one graph from being built mostly keeps the others too.
+fn missing_graphs(missing: &[MissingGraph]) -> Vec<Finding> {
+    let mut by_collection: BTreeMap<&str, Vec<&MissingGraph>> = BTreeMap::new();
+    for graph in missing.iter().filter(|graph| graph.seconds >= GRAPH_MISSING_SECONDS_MAX) {
+        by_collection.entry(&graph.collection).or_default().push(graph);
+    }
+    let finding = |(collection, graphs): (&str, Vec<&MissingGraph>)| {
+        let MissingGraph { namespace, rows, seconds, .. } = graphs.iter().max_by_key(|graph| graph.rows)?;
+        let minutes = seconds / 60;
+        let detail = match graphs.len() {
+            1 => format!(
+                "{namespace} has {rows} rows and no whole graph for {minutes} min: its searches look at every row"
+            ),
+            count => format!(
+                "{count} large namespaces have no whole graph, {namespace} with {rows} rows for {minutes} min: their searches \
+                 look at every row"
+            ),
+        };
+        Some(Finding {
+            severity: Severity::Warning,
+            code: FindingCode::GraphMissing,
+            subject: format!("collection {collection}"),
+            detail,
+            action: "see its agent's log, and GET /v1/admin/builds: the build fails, or waits for old transactions"
+                .to_owned(),
+        })
+    };
+    by_collection.into_iter().filter_map(finding).collect()
 }
 
 fn skew(shard_rows: &[(u32, u64)]) -> Option<Finding> {

@@ -92,3 +92,28 @@ fn the_data_is_looked_at_the_worst_first() {
     let small = Known { shard_rows: vec![(0, 0), (1, 40_000), (2, 0), (3, 0)], ..healthy() };
     assert_eq!(codes(&small), [], "so few rows lie as they fall");
 }
+
+#[test]
+fn graphs_that_are_missing_are_one_finding_a_collection() {
+    let missing = |collection: &str, namespace: &str, rows, seconds| MissingGraph {
+        collection: collection.to_owned(),
+        namespace: namespace.to_owned(),
+        rows,
+        seconds,
+    };
+    let known = Known {
+        graphs_missing: vec![
+            missing("c", "small", 1_000, 9_000),
+            missing("c", "large", 5_000, 1_860),
+            missing("c", "young", 9_000, 1_799),
+            missing("d", "one", 2_000, 1_800),
+        ],
+        ..healthy()
+    };
+    let found = findings(&known);
+    let said: Vec<(&str, &str)> = found.iter().map(|one| (one.subject.as_str(), one.detail.as_str())).collect();
+    let of_c =
+        "2 large namespaces have no whole graph, large with 5000 rows for 31 min: their searches look at every row";
+    let of_d = "one has 2000 rows and no whole graph for 30 min: its searches look at every row";
+    assert_eq!(said, [("collection c", of_c), ("collection d", of_d)]);
+}

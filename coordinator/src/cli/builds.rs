@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// Failed tries end the wait when no other graph has been built for so long.
 const FAILED_PATIENCE: Duration = Duration::from_secs(30);
+/// Agents that do not answer end it after so long: an agent that starts again is back by then.
+const SILENT_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest that counting what was imported may take.
+const COUNT_PATIENCE: Duration = Duration::from_secs(600);
 
 /// One line on all builds; none if there is nothing to build.
 pub(super) fn summary(builds: &[GraphBuild]) -> Option<String> {
@@ -62,14 +66,22 @@ fn share<'a>(builds: impl Iterator<Item = &'a GraphBuild>) -> f64 {
 }
 
 /// Waits until agents that were asked after `imported` have counted what was imported; gives the graphs of the collection that are
-/// on their way then.
+/// on their way then. An error if some agent does not answer for a while, or they do not come to an end.
 pub(super) async fn known_since(
     client: &Client,
     collection: &CollectionName,
     imported: Instant,
 ) -> Result<Vec<GraphBuild>, CommandError> {
+    let begun = Instant::now();
+    let mut all_answered_at = begun;
     loop {
         let list: BuildList = client.get("/v1/admin/builds").await?.parse()?;
+        if list.silent.is_empty() {
+            all_answered_at = Instant::now();
+        }
+        if let Some(why) = hopeless(&list, all_answered_at.elapsed(), begun.elapsed()) {
+            return Err(CommandError::Failed(why));
+        }
         if let Some(builds) = settled(list, collection, imported.elapsed()) {
             return Ok(builds);
         }
@@ -77,10 +89,18 @@ pub(super) async fn known_since(
     }
 }
 
-/// The collection's builds, if the list is of after the import and nothing is counted any more.
+/// Why waiting has no end, if some agent has not answered for so long, or it has taken so long.
+fn hopeless(list: &BuildList, silent_for: Duration, waited: Duration) -> Option<String> {
+    if silent_for >= SILENT_PATIENCE {
+        return Some(format!("it is not known which graphs are built: no answer from {}", list.silent.join(", ")));
+    }
+    (waited >= COUNT_PATIENCE).then(|| "what was imported is still not counted; see the logs of the agents".to_owned())
+}
+
+/// The collection's builds, if every agent told of them after the import and nothing is counted any more.
 fn settled(list: BuildList, collection: &CollectionName, imported_ago: Duration) -> Option<Vec<GraphBuild>> {
     let is_newer = list.asked_ms_ago.is_some_and(|asked| u128::from(asked) < imported_ago.as_millis());
-    if !is_newer || list.counting {
+    if !is_newer || list.counting || !list.silent.is_empty() {
         return None;
     }
     Some(list.builds.into_iter().filter(|build| build.collection == *collection).collect())
@@ -168,5 +188,18 @@ mod tests {
         assert_eq!(settled(list(Some(499), true), &collection, ago), None);
         assert_eq!(settled(list(Some(499), false), &collection, ago).unwrap().len(), 1);
         assert_eq!(settled(list(Some(499), false), &"d".parse().unwrap(), ago).unwrap(), []);
+        let silent = BuildList { silent: vec!["w2".to_owned()], ..list(Some(499), false) };
+        assert_eq!(settled(silent, &collection, ago), None, "nobody knows what w2 builds");
+    }
+
+    #[test]
+    fn waiting_ends_when_an_agent_stays_silent_or_it_takes_too_long() {
+        let silent = vec!["w2".to_owned(), "w5".to_owned()];
+        let list = BuildList { builds: Vec::new(), counting: true, asked_ms_ago: Some(90_000), silent };
+        let second = Duration::from_secs(1);
+        assert_eq!(hopeless(&list, SILENT_PATIENCE - second, SILENT_PATIENCE), None);
+        let why = hopeless(&list, SILENT_PATIENCE, SILENT_PATIENCE).unwrap();
+        assert!(why.ends_with("no answer from w2, w5"), "{why}");
+        assert!(hopeless(&list, second, COUNT_PATIENCE).unwrap().contains("not counted"));
     }
 }

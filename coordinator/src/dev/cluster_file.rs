@@ -7,29 +7,30 @@ use super::topology::{Topology, coordinator_name, group_name, worker_name};
 use crate::cli::CommandError;
 use atoll_proto::agent::COORDINATOR_ROLE;
 use atoll_proto::{CoordinatorId, WorkerId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The file's content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct ClusterFile {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClusterFile {
     coordinators: Vec<CoordinatorEntry>,
-    workers: Vec<WorkerEntry>,
+    pub(crate) workers: Vec<WorkerEntry>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct CoordinatorEntry {
     id: CoordinatorId,
     http: String,
     pid: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct WorkerEntry {
+/// A worker, and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WorkerEntry {
     id: WorkerId,
-    name: String,
-    group: String,
-    dsn: String,
+    pub(crate) name: String,
+    pub(crate) group: String,
+    pub(crate) dsn: String,
     agent_pid: u32,
     postgres_pid: u32,
     data_dir: PathBuf,

@@ -13,10 +13,10 @@ mod sample;
 mod supervisor;
 mod topology;
 
+pub(crate) use cluster_file::{ClusterFile, WorkerEntry};
 pub(crate) use sample::rows as sample_rows;
 
 use crate::cli::{Client, CommandError, Output};
-use cluster_file::ClusterFile;
 use folder::Folder;
 use member::{Member, Programs};
 use std::path::{Path, PathBuf};

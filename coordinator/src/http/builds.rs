@@ -36,21 +36,19 @@ pub(super) async fn builds(State(app): State<App>) -> Answer<Json<BuildList>> {
     Ok(Json(list))
 }
 
-/// What a namespace's size earned it, and its graph that is not there yet. No `shard` for a reference collection.
+/// What a namespace's size earned it on its worker, and its graph that is not there yet. No `shard` for a reference collection.
 pub(super) fn tier(
     app: &App,
+    worker: WorkerId,
     shard: Option<ShardId>,
     collection: &CollectionName,
     namespace: &Namespace,
 ) -> (Tier, Option<GraphBuild>) {
-    let view = app.node.view();
-    let statuses =
-        view.catalog.groups.values().filter_map(|group| Some((group.primary, app.board.status(group.primary)?)));
-    let build = statuses.into_iter().find_map(|(worker, status)| {
-        of_primary(&view, worker, &status.builds).find(|build| {
-            (build.shard, &build.collection, build.namespace.as_str()) == (shard, collection, namespace.as_str())
-        })
-    });
+    let status = app.board.status(worker);
+    let is_its = |build: &&GraphBuild| {
+        (build.shard, &build.collection, build.namespace.as_str()) == (shard, collection, namespace.as_str())
+    };
+    let build = status.and_then(|status| status.builds.iter().find(is_its).cloned());
     let (graphs, _) = app.board.graphs(shard, collection);
     let tier = match &build {
         _ if graphs.iter().any(|(graph, _)| graph == namespace) => Tier::Graph,

@@ -10,7 +10,7 @@ use crate::workers::{ShardError, Workers};
 use atoll_core::filter;
 use atoll_core::routing::ShardRoute;
 use atoll_proto::entry::{CountEntries, Entry, EntryId, EntryPage, GetEntries, ListEntries, ListOrder, NamespacePage};
-use atoll_proto::{CollectionName, Distribution, Namespace, ShardId, limits};
+use atoll_proto::{CollectionName, Namespace, ShardId, limits};
 pub use cursor::CursorKey;
 pub use export::Export;
 use futures::future::try_join_all;
@@ -194,11 +194,7 @@ impl Reader {
         let target = Target::find(&self.views, collection)?;
         let count = self.count_in(&target, namespace, None, deadline).await?;
         let route = target.route(namespace).clone();
-        let table = match target.collection.settings.distribution {
-            Distribution::Hash => Some(route.shard),
-            Distribution::Reference => None,
-        };
-        Ok(Located { route, table, count })
+        Ok(Located { table: target.table_of(&route), route, count })
     }
 
     async fn read<T, F: Future<Output = Result<T, ShardError>>>(

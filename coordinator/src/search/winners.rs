@@ -25,8 +25,8 @@ pub(super) struct Winners {
     pub(super) hits: Vec<Hit>,
     /// Where each of them came from.
     pub(super) places: Vec<usize>,
-    /// Shards whose entries could not be looked up; none of their candidates is a hit.
-    pub(super) failed: Vec<(usize, ShardError)>,
+    /// Shards whose entries could not be looked up, or read; none of their candidates is a hit.
+    pub(super) failed: BTreeMap<usize, ShardError>,
     /// Whether entries changed under way such that better hits may be missing.
     pub(super) outdated: bool,
     /// Whether a candidate was left out for its score alone.
@@ -44,7 +44,7 @@ pub(super) async fn fetch(
     deadline: Instant,
 ) -> Winners {
     let Merged { hits: mut winners, reserve, mut cut_by_score } = merged;
-    let mut failed: Vec<(usize, ShardError)> = Vec::new();
+    let mut failed: BTreeMap<usize, ShardError> = BTreeMap::new();
     let (mut gone, mut changed) = (false, false);
     if fan_out.fetches {
         let wanted = winners.len();
@@ -58,10 +58,10 @@ pub(super) async fn fetch(
             for (place, entries) in look_up(views, workers, fan_out, &winners, &include, deadline).await {
                 match entries {
                     Ok(entries) => found.extend(entries.into_iter().map(|entry| ((place, id_of(&entry)), entry))),
-                    Err(error) => failed.push((place, error)),
+                    Err(error) => _ = failed.entry(place).or_insert(error),
                 }
             }
-            let lost = |place: usize| failed.iter().any(|(failed, _)| *failed == place);
+            let lost = |place: usize| failed.contains_key(&place);
             for candidate in winners.iter_mut().filter(|candidate| candidate.row.fetched.is_none()) {
                 let id = (candidate.row.namespace.clone(), candidate.row.key.clone());
                 match found.remove(&(candidate.place, id)) {
@@ -91,17 +91,16 @@ pub(super) async fn fetch(
         winners = merged.hits;
     }
     let outdated = changed || (gone && (winners.len() < search.k || search.per_namespace.is_some()));
-    let (mut hits, mut places) = (Vec::with_capacity(winners.len()), Vec::with_capacity(winners.len()));
+    let mut read = Vec::with_capacity(winners.len());
     for candidate in winners {
         let place = candidate.place;
         match hit(fan_out.place(place), search, metric, candidate) {
-            Ok(hit) => {
-                hits.push(hit);
-                places.push(place);
-            }
-            Err(error) => failed.push((place, error)),
+            Ok(hit) => read.push((hit, place)),
+            Err(error) => _ = failed.entry(place).or_insert(error),
         }
     }
+    read.retain(|(_, place)| !failed.contains_key(place));
+    let (hits, places) = read.into_iter().unzip();
     Winners { hits, places, failed, outdated, cut_by_score }
 }
 

@@ -30,8 +30,8 @@ pub async fn import(
     rows: &[WriteRow],
     deadline: Instant,
 ) -> Result<u64, ShardError> {
-    let begin = flight::writing(table, deadline);
     pool.run(deadline, async |client| {
+        let begin = flight::writing(table, deadline);
         client.batch_execute(&format!("{}; {}", client.opening(&begin), create_incoming(table))).await?;
         copy_in(client, table, rows).await?;
         let merge = merge_statement(table);

@@ -49,8 +49,10 @@ pub async fn claim(
     );
     let key = format!("claim:{}", ticket.key);
     let statement = Bound { text: &text, params: vec![&key, &ticket.digest], cacheable: true };
-    let rows = flight::query(pool, &flight::remembering(deadline), statement, deadline).await?;
-    let stored: Option<Vec<u8>> = match rows.first() {
+    // How long is left is known when there is a connection.
+    let done =
+        pool.run(deadline, async |client| flight::fly(client, &flight::remembering(deadline), &[statement]).await);
+    let stored: Option<Vec<u8>> = match done.await?.first().and_then(|rows| rows.first()) {
         Some(row) => row.try_get(0).map_err(|error| ShardError::of(pool.worker(), error))?,
         None => None,
     };
@@ -67,13 +69,14 @@ pub(super) async fn in_transaction<T: Serialize + DeserializeOwned + Debug + Sen
     ticket: Option<&Ticket>,
     deadline: Instant,
 ) -> Result<Replay<T>, ShardError> {
-    let begin = flight::writing(table, deadline);
     let Some(ticket) = ticket else {
-        let done = pool.run(deadline, async |client| outcome(flight::fly(client, &begin, statements).await?));
+        let done = pool.run(deadline, async |client| {
+            outcome(flight::fly(client, &flight::writing(table, deadline), statements).await?)
+        });
         return done.await.map(Replay::Fresh);
     };
     pool.run(deadline, async |client| {
-        if let Some(replay) = open(client, &begin, table, Some(ticket)).await? {
+        if let Some(replay) = open(client, table, Some(ticket), deadline).await? {
             return Ok(replay);
         }
         let value = outcome(flight::each(client, statements).await?)?;
@@ -83,14 +86,14 @@ pub(super) async fn in_transaction<T: Serialize + DeserializeOwned + Debug + Sen
     .await
 }
 
-/// Opens a transaction by `begin`. Under a ticket that was carried out before, gives its outcome, and the transaction has ended.
+/// Opens a transaction that writes. Under a ticket that was carried out before, gives its outcome, and the transaction has ended.
 pub(super) async fn open<T: DeserializeOwned + Debug + Send + Sync>(
     client: &Session,
-    begin: &str,
     table: &ShardTable,
     ticket: Option<&Ticket>,
+    deadline: Instant,
 ) -> Result<Option<Replay<T>>, Error> {
-    client.batch_execute(&client.opening(begin)).await?;
+    client.batch_execute(&client.opening(&flight::writing(table, deadline))).await?;
     let Some(ticket) = ticket else { return Ok(None) };
     let outcomes = table.idempotency();
     let claim = format!("insert into {outcomes} (key, request_hash) values ($1, $2) on conflict (key) do nothing");
@@ -100,7 +103,7 @@ pub(super) async fn open<T: DeserializeOwned + Debug + Send + Sync>(
         return Ok(None);
     }
     let row = client.query_one(&client.prepare_cached(&known).await?, &[&key]).await?;
-    client.batch_execute("rollback").await?;
+    client.rollback().await?;
     let digest: Vec<u8> = row.try_get(0)?;
     if digest != ticket.digest {
         return Ok(Some(Replay::OtherRequest));

@@ -31,14 +31,13 @@ pub async fn patch<R: Send>(
     ticket: Option<&Ticket>,
     deadline: Instant,
 ) -> Result<Result<Replay<RowOutcome>, R>, ShardError> {
-    let begin = flight::writing(table, deadline);
     let find = format!(
         "select version, value, metadata, tags from {} where namespace = $1 and key = $2 and {ALIVE} for update",
         table.quoted()
     );
     let (namespace, key) = (id.namespace.as_str(), id.key.as_str());
     pool.run(deadline, async |client| {
-        if let Some(replay) = idempotency::open(client, &begin, table, ticket).await? {
+        if let Some(replay) = idempotency::open(client, table, ticket, deadline).await? {
             return Ok(Ok(replay));
         }
         let found = client.query_opt(&client.prepare_cached(&find).await?, &[&namespace, &key]).await?;
@@ -54,7 +53,7 @@ pub async fn patch<R: Send>(
                     let row = match change(stored) {
                         Ok(row) => row,
                         Err(refusal) => {
-                            client.batch_execute("rollback").await?;
+                            client.rollback().await?;
                             return Ok(Err(refusal));
                         }
                     };

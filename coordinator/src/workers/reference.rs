@@ -150,7 +150,11 @@ pub async fn take_over(
         params.push(&embeddings);
     }
     let statement = Bound { text: &text, params, cacheable: true };
-    flight::query(pool, &flight::writing(table, deadline), statement, deadline).await.map(|_| ())
+    let done = pool.run(deadline, async |client| {
+        // How long is left is known when there is a connection.
+        flight::fly(client, &flight::writing(table, deadline), &[statement]).await
+    });
+    done.await.map(|_| ())
 }
 
 fn take_over_statement(table: &ShardTable) -> String {

@@ -17,11 +17,16 @@ use deadpool_postgres::ClientWrapper;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::{Config, Error, NoTls};
 
 /// What every statement has, as requests have that name no deadline.
 const DEADLINE: Duration = Duration::from_millis(atoll_proto::limits::DEADLINE_MS);
+
+/// Longest that a statement is waited for: its server gives up before.
+const PATIENCE: Duration = DEADLINE.saturating_add(Duration::from_secs(1));
+/// Longest that connecting may take.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
 
 /// A statement with its values, ready to be sent as often as one likes.
 pub struct ReadyStatement {
@@ -98,19 +103,22 @@ impl Straight {
 
     /// After a failure the connection is thrown away, so a transaction left open in it is rolled back.
     async fn with_session<T>(&self, work: impl AsyncFnOnce(&Session) -> Result<T, Error>) -> Result<T, ShardError> {
+        let late = |_| ShardError::Deadline { worker: self.worker.clone() };
         let _place = self.places.acquire().await.expect("nobody closes the places");
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let session = match idle {
             Some(session) => session,
             None => self.connect().await?,
         };
-        let done = work(&session).await.map_err(|error| ShardError::of(&self.worker, error))?;
+        let done = timeout(PATIENCE, work(&session)).await.map_err(late)?;
+        let done = done.map_err(|error| ShardError::of(&self.worker, error))?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         Ok(done)
     }
 
     async fn connect(&self) -> Result<Session, ShardError> {
-        let connecting = self.config.connect(NoTls).await;
+        let late = |elapsed| ShardError::Unreachable { worker: self.worker.clone(), source: Box::new(elapsed) };
+        let connecting = timeout(CONNECT_TIME, self.config.connect(NoTls)).await.map_err(late)?;
         let (client, connection) = connecting.map_err(|error| ShardError::of_connecting(&self.worker, error))?;
         // What breaks the connection also fails the statement that waits for it.
         let task = tokio::spawn(async move { drop(connection.await) });

@@ -50,8 +50,37 @@ pub(super) struct Loading {
 struct Shared {
     collection: CollectionName,
     loads: Mutex<Loads>,
-    /// Shards where a load began, and when, whose graphs may be there still.
-    held: watch::Sender<BTreeMap<ShardId, Instant>>,
+    held: watch::Sender<Held>,
+}
+
+/// Shards whose batches wait for graphs to go.
+#[derive(Debug, Default)]
+struct Held {
+    /// Those where a load began, and when, whose graphs may be there still.
+    since: BTreeMap<ShardId, Instant>,
+    /// Those where waiting was in vain. What kept the graphs then keeps them longer: these wait no more.
+    in_vain: BTreeSet<ShardId>,
+}
+
+impl Held {
+    /// A load began in the shard.
+    fn begin(&mut self, shard: ShardId, now: Instant) {
+        if !self.in_vain.contains(&shard) {
+            self.since.insert(shard, now);
+        }
+    }
+
+    /// Agents that were told of what had begun by `told_at` have graphs to drop yet in the shards of `waiting`.
+    fn heard(&mut self, told_at: Instant, waiting: &BTreeSet<ShardId>, now: Instant) {
+        let in_vain = &mut self.in_vain;
+        self.since.retain(|shard, begun| {
+            let is_late = waiting.contains(shard) && now >= *begun + HOLD;
+            if is_late {
+                in_vain.insert(*shard);
+            }
+            *begun > told_at || (waiting.contains(shard) && !is_late)
+        });
+    }
 }
 
 impl Loading {
@@ -80,7 +109,7 @@ impl Loading {
     pub(super) async fn may_go_on(&self, shard: ShardId) {
         let mut held = self.shared.held.subscribe();
         // In vain is as good: then the rows are inserted one by one.
-        let _ = timeout(HOLD + ANSWER_WITHIN, held.wait_for(|held| !held.contains_key(&shard))).await;
+        let _ = timeout(HOLD + ANSWER_WITHIN, held.wait_for(|held| !held.since.contains_key(&shard))).await;
     }
 
     /// A batch was committed, and so many of its rows changed what was stored.
@@ -92,7 +121,7 @@ impl Loading {
         let namespaces = rows.iter().map(|row| row.namespace.as_str());
         let mut loads = self.shared.loads.lock().unwrap_or_else(PoisonError::into_inner);
         if loads.committed(shard, namespaces, changed, |name| of_namespace(name).unwrap_or(0)) {
-            self.shared.held.send_modify(|held| _ = held.insert(shard, Instant::now()));
+            self.shared.held.send_modify(|held| held.begin(shard, Instant::now()));
             self.news.send_modify(|news| *news += 1);
         }
     }
@@ -103,7 +132,7 @@ async fn keep_telling(client: AgentClient, views: Views, shared: Arc<Shared>, mu
     let import = format!("{:032x}", rand::random::<u128>());
     loop {
         // An agent takes its time to answer as long as graphs are there: then it is asked again at once.
-        let pause = if shared.held.borrow().is_empty() { RENEW_EVERY } else { Duration::ZERO };
+        let pause = if shared.held.borrow().since.is_empty() { RENEW_EVERY } else { Duration::ZERO };
         let ended = timeout(pause, news.changed()).await.is_ok_and(|changed| changed.is_err());
         let told_at = Instant::now();
         let told = shared.by_agent(&views, ended).into_iter().map(async |(agent_url, tables)| {
@@ -114,9 +143,7 @@ async fn keep_telling(client: AgentClient, views: Views, shared: Arc<Shared>, mu
         let answers = join_all(told).await;
         let waiting = answers.into_iter().filter(|(_, graphs_left)| *graphs_left > 0).flat_map(|(shards, _)| shards);
         let waiting: BTreeSet<ShardId> = waiting.collect();
-        shared.held.send_modify(|held| {
-            held.retain(|shard, begun| *begun > told_at || waiting.contains(shard) && begun.elapsed() < HOLD);
-        });
+        shared.held.send_modify(|held| held.heard(told_at, &waiting, Instant::now()));
         if ended {
             return;
         }
@@ -153,5 +180,31 @@ impl Shared {
             (!tables.is_empty()).then(|| (worker.agent_url.clone(), tables))
         });
         told.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_is_held_until_its_graphs_are_gone_or_once_in_vain() {
+        let (begun, shard, mut held) = (Instant::now(), ShardId(3), Held::default());
+        let (second, waiting, none) = (Duration::from_secs(1), BTreeSet::from([shard]), BTreeSet::new());
+        held.begin(shard, begun);
+        held.heard(begun - second, &none, begun);
+        assert!(held.since.contains_key(&shard), "nobody was told yet");
+        held.heard(begun + second, &waiting, begun + second);
+        assert!(held.since.contains_key(&shard));
+        held.heard(begun + second, &none, begun + second);
+        assert!(held.since.is_empty(), "they are gone");
+
+        held.begin(shard, begun);
+        held.heard(begun, &waiting, begun + HOLD);
+        assert!(held.since.is_empty());
+        held.begin(shard, begun + HOLD);
+        assert!(held.since.is_empty(), "another load of the same import does not wait again");
+        held.begin(ShardId(4), begun + HOLD);
+        assert!(held.since.contains_key(&ShardId(4)));
     }
 }

@@ -84,6 +84,7 @@ struct Running {
     begun: Instant,
     pid: i32,
     progress: Progress,
+    /// Whether it was told to go: then its end is no failure.
     sent_away: bool,
 }
 
@@ -121,28 +122,30 @@ impl Keeper {
         let Look { walkable, there, loading, works, held_back } = look;
         self.worker.status.graphs(GraphsSeen { walkable, there, looked_at, counted_at });
         (self.works, self.held_back) = (works, held_back);
-        for pid in self.in_the_way_of_loads(&loading) {
-            index::send_away(self.session().await?, pid).await?;
-        }
+        self.make_way_for_loads(&loading).await?;
         self.begin().await?;
         self.report();
         Ok(())
     }
 
-    /// Builds to send away, each told once: of a namespace that is being loaded, and of one whose table's lock the drop of a loaded
-    /// namespace's graph needs. Until that is gone each row is inserted into it.
-    fn in_the_way_of_loads(&mut self, loading: &HashMap<TableKey, BTreeSet<String>>) -> Vec<i32> {
-        let is_loaded = |work: &Work| loading.get(&work.table).is_some_and(|names| names.contains(&work.namespace));
-        let drops: Vec<&Work> = self.works.iter().filter(|work| work.doing == Doing::Drop && is_loaded(work)).collect();
-        let mut pids = Vec::new();
-        for running in self.under_way.values_mut().filter(|running| !running.sent_away) {
-            let is_build = matches!(running.work.doing, Doing::Build { .. });
-            if is_build && (is_loaded(&running.work) || drops.iter().any(|drop| drop.table == running.work.table)) {
-                running.sent_away = true;
-                pids.push(running.pid);
-            }
+    /// Sends builds away that are in the way of loads. At each look, as long as they run: a cancel that comes before the statement
+    /// it is meant for is lost.
+    async fn make_way_for_loads(&mut self, loading: &HashMap<TableKey, BTreeSet<String>>) -> Result<(), PgError> {
+        let in_the_way = |running: &Running| {
+            let Doing::Build { rows } = running.work.doing else { return false };
+            queue::makes_way(&running.work, running.progress.share(rows), loading, &self.works)
+        };
+        let ids: Vec<Id> =
+            self.under_way.iter().filter(|(_, running)| in_the_way(running)).map(|(id, _)| *id).collect();
+        if ids.is_empty() {
+            return Ok(());
         }
-        pids
+        let pids: Vec<i32> = ids.iter().map(|id| self.under_way[id].pid).collect();
+        index::send_away(self.session().await?, &pids).await?;
+        for id in ids {
+            self.under_way.entry(id).and_modify(|running| running.sent_away = true);
+        }
+        Ok(())
     }
 
     /// Begins what may be begun.
@@ -188,8 +191,9 @@ impl Keeper {
                 }
                 return;
             }
-            // A load came first, the table was dropped, or the server is down: then there is nothing to do, and it is told elsewhere.
-            Ok((_, Err(error))) if sent_away || error.is_gone() || error.is_lost() => {
+            // A load came first, or the table was dropped: then there is nothing to do. So it is with a drop whose server is down, which
+            // is told elsewhere. A build may be why the server went down: it must not be begun again each time the server is back.
+            Ok((_, Err(error))) if sent_away || error.is_gone() || (error.is_lost() && work.doing == Doing::Drop) => {
                 tracing::debug!(schema, %collection, namespace, doing, error = chain(&error), "graph of a namespace not done");
                 return;
             }

@@ -1,7 +1,7 @@
 //! Decides what a server lacks to be what it should. Takes values, returns values: what exists was read before, and what
 //! is decided is done elsewhere.
 
-use crate::pg::ddl::{comment, former_vector_indexes, graph, is_logged, next_vector_index, vector_index};
+use crate::pg::ddl::{comment, graph, is_logged, next_vector_index, vector_index};
 use crate::pg::existing::{Existing, ExistingTable};
 use atoll_proto::agent::{DesiredCollection, DesiredState, IDEMPOTENCY_TABLE, REFERENCE_SCHEMA, shard_schema};
 use atoll_proto::{CollectionId, CollectionName, Distribution};
@@ -100,8 +100,6 @@ pub enum RebuildWork {
     BuildAndSwap,
     /// Built already: swap.
     Swap,
-    /// Indexes go that an older agent made under another name: nobody uses them, and each row is inserted into them.
-    DropFormer,
     /// The index in use is right; what is left of another build goes.
     DropLeftover,
     /// The collection wants no index over the whole table.
@@ -189,17 +187,12 @@ pub fn rebuilds(desired: &DesiredState, existing: &Existing) -> Vec<Rebuild> {
             if table.collection != Some(collection.id) || collection.settings.dimensions.is_none() {
                 continue;
             }
-            let former = has_former(collection, table).then_some(RebuildWork::DropFormer);
-            for work in former.into_iter().chain(rebuild_work(collection, table)) {
+            if let Some(work) = rebuild_work(collection, table) {
                 rebuilds.push(Rebuild { schema: schema.clone(), collection: collection.clone(), work });
             }
         }
     }
     rebuilds
-}
-
-fn has_former(collection: &DesiredCollection, table: &ExistingTable) -> bool {
-    former_vector_indexes(&collection.name).iter().any(|name| table.vector_indexes.contains_key(name))
 }
 
 fn rebuild_work(collection: &DesiredCollection, table: &ExistingTable) -> Option<RebuildWork> {
@@ -371,24 +364,6 @@ mod tests {
         assert_eq!(work(with_next((32, 128), true)), Some(RebuildWork::DropLeftover));
         // A table of another collection is not ours to index.
         assert_eq!(work(table(8, "a", (16, 64))), None);
-    }
-
-    #[test]
-    fn indexes_under_their_former_names_go_and_hold_nothing_up() {
-        let mut dense = collection(7, "a");
-        dense.settings.index.profile = IndexProfile::Accuracy;
-        dense.settings.index.scope = IndexScope::Both;
-        let wanted = desired(vec![dense], Vec::new());
-        let works = |used, former: &str| {
-            let (name, mut table) = table(7, "a", used);
-            let index = table.vector_indexes["_a_hnsw"].clone();
-            table.vector_indexes.insert(former.to_owned(), index);
-            let rebuilds = rebuilds(&wanted, &existing(vec![(name, table)]));
-            rebuilds.into_iter().map(|rebuild| rebuild.work).collect::<Vec<_>>()
-        };
-        assert_eq!(works((32, 128), "a_hnsw"), [RebuildWork::DropFormer]);
-        assert_eq!(works((16, 64), "a_hnsw_new"), [RebuildWork::DropFormer, RebuildWork::BuildAndSwap]);
-        assert_eq!(works((32, 128), "b_hnsw"), [], "somebody else's");
     }
 
     #[test]

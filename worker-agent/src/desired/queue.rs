@@ -2,17 +2,22 @@
 //!
 //! - PostgreSQL builds or drops one index of a table at a time: whoever is second waits for the first, and would only hold a place.
 //! - So builds go side by side on different tables, as many as there are places, those of the largest namespaces first.
-//! - A build that waits for others' transactions takes neither cores nor memory, and holds no place: concurrent builds of partial
-//!   indexes wait for each other's snapshots at their ends, and a long one would keep every place taken by short ones.
+//! - A build that is done but for others' transactions takes neither cores nor memory, and holds no place: concurrent builds of
+//!   partial indexes wait for each other's snapshots at their ends, and a long one would keep every place taken by short ones.
 //! - Dropping costs nothing, and holds no place.
+//! - Each of them has a connection, waiting or not, and there are few: of those that coordinators leave on a server most.
 //! - What failed is tried again later, each time twice as late, and holds nothing else up.
 
 use crate::status::TableKey;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// Drops at a time, and for each place so many builds that only wait: each takes a connection.
+/// Builds at a time for each place, most of which only wait.
 const CROWD: usize = 4;
+/// Builds and drops at a time, whatever the places. With what the agent has open beside them that is fewer connections than the 20
+/// that coordinators leave to others.
+const BUILDS_MAX: usize = 8;
+const DROPS_MAX: usize = 4;
 const RETRY_MIN: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(3600);
 
@@ -67,8 +72,9 @@ pub fn next(
     let mut taken: BTreeSet<(&str, &TableKey)> = under_way.iter().map(|one| one.table).collect();
     let building = under_way.iter().filter(|one| one.builds).count();
     let working = under_way.iter().filter(|one| one.builds && !one.waits).count();
-    let mut builds_left = places.saturating_sub(working).min((places * CROWD).saturating_sub(building));
-    let mut drops_left = CROWD.saturating_sub(under_way.len() - building);
+    let crowd = places.saturating_mul(CROWD).min(BUILDS_MAX);
+    let mut builds_left = places.saturating_sub(working).min(crowd.saturating_sub(building));
+    let mut drops_left = DROPS_MAX.saturating_sub(under_way.len() - building);
     let mut order: Vec<usize> = (0..works.len()).collect();
     order.sort_by_key(|place| match works[*place].doing {
         Doing::Drop => (0, 0),
@@ -89,6 +95,16 @@ pub fn next(
         }
     }
     begun
+}
+
+/// Whether a build, of which this share is done, has to make way for imports that load these namespaces: until a graph of theirs is
+/// gone each row is inserted into it, and its drop needs the lock of the table. `works` is what is to be done. One of another
+/// namespace that is past half stays, or imports one after the other would have it begin again and again.
+pub fn makes_way(build: &Work, share: f64, loading: &HashMap<TableKey, BTreeSet<String>>, works: &[Work]) -> bool {
+    let Some(loaded) = loading.get(&build.table) else { return false };
+    let is_waiting_drop =
+        |work: &Work| work.doing == Doing::Drop && work.table == build.table && loaded.contains(&work.namespace);
+    loaded.contains(&build.namespace) || (share <= 0.5 && works.iter().any(is_waiting_drop))
 }
 
 /// What failed lately.
@@ -176,6 +192,31 @@ mod tests {
         let crowd: Vec<Work> = (10..14).map(|shard| build(shard, "x", 1)).collect();
         let crowd: Vec<UnderWay<'_>> = crowd.iter().map(|work| under_way(work, true)).collect();
         assert!(begun(&works, &crowd, 1).is_empty(), "connections are limited too");
+    }
+
+    #[test]
+    fn connections_are_few_however_many_places_there_are() {
+        let shards = || (0..100).map(|shard| build(shard, "a", 9));
+        let works: Vec<Work> = shards().chain((100..200).map(|shard| work(shard, "b", Doing::Drop))).collect();
+        assert_eq!(begun(&works, &[], 32).len(), BUILDS_MAX + DROPS_MAX);
+        let waiting: Vec<Work> = (200..206).map(|shard| build(shard, "x", 1)).collect();
+        let waiting: Vec<UnderWay<'_>> = waiting.iter().map(|work| under_way(work, true)).collect();
+        let builds: Vec<Work> = shards().collect();
+        assert_eq!(begun(&builds, &waiting, 32).len(), BUILDS_MAX - waiting.len());
+    }
+
+    #[test]
+    fn a_build_makes_way_for_the_load_of_its_own_namespace_and_early_on_for_the_drop_of_another() {
+        let (loading, drop) =
+            (HashMap::from([(build(1, "a", 1).table, BTreeSet::from(["a".to_owned()]))]), Doing::Drop);
+        let (waiting, of_another) = ([work(1, "a", drop)], [work(1, "c", drop)]);
+        let makes_way = |build: Work, share, works| super::makes_way(&build, share, &loading, works);
+        assert!(makes_way(build(1, "a", 9), 1.0, &[]));
+        assert!(makes_way(build(1, "b", 9), 0.5, &waiting));
+        assert!(!makes_way(build(1, "b", 9), 0.6, &waiting), "nearly done");
+        assert!(!makes_way(build(1, "b", 9), 0.1, &[]), "nothing to drop");
+        assert!(!makes_way(build(1, "b", 9), 0.1, &of_another), "nobody loads what is dropped");
+        assert!(!makes_way(build(2, "b", 9), 0.1, &waiting), "another table");
     }
 
     #[test]

@@ -30,11 +30,6 @@ pub fn next_vector_index(collection: &CollectionName) -> String {
     index_name(collection, "hnsw_new")
 }
 
-/// Names that a collection's vector indexes had before names of indexes began with an underscore.
-pub fn former_vector_indexes(collection: &CollectionName) -> [String; 2] {
-    [format!("{collection}_hnsw"), format!("{collection}_hnsw_new")]
-}
-
 /// Name of a namespace's own graph: a namespace may be longer than an identifier.
 pub fn namespace_graph(collection: CollectionId, namespace: &Namespace) -> String {
     let digest = Sha256::digest(namespace.as_str());

@@ -14,12 +14,6 @@ pub async fn rebuild(session: &Session, rebuild: &Rebuild) -> Result<(), PgError
     // What runs concurrently waits for old transactions while others go on; only the swap holds others up.
     session.run(&what, "set lock_timeout = 0").await?;
     match rebuild.work {
-        RebuildWork::DropFormer => {
-            for former in ddl::former_vector_indexes(&collection.name) {
-                session.run(&what, &ddl::drop_index(schema, &former)).await?;
-            }
-            return Ok(());
-        }
         RebuildWork::DropLeftover => return session.run(&what, &drop_next).await,
         RebuildWork::DropAll => {
             session.run(&what, &drop_next).await?;
@@ -50,7 +44,8 @@ pub async fn prepare(session: &Session, helpers: u32) -> Result<i32, PgError> {
     Ok(session.query_one("prepare for work on an index", statement, &[&helpers]).await?.get(0))
 }
 
-/// Sends away the work of one of our own sessions.
-pub async fn send_away(session: &Session, pid: i32) -> Result<(), PgError> {
-    session.execute("send a build away", "select pg_cancel_backend($1)", &[&pid]).await.map(|_| ())
+/// Sends away the work of some of our own sessions.
+pub async fn send_away(session: &Session, pids: &[i32]) -> Result<(), PgError> {
+    let statement = "select pg_cancel_backend(pid) from unnest($1::int[]) as pid";
+    session.execute("send builds away", statement, &[&pids]).await.map(|_| ())
 }

@@ -32,9 +32,10 @@ impl Progress {
         Ok(rows.iter().map(progress).collect())
     }
 
-    /// Whether it needs neither cores nor memory until somebody else is done.
+    /// Whether it waits for others, with most of its work behind it. One that waits before it builds is not meant: several of them
+    /// would begin to build in the same moment, each with memory for itself.
     pub fn waits(&self) -> bool {
-        self.waits_for.is_some() || self.phase.as_deref().is_some_and(|phase| phase.starts_with("waiting"))
+        matches!(self.phase.as_deref(), Some("waiting for writers before validation" | "waiting for old snapshots"))
     }
 
     /// The share of the graph that is built, where `rows` is how many there are: rows that were counted, so it is a good guess.
@@ -62,6 +63,17 @@ mod tests {
         assert_eq!(at("building index: loading tuples", 4).share(10), 0.4);
         assert_eq!(at("building index: loading tuples", 40).share(10), 1.0, "it grew since it was counted");
         assert_eq!(at("waiting for old snapshots", 0).share(10), 1.0);
-        assert!(at("waiting for old snapshots", 0).waits() && !at("building index: loading tuples", 4).waits());
+    }
+
+    #[test]
+    fn only_what_is_built_waits() {
+        let other = WaitsFor { pid: 7, seconds: None, application: String::new() };
+        let waits = |phase: Option<&str>| {
+            Progress { phase: phase.map(str::to_owned), tuples_done: 0, waits_for: Some(other.clone()) }.waits()
+        };
+        assert!(waits(Some("waiting for writers before validation")) && waits(Some("waiting for old snapshots")));
+        assert!(!waits(Some("building index: loading tuples")));
+        assert!(!waits(Some("waiting for writers before build")), "its work is still to come");
+        assert!(!waits(None), "it waits for the table");
     }
 }

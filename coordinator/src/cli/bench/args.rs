@@ -26,8 +26,9 @@ queries are also asked once with \"exact\":true. Searches bypass the cache.
 with the fields mod10, mod20 and mod1000: a hash of the key, modulo that.
 
 SQL is the floor, with --cluster: the coordinator's own statements, prepared, in the same flight, sent straight to the workers. Of
-several shards the statements go side by side, and nothing is merged. With one client requests and statements take turns one by one,
-with more in slices of a second. RATIO is the median over HTTP by that of the SQL.
+several shards (five, all) the statements go side by side, nothing is merged, and the winners' vectors and values are not fetched,
+which the coordinator does in a second round. With one client requests and statements take turns one by one, with more in slices of a
+second. RATIO is the median over HTTP by that of the SQL.
 
 `upsert`, `bulk` and the mixed scenarios write to namespaces that begin with `bench:` and delete them in the end. Ctrl-C ends early,
 with the report of what was measured.";

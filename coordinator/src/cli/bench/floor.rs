@@ -1,14 +1,15 @@
 //! The floor: what the coordinator would ask of the workers, asked without it.
 //!
 //! The one place of the command line that goes past the coordinator's HTTP: a benchmark has to say what PostgreSQL alone would
-//! do. How each shard is searched is learned from the coordinator once for each set of namespaces, and the statement is made by
-//! the coordinator's own code.
+//! do. How each shard is searched is learned from the coordinator before each measurement, and the statement is made by the
+//! coordinator's own code. Of several shards the winners are not fetched: which these are only a merge can say.
 
 use super::operation::Ask;
 use super::work::Where;
 use crate::cli::client::Client;
 use crate::cli::error::CommandError;
 use crate::cli::path;
+use crate::dev::{ClusterFile, WorkerEntry};
 use atoll::workers::ShardTable;
 use atoll::workers::knn::{Bring, KnnQuery, Scope};
 use atoll::workers::straight::{ReadyStatement, Straight};
@@ -19,6 +20,7 @@ use atoll_core::search::plan::{ShardPlan, Strategy};
 use atoll_proto::admin::ShardList;
 use atoll_proto::collection::CollectionInfo;
 use atoll_proto::entry::{EntryId, Include, NamespaceInfo};
+use atoll_proto::explain::ShardExplain;
 use atoll_proto::{CollectionName, Distribution, Namespace, ShardId, Vector};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -46,31 +48,6 @@ pub(super) struct ShardSearch {
     query: KnnQuery,
 }
 
-/// `cluster.json`, as far as it matters here.
-#[derive(Debug, Deserialize)]
-struct ClusterFile {
-    workers: Vec<WorkerEntry>,
-}
-
-#[derive(Debug, Deserialize)]
-struct WorkerEntry {
-    name: String,
-    group: String,
-    dsn: String,
-}
-
-/// What the coordinator says of one shard's part of a search.
-#[derive(Debug, Deserialize)]
-struct Explained {
-    shard: ShardId,
-    strategy: String,
-    ef: Option<u32>,
-    visits_max: Option<u32>,
-    rows_by: Option<String>,
-    candidates_wanted: u32,
-    graphs: Vec<Namespace>,
-}
-
 impl Floor {
     /// Reads where the workers are and asks where the shards lie. Connections are made when they are needed; at most as many to a
     /// worker as a coordinator has there.
@@ -83,7 +60,7 @@ impl Floor {
             .map_err(|error| CommandError::Failed(format!("{} is no cluster.json: {error}", file.display())))?;
         let connections = std::thread::available_parallelism().map_or(1, usize::from) * 2 + 1;
         let mut workers = HashMap::new();
-        for WorkerEntry { name, group, dsn } in cluster.workers {
+        for WorkerEntry { name, group, dsn, .. } in cluster.workers {
             let straight = Straight::new(&name, &dsn, connections).map_err(|error| CommandError::failed(&error))?;
             workers.insert(group, Arc::new(straight));
         }
@@ -121,7 +98,7 @@ impl Floor {
         let mut search = search.clone();
         search["explain"] = json!(true);
         let answer: Value = client.post(&path::collection(&self.collection, "/search"), &search).await?.parse()?;
-        let explained: Vec<Explained> = Deserialize::deserialize(&answer["explain"]["shards"]).map_err(|error| {
+        let explained: Vec<ShardExplain> = Deserialize::deserialize(&answer["explain"]["shards"]).map_err(|error| {
             CommandError::Failed(format!("the search's explanation is of another version: {error}"))
         })?;
         let is_only = explained.len() == 1;
@@ -135,7 +112,7 @@ impl Floor {
     async fn shard_search(
         &mut self,
         client: &Client,
-        explained: &Explained,
+        explained: &ShardExplain,
         is_only: bool,
         at: &Where,
         filter: Option<&Arc<Expr>>,
@@ -193,7 +170,7 @@ impl Floor {
 }
 
 /// The coordinator has one word for a walk of the shard's graph and for walks of namespaces' own.
-fn strategy(explained: &Explained) -> Result<Strategy, CommandError> {
+fn strategy(explained: &ShardExplain) -> Result<Strategy, CommandError> {
     match explained.strategy.as_str() {
         // The walk before a fallback is left out: what was found came from the scan.
         "exact" | "exact_fallback" => Ok(Strategy::Exact),
@@ -204,7 +181,7 @@ fn strategy(explained: &Explained) -> Result<Strategy, CommandError> {
     }
 }
 
-fn row_path(explained: &Explained) -> RowPath {
+fn row_path(explained: &ShardExplain) -> RowPath {
     let known = RowPath::ALL.into_iter().find(|path| explained.rows_by.as_deref() == Some(path.word()));
     known.unwrap_or_default()
 }

@@ -25,7 +25,8 @@ pub(super) fn page(report: &Report) -> String {
          <p>{date} · atoll {coordinator} at {url} · collection {collection} · k {k}<br>{machine}</p>\n{ended}\
          {plots_title}<div class=\"plots\">\n{plots}</div>\n<h2>Figures</h2>\n{table}{failures}\
          <p class=\"remark\">Milliseconds from sending a request to the last byte of its answer; each client sends its next request \
-         when it has the answer. SQL: the same statements sent straight to the workers, unmerged, by turns with the requests.</p>\n\
+         when it has the answer. SQL: the same statements sent straight to the workers, by turns with the requests; of several shards unmerged, and \
+         without fetching the winners.</p>\n\
          </body>\n</html>\n",
         date = escape(&report.date),
         coordinator = escape(&report.coordinator),

@@ -112,13 +112,14 @@ pub(super) async fn bulk(
             *name = bulk_namespace(&namespaces, name);
         }
     };
-    let rows = queries::open(files)?.with_limit(rows).with_edit(renamed);
+    // Whoever stops it ends its body and has its answer: what were still being written would be written after the traces are gone.
+    let told = stop.clone();
+    let rows = queries::open(files)?.with_limit(rows).with_edit(renamed).until(move || told.came());
     let started = Instant::now();
-    let mut stop = stop.clone();
-    let imported = tokio::select! {
-        imported = import(client, collection, rows) => imported?,
-        () = stop.wait() => return Err(stopped()),
-    };
+    let imported = import(client, collection, rows).await?;
+    if stop.came() {
+        return Err(stopped());
+    }
     let search = json!({"vector": last.vector, "k": 1, "exact": true, "include": [], "cache": "bypass",
         "namespaces": [bulk_namespace(scratch, last.namespace.as_str())]});
     let to = path::collection(collection, "/search");
@@ -174,6 +175,13 @@ mod tests {
         let mut entry = json!({"key": "k"});
         add_moduli(entry.as_object_mut().unwrap());
         assert_eq!(entry["metadata"].as_object().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn what_is_prepared_keeps_its_tags() {
+        let entry = last_entry(queries::open(None).unwrap().with_edit(add_moduli).with_limit(1)).unwrap();
+        assert_eq!(entry.tags, [entry.metadata["pos"].as_str().unwrap()]);
+        assert!(entry.metadata.contains_key("mod20"));
     }
 
     #[test]

@@ -73,7 +73,6 @@ impl Budget {
 
 /// Puts load on both sides, or on the coordinator alone where there is no floor.
 pub(super) async fn run(work: &Arc<Work>, address: &Address, clients: u32, length: Length, stop: &Stop) -> Measured {
-    work.forget_answers();
     if clients == 1 && work.has_floor {
         return by_turns(work, Connection::new(address.clone()), length, stop).await;
     }

@@ -36,8 +36,10 @@ pub(super) struct Operation {
     pub(super) request: Request,
     /// The same for the workers; empty without a floor.
     pub(super) asks: Vec<Ask>,
+    /// Rows that the workers have to give, together: with fewer they did something else than the coordinator.
+    pub(super) rows_min: usize,
     /// What the answer should be.
-    pub(super) expected: Option<Arc<Expected>>,
+    pub(super) expected: Option<Expected>,
 }
 
 /// What the answer should be, and whether an answer has been looked at: each query's is looked at once.
@@ -52,11 +54,6 @@ impl Expected {
         Self { truth, seen: AtomicBool::new(false) }
     }
 
-    /// Looks at the next answer again.
-    pub(super) fn forget(&self) {
-        self.seen.store(false, Ordering::Relaxed);
-    }
-
     /// After the clock was stopped: reading an answer takes its time.
     fn look_at(&self, answer: &Bytes, tally: &mut Tally) {
         if self.seen.swap(true, Ordering::Relaxed) {
@@ -64,6 +61,7 @@ impl Expected {
         }
         match serde_json::from_slice(answer) {
             Ok(found) => {
+                tally.took_inside(&found);
                 if let Some(score) = self.truth.score(&found) {
                     tally.scored(score);
                 }
@@ -94,15 +92,15 @@ impl Operation {
     /// Asks the workers, all side by side.
     pub(super) async fn ask_workers(&self, tally: &mut Tally) {
         let started = Instant::now();
-        let answers = match self.asks.as_slice() {
-            [only] => only.worker.run(&only.statement).await.map(drop),
-            asks => join_all(asks.iter().map(|ask| ask.worker.run(&ask.statement)))
-                .await
-                .into_iter()
-                .try_for_each(|answer| answer.map(drop)),
+        let rows: Result<usize, ShardError> = match self.asks.as_slice() {
+            [only] => only.worker.run(&only.statement).await,
+            asks => join_all(asks.iter().map(|ask| ask.worker.run(&ask.statement))).await.into_iter().sum(),
         };
-        match answers {
-            Ok(()) => tally.answered(started.elapsed()),
+        match rows {
+            Ok(rows) if rows < self.rows_min => {
+                tally.failed(Failure::Problem("worker-too-few-rows".to_owned()), started.elapsed());
+            }
+            Ok(_) => tally.answered(started.elapsed()),
             Err(error) => {
                 tally.failed(failure(&error), started.elapsed());
                 tokio::time::sleep(PAUSE).await;

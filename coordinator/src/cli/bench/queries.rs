@@ -6,6 +6,7 @@ use crate::cli::import::{F16Rows, Rows};
 use crate::dev::sample_rows;
 use atoll_proto::entry::NewEntry;
 use atoll_proto::{Namespace, Vector};
+use bytes::Bytes;
 use std::path::Path;
 
 /// A vector to search for.
@@ -22,8 +23,9 @@ pub(super) fn read(files: Option<(&Path, &Path)>, most: usize) -> Result<Vec<Que
 }
 
 fn drawn(rows: Rows, most: usize) -> Result<Vec<Query>, CommandError> {
-    let mut queries = seeded::shuffled(all(rows)?);
-    queries.truncate(most);
+    let mut lines = seeded::shuffled(lines(rows)?);
+    lines.truncate(most);
+    let queries: Vec<Query> = lines.iter().map(|(number, line)| query(*number, line)).collect::<Result<_, _>>()?;
     if queries.is_empty() { Err(CommandError::Failed("there are no queries".to_owned())) } else { Ok(queries) }
 }
 
@@ -38,20 +40,24 @@ pub(super) fn open(files: Option<(&Path, &Path)>) -> Result<Rows, CommandError> 
     Ok(rows.with_vectors(F16Rows::open(vectors).map_err(unreadable(vectors))?))
 }
 
-fn all(mut rows: Rows) -> Result<Vec<Query>, CommandError> {
-    let mut queries = Vec::new();
+/// All lines with their numbers, from 1. Most are not drawn, so they are not read yet.
+fn lines(mut rows: Rows) -> Result<Vec<(usize, Bytes)>, CommandError> {
+    let mut lines = Vec::new();
     while let Some(chunk) = rows.next_chunk().map_err(|error| CommandError::failed(&error))? {
         for line in chunk.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let number = queries.len() + 1;
-            let entry: NewEntry = serde_json::from_slice(line)
-                .map_err(|error| CommandError::Failed(format!("query {number} is no entry: {error}")))?;
-            let Some(vector) = entry.vector else {
-                return Err(CommandError::Failed(format!("query {number} has no vector")));
-            };
-            queries.push(Query { namespace: entry.namespace, vector });
+            lines.push((lines.len() + 1, chunk.slice_ref(line)));
         }
     }
-    Ok(queries)
+    Ok(lines)
+}
+
+fn query(number: usize, line: &[u8]) -> Result<Query, CommandError> {
+    let entry: NewEntry = serde_json::from_slice(line)
+        .map_err(|error| CommandError::Failed(format!("query {number} is no entry: {error}")))?;
+    let Some(vector) = entry.vector else {
+        return Err(CommandError::Failed(format!("query {number} has no vector")));
+    };
+    Ok(Query { namespace: entry.namespace, vector })
 }
 
 #[cfg(test)]

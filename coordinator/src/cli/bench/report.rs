@@ -33,6 +33,8 @@ pub(super) struct Point {
     pub(super) quality: Option<String>,
     pub(super) clients: u32,
     pub(super) http: Summary,
+    /// The median of what searches took inside the coordinator, as their answers said.
+    pub(super) inside_p50_ms: Option<f64>,
     pub(super) recall: Option<Recall>,
     /// The same SQL straight at the workers.
     pub(super) floor: Option<Summary>,
@@ -54,12 +56,14 @@ impl Point {
         let floor = measured.floor.as_ref().map(|floor| floor.tally.summary(floor.elapsed));
         let median = |summary: &Summary| summary.latency.as_ref().map(|latency| latency.p50_ms);
         let ratio = floor.as_ref().and_then(median).zip(median(&http)).map(|(floor, http)| http / floor);
-        Self { scenario, quality, clients, recall: measured.http.tally.recall(), http, floor, ratio }
+        let (recall, inside_p50_ms) = (measured.http.tally.recall(), measured.http.tally.inside_p50_ms());
+        Self { scenario, quality, clients, http, inside_p50_ms, recall, floor, ratio }
     }
 
     /// An import: rows in place of requests.
     pub(super) fn import(http: Summary) -> Self {
-        Self { scenario: Scenario::Bulk, quality: None, clients: 1, http, recall: None, floor: None, ratio: None }
+        let (scenario, quality, inside_p50_ms) = (Scenario::Bulk, None, None);
+        Self { scenario, quality, clients: 1, http, inside_p50_ms, recall: None, floor: None, ratio: None }
     }
 }
 

@@ -125,6 +125,7 @@ async fn measure(
         recall_queries: args.recall_queries as usize,
         base64: args.base64,
         truths: HashMap::new(),
+        written: Arc::default(),
     };
     let (qualities, clients) = (args.quality.all(), args.clients());
     let bar = progress(qualities.len() * scenarios.len() * clients.len());
@@ -141,11 +142,12 @@ async fn measure(
                 bar.inc(clients.len() as u64);
                 continue;
             }
-            let work = Arc::new(builder.build(*scenario, quality).await?);
+            let mut work = Arc::new(builder.build(*scenario, quality).await?);
             for clients in clients.iter().take_while(|_| !stop.came()) {
                 bar.set_message(format!("{}, {}, {clients} at once", scenario.name(), quality.name()));
                 let warm_up = Length::Time(Duration::from_secs_f64(args.warm_up));
                 load::run(&work, &address, *clients, warm_up, stop).await;
+                work = Arc::new(builder.build(*scenario, quality).await?);
                 let measured = load::run(&work, &address, *clients, length(args), stop).await;
                 let quality = asks_for_quality(*scenario).then(|| quality.name());
                 report.results.push(Point::new(*scenario, quality, *clients, &measured));

@@ -4,13 +4,10 @@ use crate::cli::client::Client;
 use crate::cli::error::CommandError;
 use crate::cli::path;
 use atoll_proto::entry::NamespacePage;
-use atoll_proto::{CollectionName, Namespace};
+use atoll_proto::{CollectionName, Namespace, limits};
 
 /// What namespaces of benchmarks begin with.
 pub(super) const PREFIX: &str = "bench:";
-
-/// Pages of namespaces that are taken away: many more than a run writes to.
-const PAGES_MAX: usize = 100;
 
 /// The namespaces of this run: two at once don't take away each other's.
 #[derive(Debug, Clone)]
@@ -31,19 +28,28 @@ impl Scratch {
 
     /// Takes all of them away.
     pub(super) async fn clean(&self, client: &Client, collection: &CollectionName) -> Result<(), CommandError> {
-        for _ in 0..PAGES_MAX {
-            let query = path::query(&[("prefix", Some(self.prefix.clone()))]);
+        let mut before = Vec::new();
+        loop {
+            let query =
+                path::query(&[("prefix", Some(self.prefix.clone())), ("limit", Some(limits::LIST_PAGE.to_string()))]);
             let page: NamespacePage =
                 client.get(&path::collection(collection, &format!("/namespaces{query}"))).await?.parse()?;
             if page.namespaces.is_empty() {
                 return Ok(());
             }
+            // Nobody else writes to them, so there are fewer each time.
+            if page.namespaces == before {
+                let prefix = &self.prefix;
+                return Err(CommandError::Failed(format!(
+                    "namespaces that begin with {prefix} could not all be deleted"
+                )));
+            }
             for name in &page.namespaces {
                 let namespace = Namespace::parse(name).map_err(|error| CommandError::failed(&error))?;
                 client.delete(&path::namespace(collection, &namespace)).await?;
             }
+            before = page.namespaces;
         }
-        Err(CommandError::Failed(format!("namespaces that begin with {} could not all be deleted", self.prefix)))
     }
 }
 

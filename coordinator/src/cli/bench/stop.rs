@@ -28,12 +28,4 @@ impl Stop {
     pub(super) fn came(&self) -> bool {
         *self.0.borrow()
     }
-
-    /// Waits for it.
-    pub(super) async fn wait(&mut self) {
-        if self.0.wait_for(|stop| *stop).await.is_err() {
-            // Who would tell is gone.
-            std::future::pending().await
-        }
-    }
 }

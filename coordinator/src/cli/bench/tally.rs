@@ -1,7 +1,7 @@
 //! What was seen of one side: how long answers took, what failed, how good answers were.
 
 use super::connection::Failure;
-use super::truth::Score;
+use super::truth::{Found, Score};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ pub(super) struct Tally {
     too_many: u64,
     failures: BTreeMap<String, u64>,
     scores: Vec<Score>,
+    /// Milliseconds that answers took inside the coordinator: of those that were looked at.
+    inside_ms: Vec<f64>,
 }
 
 impl Tally {
@@ -31,6 +33,7 @@ impl Tally {
             too_many: 0,
             failures: BTreeMap::new(),
             scores: Vec::new(),
+            inside_ms: Vec::new(),
         }
     }
 
@@ -55,9 +58,14 @@ impl Tally {
         self.scores.push(score);
     }
 
+    /// How long an answer took inside the coordinator, if it says so.
+    pub(super) fn took_inside(&mut self, found: &Found) {
+        self.inside_ms.extend(found.inside_ms());
+    }
+
     /// Takes over what another client saw.
     pub(super) fn add(&mut self, other: Self) {
-        let Self { nanos, busy, too_many, failures, scores } = other;
+        let Self { nanos, busy, too_many, failures, scores, inside_ms } = other;
         self.nanos.add(nanos).expect("a histogram that resizes takes any other");
         self.busy += busy;
         self.too_many += too_many;
@@ -65,6 +73,7 @@ impl Tally {
             *self.failures.entry(code).or_default() += count;
         }
         self.scores.extend(scores);
+        self.inside_ms.extend(inside_ms);
     }
 
     /// Time that one client spent waiting for answers.
@@ -83,6 +92,13 @@ impl Tally {
             errors: self.failures.clone(),
             too_many_requests: self.too_many,
         }
+    }
+
+    /// The median of what answers took inside the coordinator; none if none was looked at.
+    pub(super) fn inside_p50_ms(&self) -> Option<f64> {
+        let mut sorted = self.inside_ms.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied()
     }
 
     /// Mean recall and the number of short answers, of the answers that were scored; none if none were.
@@ -187,6 +203,18 @@ mod tests {
         let summary = tally.summary(Duration::from_secs(1));
         assert_eq!((summary.error_count(), summary.too_many_requests, summary.latency), (2, 1, None));
         assert_eq!(summary.errors["a"], 2);
+    }
+
+    #[test]
+    fn the_time_inside_is_a_median_of_all_clients() {
+        let (mut one, mut other) = (Tally::new(), Tally::new());
+        assert_eq!(one.inside_p50_ms(), None);
+        let found =
+            |ms: f64| serde_json::from_value(serde_json::json!({"hits": [], "timings": {"total_ms": ms}})).unwrap();
+        [9.0, 1.0].into_iter().for_each(|ms| one.took_inside(&found(ms)));
+        other.took_inside(&found(2.0));
+        one.add(other);
+        assert_eq!(one.inside_p50_ms(), Some(2.0));
     }
 
     #[test]

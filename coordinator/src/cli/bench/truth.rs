@@ -7,6 +7,12 @@ use std::collections::BTreeSet;
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Found {
     hits: Vec<Id>,
+    timings: Option<Timings>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Timings {
+    total_ms: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -19,6 +25,11 @@ impl Found {
     /// Whether nothing was found.
     pub(super) fn is_empty(&self) -> bool {
         self.hits.is_empty()
+    }
+
+    /// How long it took inside the coordinator, if it said so.
+    pub(super) fn inside_ms(&self) -> Option<f64> {
+        self.timings.map(|timings| timings.total_ms)
     }
 }
 
@@ -41,6 +52,11 @@ impl Truth {
         Self(exact.hits.into_iter().collect())
     }
 
+    /// How many hits it has.
+    pub(super) fn hits(&self) -> usize {
+        self.0.len()
+    }
+
     /// How much of it an answer holds; none if there is nothing to hold.
     pub(super) fn score(&self, answer: &Found) -> Option<Score> {
         if self.0.is_empty() {
@@ -58,7 +74,7 @@ mod tests {
 
     fn found(keys: &[&str]) -> Found {
         let hits = keys.iter().map(|key| Id { namespace: "n".to_owned(), key: (*key).to_owned() }).collect();
-        Found { hits }
+        Found { hits, timings: None }
     }
 
     #[test]
@@ -75,6 +91,8 @@ mod tests {
     fn an_answer_of_another_version_is_read() {
         let text = r#"{"hits":[{"namespace":"n","key":"a","score":1.0}],"new":1}"#;
         let found: Found = serde_json::from_str(text).unwrap();
-        assert_eq!(found.hits.len(), 1);
+        assert_eq!((found.hits.len(), found.inside_ms()), (1, None));
+        let found: Found = serde_json::from_str(r#"{"hits":[],"timings":{"total_ms":1.5,"merge_ms":0.1}}"#).unwrap();
+        assert_eq!(found.inside_ms(), Some(1.5));
     }
 }

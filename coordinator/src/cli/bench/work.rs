@@ -1,7 +1,7 @@
 //! The requests of a scenario, made before the clock runs.
 
 use super::connection::Request;
-use super::floor::{Floor, Place};
+use super::floor::{Floor, Place, ShardSearch};
 use super::operation::{Ask, Expected, Operation, Side};
 use super::quality::Quality;
 use super::queries::Query;
@@ -71,15 +71,6 @@ impl Work {
         }
         unreachable!("shares add up to a thousand")
     }
-
-    /// Looks at answers anew: each measurement has its own recall.
-    pub(super) fn forget_answers(&self) {
-        for (_, source) in &self.parts {
-            if let Source::Ready(operations) = source {
-                operations.iter().filter_map(|operation| operation.expected.as_ref()).for_each(|one| one.forget());
-            }
-        }
-    }
 }
 
 /// Makes the requests of scenarios.
@@ -100,18 +91,22 @@ pub(super) struct Builder<'a> {
     pub(super) base64: bool,
     /// The truths of scenarios that were looked up already.
     pub(super) truths: HashMap<Scenario, Vec<Arc<Truth>>>,
+    /// Upserts that were made so far: no two are the same.
+    pub(super) written: Arc<AtomicU64>,
 }
 
 impl Builder<'_> {
-    /// The requests of a scenario.
+    /// The requests of a scenario, for one measurement. With a floor it is learned from the coordinator how it asks the workers by
+    /// now: that changes while it counts rows and learns which ef gives which recall.
     pub(super) async fn build(&mut self, scenario: Scenario, quality: Quality) -> Result<Work, CommandError> {
+        let has_floor = self.floor.is_some() && scenario.has_floor();
         let mut parts = Vec::new();
         for (share, part) in scenario.parts() {
             let source = match part {
-                Scenario::Get => Source::Ready(self.gets().await?),
-                Scenario::Upsert => Source::Upserts(self.upserts().await?),
+                Scenario::Get => Source::Ready(self.gets(has_floor).await?),
+                Scenario::Upsert => Source::Upserts(self.upserts(has_floor).await?),
                 Scenario::Own | Scenario::Five | Scenario::All | Scenario::Filtered => {
-                    Source::Ready(self.searches(*part, quality, scenario.searches()).await?)
+                    Source::Ready(self.searches(*part, quality, scenario.searches(), has_floor).await?)
                 }
                 Scenario::Bulk | Scenario::Mixed | Scenario::MixedReadWrite => {
                     unreachable!("a scenario is made of simple ones")
@@ -119,7 +114,7 @@ impl Builder<'_> {
             };
             parts.push((*share, source));
         }
-        Ok(Work { parts, has_floor: self.floor.is_some() && scenario.has_floor() })
+        Ok(Work { parts, has_floor })
     }
 
     async fn searches(
@@ -127,28 +122,35 @@ impl Builder<'_> {
         scenario: Scenario,
         quality: Quality,
         with_truth: bool,
+        with_floor: bool,
     ) -> Result<Vec<Arc<Operation>>, CommandError> {
         let truths = if with_truth { self.truths(scenario).await? } else { Vec::new() };
         let filter = (scenario == Scenario::Filtered).then(|| self.checked_filter.clone());
         let to = path::collection(self.collection, "/search");
-        let mut learned = HashMap::new();
+        let mut learned: HashMap<Where, Vec<ShardSearch>> = HashMap::new();
         let mut operations = Vec::with_capacity(self.queries.len());
         for (i, query) in self.queries.iter().enumerate() {
             let at = self.place(scenario, query);
             let mut body = self.body(scenario, query, &at);
             quality.ask(&mut body);
             let mut asks = Vec::new();
-            if let Some(floor) = &mut self.floor {
-                if !learned.contains_key(&at) {
+            if with_floor && let Some(floor) = &mut self.floor {
+                if self.stop.came() {
+                    return Err(stopped());
+                }
+                // In a search of everything ef depends on the vector.
+                if at == Where::All || !learned.contains_key(&at) {
                     let searches = floor.learn(self.client, &body, &at, filter.as_ref()).await?;
                     learned.insert(at.clone(), searches);
                 }
                 asks = learned[&at].iter().map(|search| search.ask(&query.vector)).collect();
             }
+            let truth = truths.get(i);
             operations.push(Arc::new(Operation {
                 request: Request::json(Method::POST, &to, body.to_string()),
                 asks,
-                expected: truths.get(i).map(|truth| Arc::new(Expected::new(truth.clone()))),
+                rows_min: truth.map_or(0, |truth| truth.hits()),
+                expected: truth.map(|truth| Expected::new(truth.clone())),
             }));
         }
         Ok(operations)
@@ -217,13 +219,13 @@ impl Builder<'_> {
         }
     }
 
-    async fn gets(&mut self) -> Result<Vec<Arc<Operation>>, CommandError> {
+    async fn gets(&mut self, with_floor: bool) -> Result<Vec<Arc<Operation>>, CommandError> {
         let own: BTreeSet<&Namespace> = self.queries.iter().map(|query| &query.namespace).collect();
         let mut operations = Vec::new();
         for namespace in shuffled(own.into_iter().collect()).into_iter().take(READ_NAMESPACES) {
             let home = match &mut self.floor {
-                Some(floor) => Some(floor.home(self.client, namespace).await?),
-                None => None,
+                Some(floor) if with_floor => Some(floor.home(self.client, namespace).await?),
+                Some(_) | None => None,
             };
             let list = json!({"namespace": namespace, "limit": READ_ENTRIES, "include": []});
             let page: EntryPage =
@@ -233,7 +235,7 @@ impl Builder<'_> {
                 let request = Request::get(&path::entry(self.collection, namespace, &key));
                 let id = EntryId { namespace: namespace.clone(), key };
                 let asks = home.iter().map(|home| home.get(id.clone())).collect();
-                operations.push(Arc::new(Operation { request, asks, expected: None }));
+                operations.push(Arc::new(Operation { request, asks, rows_min: 1, expected: None }));
             }
         }
         match operations.is_empty() {
@@ -242,13 +244,13 @@ impl Builder<'_> {
         }
     }
 
-    async fn upserts(&mut self) -> Result<Upserts, CommandError> {
+    async fn upserts(&mut self, with_floor: bool) -> Result<Upserts, CommandError> {
         let mut homes = Vec::new();
         for number in 0..WRITE_NAMESPACES {
             let namespace = self.scratch.namespace(number);
             let home = match &mut self.floor {
-                Some(floor) => Some(floor.home(self.client, &namespace).await?),
-                None => None,
+                Some(floor) if with_floor => Some(floor.home(self.client, &namespace).await?),
+                Some(_) | None => None,
             };
             homes.push((namespace, home));
         }
@@ -258,7 +260,7 @@ impl Builder<'_> {
             collection: self.collection.clone(),
             homes,
             vectors: queries.collect(),
-            written: AtomicU64::new(0),
+            written: self.written.clone(),
         })
     }
 }
@@ -270,7 +272,7 @@ struct Upserts {
     homes: Vec<(Namespace, Option<Place>)>,
     /// Vectors, also as they go over the wire.
     vectors: Vec<(Vector, String)>,
-    written: AtomicU64,
+    written: Arc<AtomicU64>,
 }
 
 impl Upserts {
@@ -288,7 +290,7 @@ impl Upserts {
             (Side::Floor, Some(home)) => vec![home.upsert(id, value, vector.clone())],
             _ => Vec::new(),
         };
-        Operation { request: Request::json(Method::PUT, &to, body), asks, expected: None }
+        Operation { request: Request::json(Method::PUT, &to, body), asks, rows_min: 1, expected: None }
     }
 }
 
@@ -322,7 +324,7 @@ mod tests {
             collection: "c".parse().unwrap(),
             homes: names(8).into_iter().map(|name| (name, None)).collect(),
             vectors: vec![(vector, wire)],
-            written: AtomicU64::new(0),
+            written: Arc::default(),
         }
     }
 
@@ -344,7 +346,7 @@ mod tests {
     fn a_mix_keeps_its_shares() {
         let ready = |path: &str| {
             let request = Request::get(path);
-            Source::Ready(vec![Arc::new(Operation { request, asks: Vec::new(), expected: None })])
+            Source::Ready(vec![Arc::new(Operation { request, asks: Vec::new(), rows_min: 0, expected: None })])
         };
         let parts = vec![(710, ready("/own")), (290, Source::Upserts(upserts()))];
         let work = Work { parts, has_floor: false };

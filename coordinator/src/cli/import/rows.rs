@@ -26,6 +26,7 @@ pub(crate) struct Rows {
     vectors: Option<F16Rows>,
     edit: Option<Edit>,
     left: Option<u64>,
+    told_to_end: Option<Box<dyn Fn() -> bool + Send>>,
     /// Entries read so far, also those that were skipped.
     entries: u64,
     ended: bool,
@@ -71,7 +72,7 @@ impl Rows {
         } else {
             Box::new(input)
         };
-        Ok(Self { lines, vectors: None, edit: None, left: None, entries: 0, ended: false })
+        Ok(Self { lines, vectors: None, edit: None, left: None, told_to_end: None, entries: 0, ended: false })
     }
 
     /// Gives each entry the vector of the same place.
@@ -80,9 +81,21 @@ impl Rows {
         self
     }
 
-    /// Changes each entry before it is sent.
-    pub(crate) fn with_edit(mut self, edit: impl FnMut(&mut Map<String, Value>) + Send + 'static) -> Self {
-        self.edit = Some(Box::new(edit));
+    /// Changes each entry before it is sent, after whatever changes it already.
+    pub(crate) fn with_edit(mut self, mut edit: impl FnMut(&mut Map<String, Value>) + Send + 'static) -> Self {
+        self.edit = Some(match self.edit.take() {
+            Some(mut first) => Box::new(move |entry| {
+                first(entry);
+                edit(entry);
+            }),
+            None => Box::new(edit),
+        });
+        self
+    }
+
+    /// Ends early as soon as it is told to.
+    pub(crate) fn until(mut self, told: impl Fn() -> bool + Send + 'static) -> Self {
+        self.told_to_end = Some(Box::new(told));
         self
     }
 
@@ -122,6 +135,7 @@ impl Rows {
 
     /// The next entries as NDJSON; none after the last.
     pub(crate) fn next_chunk(&mut self) -> Result<Option<Bytes>, RowsError> {
+        self.ended |= self.told_to_end.as_ref().is_some_and(|told| told());
         let mut chunk = Vec::new();
         while chunk.len() < CHUNK_BYTES && !self.ended && self.left != Some(0) {
             let Some(line) = self.next_line()? else {
@@ -264,6 +278,26 @@ mod tests {
         let mut rows = rows(text).with_vectors(vectors(5));
         while rows.next_chunk().unwrap().is_some() {}
         assert_eq!(rows.vectors_left(), 2);
+    }
+
+    #[test]
+    fn edits_follow_each_other() {
+        let add = |word: &'static str| {
+            move |entry: &mut Map<String, Value>| {
+                let before = entry.get("value").and_then(Value::as_str).unwrap_or_default().to_owned();
+                entry.insert("value".to_owned(), json!(before + word));
+            }
+        };
+        let sent = all(rows("{}").with_edit(add("a")).with_edit(add("b")).with_edit(add("c"))).unwrap();
+        assert_eq!(sent, "{\"value\":\"abc\"}\n");
+    }
+
+    #[test]
+    fn it_ends_when_it_is_told_to() {
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let line = format!("{{\"value\":\"{}\"}}\n", "x".repeat(CHUNK_BYTES));
+        let told = move || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 2;
+        assert_eq!(all(rows(&line.repeat(9)).until(told)).unwrap().lines().count(), 2);
     }
 
     #[test]
