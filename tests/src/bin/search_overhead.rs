@@ -201,7 +201,8 @@ impl OverHttp {
             }
             false => json!(query),
         };
-        let body = json!({"vector": vector, "k": self.k, "namespaces": [namespace], "explain": explain});
+        let body = json!({"vector": vector, "k": self.k, "namespaces": [namespace], "explain": explain,
+                          "cache": "bypass"});
         body.to_string().into()
     }
 
@@ -272,7 +273,7 @@ impl Straight {
             other => return Err(format!("the statement of strategy {other} is not known here").into()),
         };
         let statement = format!(
-            "select namespace, key, version, embedding, value, metadata, tags from \"{schema}\".\"{}\" where \
+            "select namespace, key, version, expires_at, embedding, value, metadata, tags from \"{schema}\".\"{}\" where \
              {rows} limit {}",
             self.collection, shard["candidates_wanted"]
         );

@@ -12,10 +12,10 @@
 //! | under way | before the write is sent | its outcome is known, or will not be | are not kept; those from before are not given again |
 //! | doubtful | a write ended and nobody knows how: no answer came, or its client went away | [`LATE_MS`] later | are not kept; those from before are not given again |
 //!
-//! Both ends of a write change the mark. That at its beginning comes before anything is sent, so that no answer from before is given
-//! once the write may have been seen. A fan-out that began meanwhile may have looked before the commit or after it, and nothing tells
-//! which: the mark was not quiet for it. As the end comes before the write is acknowledged, who was told of a write finds
-//! no answer from before it.
+//! A write changes its marks before anything of it is sent, so no answer from before is given once the write may have been seen. A fan-out
+//! that begins while it is under way may look before the commit or after it, and nothing tells which: the mark is not quiet for it. As a
+//! write ends before it is acknowledged, and begins before that, an answer whose marks were quiet when its fan-out began, and
+//! have not changed since, lacks no write of this coordinator.
 //!
 //! **Late messages.** A write whose end nobody knows may be carried out later still: it lies in a socket's buffer, or its cancellation
 //! does. It was acknowledged to nobody, and who sends it again sends a write of its own. So that it does not make an answer old
@@ -39,7 +39,7 @@ pub struct WriteMarks {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Mark {
-    /// Grows with the beginning and the end of each write.
+    /// Writes that have ever begun.
     changes: u64,
     /// Writes that have begun and not ended.
     under_way: u32,
@@ -119,7 +119,6 @@ impl WriteMarks {
     pub fn end(&mut self, touched: &MarkSet, end: WriteEnd, now_ms: u64) {
         for mark in &touched.0 {
             let mark = &mut self.marks[*mark as usize];
-            mark.changes += 1;
             mark.under_way -= 1;
             if end == WriteEnd::Unknown {
                 mark.doubtful_until_ms = mark.doubtful_until_ms.max(now_ms + LATE_MS);
@@ -192,7 +191,6 @@ mod tests {
         assert_eq!([0, 1, 2].map(|i| marks.unchanged(&before[i])), [false, true, false]);
         assert_eq!([&a, &b, &all].map(|set| marks.quiet(set, 0).is_some()), [false, true, false]);
         marks.end(&touched, WriteEnd::Known, 0);
-        assert_eq!([0, 1, 2].map(|i| marks.unchanged(&before[i])), [false, true, false]);
         assert!([&a, &b, &all].iter().all(|set| marks.quiet(set, 0).is_some_and(|seen| marks.unchanged(&seen))));
         let other = MarkSet::of_collection(&CollectionName::parse("d").unwrap());
         assert_ne!(other, all);
