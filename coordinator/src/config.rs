@@ -1,6 +1,6 @@
 //! A coordinator's configuration: file, then environment `ATOLL__SECTION__KEY`. Unknown keys are errors.
 
-use crate::search::SearchSettings;
+use crate::search::{CacheSettings, SearchSettings};
 use crate::write::ImportSettings;
 use atoll_proto::limits;
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,9 @@ pub struct Config {
     /// How recall is watched over.
     #[serde(default)]
     pub search: SearchSettings,
+    /// Answers that may be given again.
+    #[serde(default)]
+    pub cache: CacheSettings,
 }
 
 /// Where a coordinator listens.
@@ -201,7 +204,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let Self { server, cluster, postgres, limits, import, search } = self;
+        let Self { server, cluster, postgres, limits, import, search, cache } = self;
         let wrong = |key, detail: &str| Err(ConfigError::Value { key, detail: detail.to_owned() });
         for (key, listen) in [("server.listen", server.listen), ("server.internal_listen", server.internal_listen)] {
             if !listen.ip().is_loopback() && !server.insecure {
@@ -250,6 +253,7 @@ impl Config {
             ("import.batch_bytes", import.batch_bytes),
             ("import.parallel", import.parallel),
             ("search.calibration.queries_per_minute", search.calibration.queries_per_minute as usize),
+            ("cache.ttl_seconds", cache.ttl_seconds as usize),
         ];
         match at_least_one.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => wrong(key, "must be at least 1"),
@@ -366,6 +370,7 @@ mod tests {
             ("limits", &["body_bytes", "deadline_ms", "concurrency", "streams", "idle_ms"]),
             ("import", &["batch_rows", "batch_bytes", "parallel"]),
             ("search.calibration", &["queries_per_minute"]),
+            ("cache", &["ttl_seconds"]),
         ] {
             for key in keys {
                 let text = match section {

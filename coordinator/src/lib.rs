@@ -8,6 +8,7 @@ pub mod cluster_secret;
 pub mod config;
 pub mod error;
 pub mod findings;
+pub mod freshness;
 pub mod http;
 pub mod internal_client;
 pub mod raft;

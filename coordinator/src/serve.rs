@@ -4,10 +4,11 @@ use crate::agents::{AgentBoard, AgentClient};
 use crate::cluster_secret::ClusterSecret;
 use crate::config::{Config, ConfigError};
 use crate::findings::Findings;
+use crate::freshness::Freshness;
 use crate::http::{self, App, Parts, Patience};
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
-use crate::search::{Calibrator, Recall, Searcher, TableFacts};
+use crate::search::{AnswerCache, Calibrator, Recall, Searcher, TableFacts};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
 use crate::workers::{Workers, WorkersSettings};
@@ -102,9 +103,10 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let internal_router = http::internal::router(node.clone(), secret);
     let patience = Patience { headers, drain: Duration::from_secs(1) };
     let internal = tokio::spawn(http::serve(internal, internal_router, async { drop(closed.await) }, patience));
-    let board = AgentBoard::start(AgentClient::new(node.client().clone()), node.watch());
+    let freshness = Freshness::default();
+    let board = AgentBoard::start(AgentClient::new(node.client().clone()), node.watch(), freshness.clone());
     let settler = Settler::start(node.clone(), board.clone());
-    let app = app(&config, secrets, node.clone(), board);
+    let app = app(&config, secrets, node.clone(), board, freshness);
     let calibrator = Calibrator::start(app.searcher.clone());
     tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
 
@@ -165,7 +167,7 @@ struct Secrets {
     postgres: String,
 }
 
-fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard) -> App {
+fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard, freshness: Freshness) -> App {
     let workers = Arc::new(Workers::new(WorkersSettings {
         password: secrets.postgres,
         pool_size: config.postgres.pool_size,
@@ -177,10 +179,11 @@ fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard) 
     let counts: Arc<dyn TableFacts> = Arc::new(board.clone());
     let recall = Arc::new(Recall::new(config.search.clone()));
     let load_agents = LoadAgents::new(AgentClient::new(node.client().clone()), board.clone());
+    let cache = AnswerCache::new(&config.cache, freshness.clone(), metrics.clone());
     App::new(Parts {
         findings: Findings::start(node.clone(), board.clone(), recall.clone()),
-        searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone(), recall),
-        writer: Writer::new(views.clone(), workers.clone(), config.import_settings(), load_agents),
+        searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone(), recall, cache),
+        writer: Writer::new(views.clone(), workers.clone(), freshness, config.import_settings(), load_agents),
         reader: Reader::new(views, workers.clone(), CursorKey::new(&secrets.cluster)),
         node,
         board,

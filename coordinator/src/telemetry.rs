@@ -1,7 +1,8 @@
 //! Logs and metrics. Every metric's name is a constant here, and its label keys stand beside it in [`Metrics::new`].
 
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
@@ -18,6 +19,12 @@ pub mod names {
     pub const RECALL_ESTIMATE: &str = "recall_estimate";
     /// Live searches that were run again exactly.
     pub const RECALL_SAMPLES: &str = "recall_samples_total";
+    /// Searches answered from the cache.
+    pub const CACHE_HITS: &str = "cache_hits_total";
+    /// Searches that might have been, and were not.
+    pub const CACHE_MISSES: &str = "cache_misses_total";
+    /// Bytes that cached answers take.
+    pub const CACHE_BYTES: &str = "cache_bytes";
     /// Requests by route and status.
     pub const HTTP_REQUESTS: &str = "atoll_http_requests_total";
     /// Time to answer a request, by route.
@@ -56,6 +63,12 @@ pub struct Metrics {
     pub recall_estimate: GaugeVec,
     /// [`names::RECALL_SAMPLES`] by `collection` and `profile`.
     pub recall_samples: IntCounterVec,
+    /// [`names::CACHE_HITS`].
+    pub cache_hits: IntCounter,
+    /// [`names::CACHE_MISSES`].
+    pub cache_misses: IntCounter,
+    /// [`names::CACHE_BYTES`].
+    pub cache_bytes: IntGauge,
     /// [`names::HTTP_REQUESTS`] by `method`, `route` and `status`.
     pub http_requests: IntCounterVec,
     /// [`names::HTTP_SECONDS`] by `method` and `route`.
@@ -109,6 +122,11 @@ impl Metrics {
             registry.register(Box::new(metric.clone())).expect("every name is registered once");
             metric
         };
+        let plain_counter = |name: &str, help: &str| {
+            let metric = IntCounter::new(name, help).expect("constant names are valid");
+            registry.register(Box::new(metric.clone())).expect("every name is registered once");
+            metric
+        };
         let plain_gauge = |name: &str, help: &str| {
             let metric = IntGauge::new(name, help).expect("constant names are valid");
             registry.register(Box::new(metric.clone())).expect("every name is registered once");
@@ -128,6 +146,9 @@ impl Metrics {
                 "Live searches that were run again exactly.",
                 &["collection", "profile"],
             ),
+            cache_hits: plain_counter(names::CACHE_HITS, "Searches answered from the cache."),
+            cache_misses: plain_counter(names::CACHE_MISSES, "Searches that the cache had no good answer to."),
+            cache_bytes: plain_gauge(names::CACHE_BYTES, "Bytes that cached answers take."),
             http_requests: counter(names::HTTP_REQUESTS, "Requests answered.", &["method", "route", "status"]),
             http_seconds: histogram(names::HTTP_SECONDS, "Time to answer a request.", &["method", "route"]),
             entries_written: counter(names::ENTRIES_WRITTEN, "Entries written, by outcome.", &["outcome"]),

@@ -5,6 +5,7 @@
 mod support;
 
 use atoll::agents::{AgentBoard, AgentClient};
+use atoll::freshness::Freshness;
 use atoll::internal_client::{CallError, InternalClient};
 use atoll::settle::{SettleWait, Settler, wait_settled};
 use atoll_core::catalog::{Command, Outcome};
@@ -23,7 +24,11 @@ async fn register(coordinator: &Coordinator, name: &str, agent: &FakeAgent) -> R
 }
 
 fn board_of(coordinator: &Coordinator) -> AgentBoard {
-    AgentBoard::start(AgentClient::new(coordinator.node.client().clone()), coordinator.node.watch())
+    AgentBoard::start(
+        AgentClient::new(coordinator.node.client().clone()),
+        coordinator.node.watch(),
+        Freshness::default(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@
 use crate::build::GraphBuild;
 use crate::problem::Problem;
 use crate::{
-    CatalogVersion, CollectionId, CollectionName, CollectionSettings, Generation, GroupId, GroupName, ShardId,
+    CatalogVersion, CollectionId, CollectionName, CollectionSettings, Generation, GroupId, GroupName, Lsn, ShardId,
     WorkerId, WorkerName,
 };
 use serde::{Deserialize, Serialize};
@@ -168,6 +168,9 @@ pub struct AgentStatus {
     /// Whether an import ended and what it wrote was not counted yet: more graphs may be to build than `builds` says.
     #[serde(default)]
     pub counting: bool,
+    /// Every write whose position is below this one is seen by reads that begin now; null while that is not known, as of a standby.
+    #[serde(default)]
+    pub settled: Option<Lsn>,
 }
 
 /// Size of one collection's table in one shard.

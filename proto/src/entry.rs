@@ -169,7 +169,7 @@ pub struct WriteAnswer {
     pub failed: u64,
     /// One for each entry, in the order given.
     pub results: Vec<WriteResult>,
-    /// Send it back as `X-Session-Token` to read this write anywhere; null while groups have no replicas to read from.
+    /// Send it back as `X-Session-Token`: what is found then shows this write, on any coordinator.
     pub session: Option<String>,
     /// Time taken.
     pub took_ms: f64,
@@ -411,6 +411,8 @@ pub struct ImportProgress {
     pub failed: u64,
     /// The first of them, at most 20; null but on the last line.
     pub first_failures: Option<Vec<ImportFailure>>,
+    /// Send it back as `X-Session-Token`: what is found then shows what was imported, on any coordinator. Null but on the last line.
+    pub session: Option<String>,
     /// Why the import ended before the end of its input; null if it did not.
     pub problem: Option<Problem>,
 }

@@ -15,6 +15,7 @@ pub mod id;
 pub mod join;
 pub mod limits;
 pub mod load;
+pub mod lsn;
 pub mod name;
 mod object;
 pub mod problem;
@@ -24,5 +25,6 @@ pub mod vector;
 
 pub use collection::{CollectionSettings, Distribution, Durability, IndexProfile, IndexScope, IndexSettings};
 pub use id::{CatalogVersion, CollectionId, CoordinatorId, Generation, GroupId, ShardId, WorkerId};
+pub use lsn::Lsn;
 pub use name::{CollectionName, EntryKey, GroupName, NameError, Namespace, WorkerName};
 pub use vector::{Metric, Vector, VectorError, VectorType};

@@ -44,6 +44,8 @@ codes! {
     MalformedJson = "malformed-json", 400, "Malformed JSON", false;
     /// The cursor was not made by this cluster for this list.
     BadCursor = "bad-cursor", 400, "Bad cursor", false;
+    /// The session token is not one that a coordinator of this version makes.
+    BadSessionToken = "bad-session-token", 400, "Bad session token", false;
     /// No key, or an unknown one.
     Unauthenticated = "unauthenticated", 401, "Unauthenticated", false;
     /// The key does not allow this.

@@ -125,10 +125,10 @@ pub enum Consistency {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CachePolicy {
-    /// Yes, if nothing was written since.
+    /// Yes, if it shows what was written through this coordinator and what the session token names.
     #[default]
     Use,
-    /// No.
+    /// No, and this one is not to be kept.
     Bypass,
 }
 
@@ -168,7 +168,7 @@ pub struct SearchAnswer {
     pub catalog_version: CatalogVersion,
     /// `hit`, `miss` or `bypass`.
     pub cache: String,
-    /// Session token; null while groups have no replicas to read from.
+    /// The session token that was sent; null if none was.
     pub session: Option<String>,
     /// Where the time went.
     pub timings: Timings,

@@ -160,8 +160,8 @@ fn names_stay_in_their_folders() {
 }
 
 /// Who may use whom inside the coordinator, beyond itself. `serve` knows all parts; `cli` and `dev` belong to the program.
-const MAY_USE: [(&str, &[&str]); 18] = [
-    ("agents", &["internal_client"]),
+const MAY_USE: [(&str, &[&str]); 19] = [
+    ("agents", &["freshness", "internal_client"]),
     // Workers for the floor of benchmarks alone: `commands_go_through_the_coordinator` keeps it there.
     ("cli", &["config", "dev", "serve", "workers"]),
     ("cluster_secret", &[]),
@@ -169,6 +169,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("dev", &["cli"]),
     ("error", &["workers"]),
     ("findings", &["agents", "raft", "search", "targets"]),
+    ("freshness", &[]),
     (
         "http",
         &[
@@ -191,13 +192,13 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("internal_client", &["cluster_secret"]),
     ("raft", &["cluster_secret", "internal_client", "telemetry"]),
     ("read", &["error", "targets", "telemetry", "vectors", "workers"]),
-    ("search", &["error", "targets", "telemetry", "vectors", "workers"]),
+    ("search", &["error", "freshness", "targets", "telemetry", "vectors", "workers"]),
     ("settle", &["agents", "internal_client", "raft"]),
     ("targets", &["error", "workers"]),
     ("telemetry", &[]),
     ("vectors", &[]),
     ("workers", &[]),
-    ("write", &["agents", "error", "targets", "telemetry", "vectors", "workers"]),
+    ("write", &["agents", "error", "freshness", "targets", "telemetry", "vectors", "workers"]),
 ];
 const KNOW_ALL: [&str; 3] = ["lib", "main", "serve"];
 

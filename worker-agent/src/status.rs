@@ -11,7 +11,7 @@ use crate::worker::Worker;
 use atoll_proto::agent::{AgentStatus, DesiredState, PostgresFacts, REFERENCE_SCHEMA, TableStats, shard_schema};
 use atoll_proto::build::GraphBuild;
 use atoll_proto::load::LoadReport;
-use atoll_proto::{CatalogVersion, CollectionName, ShardId, WorkerId};
+use atoll_proto::{CatalogVersion, CollectionName, Lsn, ShardId, WorkerId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -68,6 +68,7 @@ struct Seen {
     graphs: Option<GraphsSeen>,
     builds: Vec<GraphBuild>,
     counted_at: Option<Instant>,
+    settled: Option<Lsn>,
 }
 
 impl Seen {
@@ -94,6 +95,7 @@ impl Status {
             tables: seen.tables.iter().map(|table| seen.with_graphs(table)).collect(),
             stats_age_seconds: seen.counted_at.map(|at| at.elapsed().as_secs()),
             builds: seen.builds.clone(),
+            settled: seen.settled,
             counting: !loads.ended_since(seen.graphs.as_ref().map(|graphs| graphs.counted_at)).is_empty(),
         })
     }
@@ -112,14 +114,23 @@ impl Status {
     pub fn process(&self, pid: Option<u32>) {
         self.write(|seen| {
             if seen.postgres_pid != pid {
-                (seen.postgres_pid, seen.postgres_up) = (pid, false);
+                (seen.postgres_pid, seen.postgres_up, seen.settled) = (pid, false, None);
             }
         });
     }
 
     /// PostgreSQL answered or did not.
     pub fn answered(&self, up: bool) {
-        self.write(|seen| seen.postgres_up = up);
+        self.write(|seen| {
+            seen.postgres_up = up;
+            // A server that comes back may be another one.
+            seen.settled = seen.settled.filter(|_| up);
+        });
+    }
+
+    /// Below this position every write is visible.
+    pub fn settled(&self, position: Option<Lsn>) {
+        self.write(|seen| seen.settled = position);
     }
 
     /// What the server is, and why it may not be a worker.

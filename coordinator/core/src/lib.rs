@@ -4,6 +4,7 @@
 //! - [`catalog`]: the replicated state machine. What may change, and who may change it.
 //! - [`routing`]: from a namespace to the schema and the server that hold it, as one immutable table a request.
 //! - [`filter`]: a client's conditions, checked and typed.
+//! - [`freshness`]: whether a cached answer may be given.
 //! - [`findings`]: what is wrong or unwise, by what a coordinator knows.
 //! - [`search`]: what to ask of each shard, and how to make one answer of theirs.
 //! - [`loads`]: which namespaces an import adds so much to that their graphs should go meanwhile.
@@ -12,6 +13,7 @@
 pub mod catalog;
 pub mod filter;
 pub mod findings;
+pub mod freshness;
 pub mod loads;
 pub mod rebalance;
 pub mod routing;

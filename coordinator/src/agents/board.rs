@@ -2,10 +2,13 @@
 //! depends on another coordinator. Readers take the board of the last round; nobody waits for an agent.
 
 use super::client::AgentClient;
+use crate::freshness::Freshness;
 use crate::internal_client::CallError;
+use atoll_core::catalog::Group;
+use atoll_core::freshness::Position;
 use atoll_core::routing::RoutingTable;
 use atoll_proto::agent::{AgentStatus, LARGE_NAMESPACE_ROWS, TableStats};
-use atoll_proto::{CollectionName, Namespace, ShardId, WorkerId};
+use atoll_proto::{CollectionName, GroupId, Namespace, ShardId, WorkerId};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,10 +61,10 @@ impl Drop for Asking {
 const UNPOISONED: &str = "no holder of this lock panics: it is held for a swap or a clone only";
 
 impl AgentBoard {
-    /// Starts asking the workers of the view, as it changes.
-    pub fn start(client: AgentClient, view: watch::Receiver<Arc<RoutingTable>>) -> Self {
+    /// Starts asking the workers of the view, as it changes. What they say of their positions goes to `freshness`.
+    pub fn start(client: AgentClient, view: watch::Receiver<Arc<RoutingTable>>, freshness: Freshness) -> Self {
         let last = Arc::new(RwLock::new(Arc::new(Round::default())));
-        let asking = tokio::spawn(keep_asking(client, view, last.clone()));
+        let asking = tokio::spawn(keep_asking(client, view, last.clone(), freshness));
         Self { last, _asking: Arc::new(Asking(asking)) }
     }
 
@@ -145,7 +148,12 @@ impl AgentBoard {
     }
 }
 
-async fn keep_asking(client: AgentClient, mut view: watch::Receiver<Arc<RoutingTable>>, last: Arc<RwLock<Arc<Round>>>) {
+async fn keep_asking(
+    client: AgentClient,
+    mut view: watch::Receiver<Arc<RoutingTable>>,
+    last: Arc<RwLock<Arc<Round>>>,
+    freshness: Freshness,
+) {
     let mut rounds = interval(ROUND_EVERY);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -157,6 +165,9 @@ async fn keep_asking(client: AgentClient, mut view: watch::Receiver<Arc<RoutingT
         let current = view.borrow_and_update().clone();
         let before = last.read().expect(UNPOISONED).clone();
         let agents = ask_all(&client, &current, &before).await;
+        for (group, position) in positions(&agents, &current) {
+            freshness.learn(group, position);
+        }
         let round = Round::new(agents, &current);
         *last.write().expect(UNPOISONED) = Arc::new(round);
     }
@@ -199,6 +210,16 @@ async fn ask_all(client: &AgentClient, view: &RoutingTable, before: &Round) -> B
         agents.insert(id, record);
     }
     agents
+}
+
+/// What primaries said in this round of their positions. They are of the generation that was known before they were asked.
+fn positions(agents: &BTreeMap<WorkerId, AgentRecord>, view: &RoutingTable) -> Vec<(GroupId, Position)> {
+    let position = |(id, group): (&GroupId, &Group)| {
+        let record = agents.get(&group.primary).filter(|record| record.error.is_none())?;
+        let lsn = record.status.as_ref()?.settled?;
+        Some((*id, Position { generation: group.generation, lsn }))
+    };
+    view.catalog.groups.iter().filter_map(position).collect()
 }
 
 impl Round {

@@ -4,8 +4,8 @@
 
 use super::*;
 use atoll_core::catalog::{Catalog, Command, testing};
-use atoll_proto::GroupId;
 use atoll_proto::agent::NamespaceRows;
+use atoll_proto::{Generation, Lsn};
 
 const WORKERS: [WorkerId; 2] = [WorkerId(2), WorkerId(3)];
 
@@ -49,6 +49,7 @@ fn record(rows: u64, stats_age_seconds: Option<u64>, postgres_up: bool) -> Agent
         stats_age_seconds,
         builds: Vec::new(),
         counting: false,
+        settled: postgres_up.then_some(Lsn(rows)),
     };
     AgentRecord { status: Some(status.into()), answered_at: Some(Instant::now()), error: None }
 }
@@ -125,4 +126,13 @@ async fn up_needs_the_agent_and_its_server() {
     let board = board(BTreeMap::from([(WORKERS[0], silent)]));
     assert!(board.status(WORKERS[0]).is_some(), "the last answer is kept");
     assert!(!board.is_up(WORKERS[1]) && !board.was_up_lately(WORKERS[1]), "nobody has asked it yet");
+}
+
+#[test]
+fn positions_are_those_that_primaries_said_in_this_round() {
+    let silent =
+        AgentRecord { error: Some(Arc::new(CallError::Deadline { url: String::new() })), ..record(7, None, true) };
+    let agents = BTreeMap::from([(WORKERS[0], record(5_000, None, true)), (WORKERS[1], silent)]);
+    let position = Position { generation: Generation(1), lsn: Lsn(5_000) };
+    assert_eq!(positions(&agents, &view()), [(GroupId(WORKERS[0].0), position)]);
 }

@@ -207,6 +207,9 @@ pub(crate) fn summary(answer: &SearchAnswer) -> String {
             parts.push(format!("{name} on {number}"));
         }
     }
+    if answer.cache == "hit" {
+        parts.push("from the cache".to_owned());
+    }
     parts.push(format!("{:.1} ms", answer.timings.total_ms));
     parts.join(", ")
 }
@@ -289,5 +292,7 @@ mod tests {
             summary(&answer),
             "2 hits, no more match, 12 of 12 shards answered, exact on 11, hnsw on 1, 11.8 ms"
         );
+        let cached = SearchAnswer { cache: "hit".to_owned(), ..answer };
+        assert!(summary(&cached).ends_with(", from the cache, 11.8 ms"));
     }
 }

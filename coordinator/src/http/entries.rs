@@ -2,8 +2,10 @@
 
 use super::extract::{Body, EntryTerms, InPath, Json, Terms, is_known};
 use super::problem::Answer;
+use super::session;
 use super::state::App;
 use crate::error::RequestError;
+use crate::write::WriteTerms;
 use atoll_proto::entry::{
     Count, CountEntries, DeleteEntries, Deleted, Entry, EntryBody, EntryId, EntryList, EntryPage, EntryPatch,
     GetEntries, Include, ListEntries, WriteAnswer, WriteBatch, WriteResult, WriteStatus,
@@ -27,11 +29,11 @@ pub(super) async fn write(
     terms: Terms,
     body: Body<WriteBatch>,
 ) -> Answer<Response> {
-    let ticket = terms.ticket(&body.raw);
-    let answer = app.writer.batch(&collection, body.value, ticket.as_ref(), terms.deadline).await?;
+    let terms = terms.of_write(&body.raw);
+    let answer = app.writer.batch(&collection, body.value, &terms).await?;
     count_written(&app, &answer.results);
     let status = if answer.failed == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
-    Ok((status, Json(answer)).into_response())
+    Ok(within(&terms, (status, Json(answer))))
 }
 
 /// Write one entry.
@@ -48,9 +50,9 @@ pub(super) async fn put(
 ) -> Answer<Response> {
     let started = Instant::now();
     let id = EntryId { namespace, key };
-    let ticket = terms.ticket(&body.raw);
-    let written = app.writer.put(&collection, &id, body.value, precondition, ticket.as_ref(), terms.deadline).await?;
-    Ok(written_one(&app, id, written, started))
+    let terms = terms.of_write(&body.raw);
+    let written = app.writer.put(&collection, &id, body.value, precondition, &terms).await?;
+    Ok(written_one(&app, id, written, &terms, started))
 }
 
 /// Change parts of one entry: metadata is merged (RFC 7396), the rest replaced.
@@ -66,9 +68,9 @@ pub(super) async fn patch(
 ) -> Answer<Response> {
     let started = Instant::now();
     let id = EntryId { namespace, key };
-    let ticket = terms.ticket(&body.raw);
-    let written = app.writer.patch(&collection, &id, body.value, precondition, ticket.as_ref(), terms.deadline).await?;
-    Ok(written_one(&app, id, written, started))
+    let terms = terms.of_write(&body.raw);
+    let written = app.writer.patch(&collection, &id, body.value, precondition, &terms).await?;
+    Ok(written_one(&app, id, written, &terms, started))
 }
 
 /// Read one entry.
@@ -100,11 +102,11 @@ pub(super) async fn delete_one(
     State(app): State<App>,
     InPath((collection, namespace, key)): OneEntry,
     EntryTerms { terms, precondition }: EntryTerms,
-) -> Answer<Json<Deleted>> {
+) -> Answer<Response> {
     let id = EntryId { namespace, key };
-    let ticket = terms.ticket(b"");
-    app.writer.delete(&collection, &id, precondition, ticket.as_ref(), terms.deadline).await?;
-    Ok(Json(Deleted { deleted: 1 }))
+    let terms = terms.of_write(b"");
+    app.writer.delete(&collection, &id, precondition, &terms).await?;
+    Ok(within(&terms, Json(Deleted { deleted: 1 })))
 }
 
 /// Read entries by id: those that exist, in the order asked.
@@ -130,10 +132,10 @@ pub(super) async fn delete_many(
     InPath(collection): InPath<CollectionName>,
     terms: Terms,
     body: Body<DeleteEntries>,
-) -> Answer<Json<Deleted>> {
-    let ticket = terms.ticket(&body.raw);
-    let deleted = app.writer.delete_entries(&collection, body.value, ticket.as_ref(), terms.deadline).await?;
-    Ok(Json(Deleted { deleted }))
+) -> Answer<Response> {
+    let terms = terms.of_write(&body.raw);
+    let deleted = app.writer.delete_entries(&collection, body.value, &terms).await?;
+    Ok(within(&terms, Json(Deleted { deleted })))
 }
 
 /// List the entries of a namespace, page by page.
@@ -163,14 +165,28 @@ pub(super) async fn count(
     Ok(Json(Count { count }))
 }
 
-fn written_one(app: &App, id: EntryId, (status, version): (WriteStatus, i64), started: Instant) -> Response {
+/// The answer of a write: who sends its token back finds what was written.
+pub(super) fn within(terms: &WriteTerms, answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    session::tell(&mut response, &terms.session.token());
+    response
+}
+
+fn written_one(
+    app: &App,
+    id: EntryId,
+    (status, version): (WriteStatus, i64),
+    terms: &WriteTerms,
+    started: Instant,
+) -> Response {
     let EntryId { namespace, key } = id;
     let results = vec![WriteResult { namespace, key, status, version: Some(version), problem: None }];
     count_written(app, &results);
     let took_ms = started.elapsed().as_secs_f64() * 1_000.0;
-    let answer = WriteAnswer { written: 1, failed: 0, results, session: None, took_ms };
+    let session = terms.session.token().text();
+    let answer = WriteAnswer { written: 1, failed: 0, results, session, took_ms };
     let code = if status == WriteStatus::Created { StatusCode::CREATED } else { StatusCode::OK };
-    (code, [(header::ETAG, etag(version))], Json(answer)).into_response()
+    within(terms, (code, [(header::ETAG, etag(version))], Json(answer)))
 }
 
 fn count_written(app: &App, results: &[WriteResult]) {

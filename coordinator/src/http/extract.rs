@@ -3,13 +3,14 @@
 use super::problem::{Answer, ApiError};
 use super::state::App;
 use crate::workers::idempotency::Ticket;
-use crate::write::Precondition;
+use crate::write::{Precondition, SessionLog, WriteTerms};
+use atoll_core::freshness::SessionToken;
 use atoll_proto::limits;
 use atoll_proto::problem::{Problem, ProblemCode};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
@@ -139,6 +140,8 @@ pub(super) struct Terms {
     pub(super) deadline: Instant,
     /// When an answer is due, if the client named it.
     pub(super) asked: Option<Instant>,
+    /// The session it belongs to.
+    pub(super) session: SessionToken,
     idempotency_key: Option<String>,
     method: String,
     path: String,
@@ -175,14 +178,20 @@ impl Terms {
         Ok(Self {
             deadline: asked.unwrap_or_else(|| Instant::now() + usual_timeout(app)),
             asked,
+            session: session(&parts.extensions),
             idempotency_key: idempotency_key(&parts.headers)?,
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
         })
     }
 
+    /// The terms of a write with this body.
+    pub(super) fn of_write(self, body: &[u8]) -> WriteTerms {
+        WriteTerms { ticket: self.ticket(body), deadline: self.deadline, session: SessionLog::new(self.session) }
+    }
+
     /// Names the request, if the client wants it to happen once.
-    pub(super) fn ticket(&self, body: &[u8]) -> Option<Ticket> {
+    fn ticket(&self, body: &[u8]) -> Option<Ticket> {
         let key = self.idempotency_key.clone()?;
         let mut digest = Sha256::new();
         for part in [self.method.as_bytes(), self.path.as_bytes(), body] {
@@ -196,6 +205,11 @@ impl Terms {
     pub(super) fn deadline_or(&self, usual: Duration) -> Instant {
         self.asked.unwrap_or_else(|| Instant::now() + usual)
     }
+}
+
+/// The session that a request belongs to, as the middleware has read it.
+pub(super) fn session(extensions: &Extensions) -> SessionToken {
+    extensions.get().cloned().unwrap_or_default()
 }
 
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Answer<Option<&'a str>> {

@@ -1,9 +1,11 @@
 //! What happens around every request: its id, its place among those under way, its log line, its metrics, its problem document.
 
-use super::problem::{ApiError, problem_of_status, respond};
+use super::problem::{Answer, ApiError, problem_of_status, respond};
 use super::state::App;
-use super::unread;
+use super::{session, unread};
+use crate::error::RequestError;
 use crate::telemetry::chain;
+use atoll_core::freshness::SessionToken;
 use atoll_proto::problem::{Problem, ProblemCode};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -24,10 +26,17 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     let named = Named::of(&request);
     let span = named.span(&method);
 
-    let (request, reading) = unread::watch(request);
+    let (mut request, reading) = unread::watch(request);
     let response = match admit(&app, &method, &route, &request) {
-        Ok(_place) => next.run(request).instrument(span.clone()).await,
-        Err(problem) => ApiError::from(problem).into_response(),
+        Ok((_place, session)) => {
+            request.extensions_mut().insert(session.clone());
+            let mut response = next.run(request).instrument(span.clone()).await;
+            if !response.status().is_client_error() && !response.status().is_server_error() {
+                session::tell(&mut response, &session);
+            }
+            response
+        }
+        Err(error) => error.into_response(),
     };
     let mut response = span.in_scope(|| with_problem(response, &named, log));
     reading.tell(&mut response);
@@ -91,36 +100,35 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// A place among the requests under way, or 429 before it hurts. Service endpoints always answer.
-fn admit<'a>(
-    app: &'a App,
-    method: &Method,
-    route: &str,
-    request: &Request,
-) -> Result<Option<tokio::sync::SemaphorePermit<'a>>, Box<Problem>> {
+/// A place among the requests under way, or 429 before it hurts, and the session that the request belongs to. Service endpoints
+/// always answer.
+fn admit<'a>(app: &'a App, method: &Method, route: &str, request: &Request) -> Answer<(Place<'a>, SessionToken)> {
     if !route.starts_with("/v1/") {
-        return Ok(None);
+        return Ok((None, SessionToken::default()));
     }
     if !accepts_json(request) {
-        return Err(Box::new(Problem::new(ProblemCode::NotAcceptable, "answers are application/json")));
+        return Err(Problem::new(ProblemCode::NotAcceptable, "answers are application/json").into());
     }
     if !accepts_an_encoding(request) {
         // The layer that compresses would say so as well, but only after a write has happened.
-        return Err(Box::new(Problem::new(ProblemCode::NotAcceptable, "answers are plain or gzip")));
+        return Err(Problem::new(ProblemCode::NotAcceptable, "answers are plain or gzip").into());
     }
+    let session = session::sent(request.headers())?;
     let streamed = matches!(
         (method, route),
         (&Method::POST, "/v1/collections/{c}/import") | (&Method::GET, "/v1/collections/{c}/export")
     );
     if streamed {
         // They take a place of their own kind, and hold it until their last line.
-        return Ok(None);
+        return Ok((None, session));
     }
     match app.requests.try_acquire() {
-        Ok(place) => Ok(Some(place)),
-        Err(_) => Err(Box::new(crate::error::RequestError::Overloaded.problem())),
+        Ok(place) => Ok((Some(place), session)),
+        Err(_) => Err(RequestError::Overloaded.into()),
     }
 }
+
+type Place<'a> = Option<tokio::sync::SemaphorePermit<'a>>;
 
 fn accepts_json(request: &Request) -> bool {
     let mut given = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();

@@ -16,6 +16,7 @@ mod problem;
 mod recall;
 mod search;
 mod service;
+mod session;
 mod state;
 mod streams;
 mod unread;

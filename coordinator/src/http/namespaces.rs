@@ -1,13 +1,16 @@
 //! Namespaces: listed, located, emptied.
 
 use super::builds::tier;
+use super::entries::within;
 use super::extract::{InPath, InQuery, Json, Terms};
 use super::problem::Answer;
 use super::state::App;
 use crate::read::Located;
+use crate::write::WriteTerms;
 use atoll_proto::entry::{Deleted, NamespaceInfo, NamespacePage};
 use atoll_proto::{CollectionName, Namespace};
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -70,9 +73,9 @@ pub(super) async fn delete(
     State(app): State<App>,
     InPath((collection, namespace)): InPath<(CollectionName, Namespace)>,
     terms: Terms,
-) -> Answer<Json<Deleted>> {
-    let ticket = terms.ticket(b"");
+) -> Answer<Response> {
     let deadline = terms.deadline_or(DELETE_TIME);
-    let deleted = app.writer.delete_namespace(&collection, &namespace, ticket.as_ref(), deadline).await?;
-    Ok(Json(Deleted { deleted }))
+    let terms = WriteTerms { deadline, ..terms.of_write(b"") };
+    let deleted = app.writer.delete_namespace(&collection, &namespace, &terms).await?;
+    Ok(within(&terms, Json(Deleted { deleted })))
 }

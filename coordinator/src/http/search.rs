@@ -27,7 +27,7 @@ pub(super) async fn search(
     terms: Terms,
     body: Body<SearchRequest>,
 ) -> Answer<Json<SearchAnswer>> {
-    Ok(Json(measured(&app, &collection, &body.value, terms.deadline).await?))
+    Ok(Json(measured(&app, &collection, &body.value, &terms).await?))
 }
 
 /// Tell how a search is planned, and with `analyze` how it ran; for those who run the cluster.
@@ -58,10 +58,10 @@ pub(super) async fn batch(
         let detail = format!("1 to {} searches, {} given", limits::SEARCH_BATCH, searches.len());
         return Err(Problem::invalid("/searches", detail).into());
     }
-    let (app, collection) = (&app, &collection);
+    let (app, collection, terms) = (&app, &collection, &terms);
     let answers = stream::iter(searches)
         .map(|request| async move {
-            match measured(app, collection, &request, terms.deadline).await {
+            match measured(app, collection, &request, terms).await {
                 Ok(answer) => SearchBatchItem { answer: Some(answer), problem: None },
                 Err(error) => {
                     let problem = error.problem();
@@ -87,10 +87,10 @@ async fn measured(
     app: &App,
     collection: &CollectionName,
     request: &SearchRequest,
-    deadline: tokio::time::Instant,
+    terms: &Terms,
 ) -> Result<SearchAnswer, RequestError> {
     let started = Instant::now();
-    let answer = app.searcher.search(collection, request, deadline).await?;
+    let answer = app.searcher.search(collection, request, &terms.session, terms.deadline).await?;
     let scope = match (&request.namespaces, &request.prefix) {
         (Some(namespaces), _) if namespaces.len() == 1 => "one",
         (Some(_), _) => "several",

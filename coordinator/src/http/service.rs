@@ -72,6 +72,7 @@ async fn metrics(State(app): State<App>) -> Response {
     for (id, worker) in &view.catalog.workers {
         metrics.worker_up.with_label_values(&[worker.name.as_str()]).set(i64::from(app.board.is_up(*id)));
     }
+    metrics.cache_bytes.set(app.searcher.cache_bytes() as i64);
     metrics.catalog_version.set(view.version.0 as i64);
     metrics.leader.set(i64::from(app.node.is_leader()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()

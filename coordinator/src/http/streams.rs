@@ -1,19 +1,20 @@
 //! Import and export: NDJSON of any size, in and out, in bounded memory. They have no deadline, but a client that is silent, or
 //! reads nothing, for `limits.idle_ms` is not waited for any longer.
 
-use super::extract::{InPath, InQuery, refuse_preconditions};
+use super::extract::{InPath, InQuery, refuse_preconditions, session};
 use super::ndjson::{Lines, NotTaken, lines};
 use super::problem::{Answer, ApiError};
 use super::state::App;
 use crate::error::RequestError;
 use crate::read::Export;
 use crate::write::ImportState;
+use atoll_core::freshness::SessionToken;
 use atoll_proto::entry::{ImportProgress, NewEntry};
 use atoll_proto::problem::{Problem, ProblemCode};
 use atoll_proto::{CollectionName, Namespace};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use axum::response::Response;
 use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,7 @@ pub(super) async fn import(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
     headers: HeaderMap,
+    extensions: Extensions,
     body: Body,
 ) -> Answer<Response> {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -49,11 +51,19 @@ pub(super) async fn import(
     crate::targets::Target::find(&app.node.watch(), &collection)?;
     let place = take_place(&app)?;
     let (lines, answer) = lines(idle(&app));
-    tokio::spawn(import_all(app, collection, body, lines, place).instrument(Span::current()));
+    let session = session(&extensions);
+    tokio::spawn(import_all(app, collection, session, body, lines, place).instrument(Span::current()));
     Ok(answer)
 }
 
-async fn import_all(app: App, collection: CollectionName, body: Body, lines: Lines, _place: OwnedSemaphorePermit) {
+async fn import_all(
+    app: App,
+    collection: CollectionName,
+    session: SessionToken,
+    body: Body,
+    lines: Lines,
+    _place: OwnedSemaphorePermit,
+) {
     let idle = idle(&app);
     let silent = AtomicBool::new(false);
     // The time runs only while more is waited for, not while what came is being committed.
@@ -73,13 +83,14 @@ async fn import_all(app: App, collection: CollectionName, body: Body, lines: Lin
             lines.offer(&progress_of(state, false));
         }
     };
-    let (state, done) = app.writer.import(&collection, pin!(body), progress).await;
+    let (state, done) = app.writer.import(&collection, session, pin!(body), progress).await;
     let done = match silent.load(Ordering::Relaxed) {
         true => Err(RequestError::Idle { seconds: idle.as_secs() }),
         false => done,
     };
     let mut report = progress_of(&state, true);
     report.first_failures = Some(state.first_failures.clone());
+    report.session = state.session.text();
     if let Err(error) = done {
         let problem = error.problem();
         // Bad input is the client's to mend: it is told, the operator need not be.
@@ -103,7 +114,14 @@ fn idle(app: &App) -> Duration {
 }
 
 fn progress_of(state: &ImportState, done: bool) -> ImportProgress {
-    ImportProgress { done, written: state.written, failed: state.failed, first_failures: None, problem: None }
+    ImportProgress {
+        done,
+        written: state.written,
+        failed: state.failed,
+        first_failures: None,
+        session: None,
+        problem: None,
+    }
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -3,7 +3,7 @@
 
 use super::fanout::{Ask, FanOut, shard_of};
 use super::request::{self, CheckedSearch};
-use super::{Searcher, ShardPart, Summary, TableFacts, Times};
+use super::{Ran, Searcher, ShardPart, Summary, TableFacts, Times};
 use crate::error::RequestError;
 use crate::targets::{Place, Target, read_at};
 use crate::workers::ShardError;
@@ -43,13 +43,13 @@ impl Searcher {
         let target = Target::find(&self.views, collection)?;
         let mut search = request::check(&request.search, &target.collection.settings)?;
         search.explain = request.analyze;
+        let vector = self.vector(&target, &search, deadline).await?;
         let (plan, mut answer, fan_out) = match request.analyze {
             true => {
-                let (answer, fan_out) = self.run(&target, &search, started, deadline).await?;
+                let Ran { answer, fan_out, .. } = self.run(&target, &search, &vector, started, deadline).await?;
                 (answer.plan.clone(), Some(answer), fan_out)
             }
             false => {
-                let vector = self.vector(&target, &search, deadline).await?;
                 let fan_out = self.planned(&target, &search, &vector);
                 let mut summary = Summary::default();
                 fan_out.asks.iter().for_each(|ask| summary.count(ask.query.plan, false));

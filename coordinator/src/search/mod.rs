@@ -4,6 +4,7 @@
 //! server, index or shard a candidate came from. One shard's candidates carry all that is wanted of them. Those of several carry
 //! their workers' distances, and only the best of all, with the near ties of the last hit, are fetched: vectors and wide columns.
 
+mod cache;
 mod explain;
 mod fanout;
 mod like;
@@ -18,6 +19,7 @@ use crate::targets::{Place, Target, Views};
 use crate::telemetry::Metrics;
 use crate::workers::knn::KnnRow;
 use crate::workers::{ShardError, Workers};
+use atoll_core::freshness::SessionToken;
 use atoll_core::search::distance::Query;
 use atoll_core::search::merge::{MergeLimits, Ranked, merge, moved};
 use atoll_core::search::plan::{NEAR_TIES, ShardPlan, Strategy};
@@ -28,13 +30,14 @@ use atoll_proto::search::{
     Timings,
 };
 use atoll_proto::{CollectionName, Namespace, ShardId, Vector, WorkerId};
+pub use cache::{AnswerCache, CacheSettings};
 use explain::Explained;
 use fanout::{FanOut, ShardAnswer};
 pub use recall::{CalibrationSettings, Calibrator, Recall, SearchSettings};
 use request::CheckedSearch;
 use samples::Samples;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use summaries::Summaries;
 use tokio::time::Instant;
 use winners::Winners;
@@ -67,6 +70,17 @@ pub struct Searcher {
     summaries: Arc<Summaries>,
     metrics: Metrics,
     recall: Arc<Recall>,
+    cache: Arc<AnswerCache>,
+}
+
+/// What a search gave that was run.
+struct Ran {
+    answer: SearchAnswer,
+    fan_out: FanOut,
+    /// Whether entries changed under way, such that better hits may be missing.
+    outdated: bool,
+    /// When the first of the hits expires, if one does.
+    expires_at: Option<SystemTime>,
 }
 
 /// A candidate with its distance: exact if it came with its vector, else the worker's until its vector is fetched.
@@ -97,40 +111,65 @@ impl Searcher {
         counts: Arc<dyn TableFacts>,
         metrics: Metrics,
         recall: Arc<Recall>,
+        cache: AnswerCache,
     ) -> Self {
-        Self { views, workers, counts, samples: Samples::new(), summaries: Summaries::new(), recall, metrics }
+        let (samples, summaries, cache) = (Samples::new(), Summaries::new(), Arc::new(cache));
+        Self { views, workers, counts, samples, summaries, recall, metrics, cache }
     }
 
-    /// Answers one search before the deadline.
+    /// Answers one search before the deadline, from the cache if an answer there shows what this session has written.
     pub async fn search(
         &self,
         collection: &CollectionName,
         request: &SearchRequest,
+        session: &SessionToken,
         deadline: Instant,
     ) -> Result<SearchAnswer, RequestError> {
         let started = Instant::now();
         let target = Target::find(&self.views, collection)?;
         let search = request::check(request, &target.collection.settings)?;
-        let (answer, _) = self.run(&target, &search, started, deadline).await?;
-        Ok(answer)
+        let vector = self.vector(&target, &search, deadline).await?;
+        let asked = self.cache.asked(&target, &search, &vector);
+        let found = asked.as_ref().and_then(|asked| self.cache.find(asked, session, started));
+        let answer = match found {
+            Some(answer) => answer,
+            None => {
+                let begun = asked.and_then(|asked| self.cache.begin(&asked, &target, &search));
+                let Ran { answer, outdated, expires_at, .. } =
+                    self.run(&target, &search, &vector, started, deadline).await?;
+                if let Some(begun) = begun
+                    && answer.complete
+                    && !outdated
+                {
+                    self.cache.keep(begun, &answer, expires_at);
+                }
+                answer
+            }
+        };
+        Ok(SearchAnswer { session: session.text(), ..answer })
     }
 
-    /// Answers a search that was checked. Gives what it asked of the shards as well.
+    /// Bytes that kept answers take, about.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.bytes()
+    }
+
+    /// Runs a search that was checked.
     async fn run(
         &self,
         target: &Target,
         search: &CheckedSearch,
+        vector: &Vector,
         started: Instant,
         deadline: Instant,
-    ) -> Result<(SearchAnswer, FanOut), RequestError> {
-        let vector = self.vector(target, search, deadline).await?;
-        let mut round = self.round(target, search, &vector, deadline).await?;
+    ) -> Result<Ran, RequestError> {
+        let mut round = self.round(target, search, vector, deadline).await?;
         if round.outdated {
             // Entries changed between being found and being fetched: once more, by what is stored now.
-            round = self.round(target, search, &vector, deadline).await?;
+            round = self.round(target, search, vector, deadline).await?;
         }
-        self.recheck_sometimes(target, search, &vector, &round);
-        let Round { fan_out, summary, hits, failures, cut_by_score, outdated, fanout_ms, merge_ms } = round;
+        self.recheck_sometimes(target, search, vector, &round);
+        let Round { fan_out, summary, hits, failures, cut_by_score, outdated, expires_at, fanout_ms, merge_ms } = round;
         let explain = search.explain.then(|| {
             let facts = self.counts.as_ref();
             Explained { target, search, fan_out: &fan_out, facts, started, deadline }.ran(&summary, hits.len())
@@ -157,7 +196,7 @@ impl Searcher {
             },
             explain,
         };
-        Ok((answer, fan_out))
+        Ok(Ran { answer, fan_out, outdated, expires_at })
     }
 
     /// What to look for.
@@ -224,7 +263,7 @@ impl Searcher {
         };
         let merge_ms = millis_since(merging);
 
-        let Winners { hits, places, failed: not_fetched, outdated, cut_by_score } =
+        let Winners { hits, places, failed: not_fetched, outdated, cut_by_score, expires_at } =
             winners::fetch(&self.views, &self.workers, &fan_out, search, &query, merged, deadline).await;
         summary.times = Some(Times { merging, merge_ms, fetched: Instant::now() });
         if search.explain {
@@ -238,7 +277,7 @@ impl Searcher {
             failure
         });
         let failures = failures.collect();
-        Ok(Round { fan_out, summary, hits, failures, cut_by_score, outdated, fanout_ms, merge_ms })
+        Ok(Round { fan_out, summary, hits, failures, cut_by_score, outdated, expires_at, fanout_ms, merge_ms })
     }
 }
 
@@ -267,6 +306,7 @@ struct Round {
     failures: Vec<ShardFailure>,
     cut_by_score: bool,
     outdated: bool,
+    expires_at: Option<SystemTime>,
     fanout_ms: f64,
     merge_ms: f64,
 }

@@ -14,6 +14,7 @@ use atoll_proto::search::Hit;
 use atoll_proto::{EntryKey, Metric, Namespace};
 use futures::future::join_all;
 use std::collections::{BTreeMap, HashMap};
+use std::time::SystemTime;
 use tokio::time::Instant;
 
 /// Rounds of looking up replacements for winners that were deleted under way.
@@ -31,6 +32,8 @@ pub(super) struct Winners {
     pub(super) outdated: bool,
     /// Whether a candidate was left out for its score alone.
     pub(super) cut_by_score: bool,
+    /// When the first of the hits expires, if one does.
+    pub(super) expires_at: Option<SystemTime>,
 }
 
 /// Makes hits of the winners.
@@ -92,16 +95,20 @@ pub(super) async fn fetch(
     }
     let outdated = changed || (gone && (winners.len() < search.k || search.per_namespace.is_some()));
     let mut read = Vec::with_capacity(winners.len());
+    let mut expires_at: Option<SystemTime> = None;
     for candidate in winners {
         let place = candidate.place;
         match hit(fan_out.place(place), search, metric, candidate) {
-            Ok(hit) => read.push((hit, place)),
+            Ok((hit, expires)) => {
+                read.push((hit, place));
+                expires_at = expires_at.into_iter().chain(expires).min();
+            }
             Err(error) => _ = failed.entry(place).or_insert(error),
         }
     }
     read.retain(|(_, place)| !failed.contains_key(place));
     let (hits, places) = read.into_iter().unzip();
-    Winners { hits, places, failed, outdated, cut_by_score }
+    Winners { hits, places, failed, outdated, cut_by_score, expires_at }
 }
 
 /// Looks up the winners that lack their wide columns.
@@ -132,16 +139,23 @@ fn id_of(entry: &Entry) -> (String, String) {
     (entry.namespace.clone(), entry.key.clone())
 }
 
-fn hit(place: &Place, search: &CheckedSearch, metric: Metric, candidate: Candidate) -> Result<Hit, ShardError> {
+/// Makes a hit of a winner; says when it expires, if it does.
+fn hit(
+    place: &Place,
+    search: &CheckedSearch,
+    metric: Metric,
+    candidate: Candidate,
+) -> Result<(Hit, Option<SystemTime>), ShardError> {
     let Candidate { mut row, distance, .. } = candidate;
     let worker = place.pool.worker();
+    let expires_at = row.expires_at(worker)?;
     let wide = row.wide_columns(worker)?;
     let vector = match (search.include.contains(&Include::Vector), wide.vector) {
         (true, Some(vector)) => Some(vector),
         (true, None) => row.vector(worker)?,
         (false, _) => None,
     };
-    Ok(Hit {
+    let hit = Hit {
         namespace: row.namespace,
         key: row.key,
         score: score(metric, distance),
@@ -151,5 +165,6 @@ fn hit(place: &Place, search: &CheckedSearch, metric: Metric, candidate: Candida
         metadata: wide.metadata,
         tags: wide.tags,
         vector,
-    })
+    };
+    Ok((hit, expires_at))
 }

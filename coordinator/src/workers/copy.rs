@@ -1,6 +1,6 @@
 //! Bulk: many rows in by binary COPY, all rows out as a stream.
 
-use super::flight;
+use super::flight::{self, Written};
 use super::read::ALIVE;
 use super::statement::Embedding;
 use super::write::{self, MayReplace, WriteRow};
@@ -29,16 +29,15 @@ pub async fn import(
     table: &ShardTable,
     rows: &[WriteRow],
     deadline: Instant,
-) -> Result<u64, ShardError> {
+) -> Result<Written<u64>, ShardError> {
     pool.run(deadline, async |client| {
-        let begin = flight::writing(table, deadline);
-        client.batch_execute(&format!("{}; {}", client.opening(&begin), create_incoming(table))).await?;
+        let transaction = flight::writing(table, deadline);
+        client.batch_execute(&format!("{}; {}", transaction.opening(client), create_incoming(table))).await?;
         copy_in(client, table, rows).await?;
         let merge = merge_statement(table);
         let ttl = table.settings.ttl_seconds.map(f64::from);
         let changed = client.execute(&client.prepare_cached(&merge).await?, &[&ttl]).await?;
-        client.batch_execute("commit").await?;
-        Ok(changed)
+        Ok(Written { value: changed, position: transaction.commit(client).await? })
     })
     .await
 }

@@ -1,7 +1,7 @@
 //! Removing entries of one shard.
 
 use super::filter_sql::push_condition;
-use super::flight::Bound;
+use super::flight::{Bound, Written};
 use super::idempotency::{Replay, Ticket, in_transaction};
 use super::read::ALIVE;
 use super::statement::Statement;
@@ -20,7 +20,7 @@ pub async fn by_ids(
     ids: &[EntryId],
     ticket: Option<&Ticket>,
     deadline: Instant,
-) -> Result<Replay<u64>, ShardError> {
+) -> Result<Written<Replay<u64>>, ShardError> {
     let quoted = table.quoted();
     let namespaces: Vec<String> = ids.iter().map(|id| id.namespace.to_string()).collect();
     let keys: Vec<String> = ids.iter().map(|id| id.key.to_string()).collect();
@@ -42,7 +42,7 @@ pub async fn by_filter(
     limit: Option<u32>,
     ticket: Option<&Ticket>,
     deadline: Instant,
-) -> Result<Replay<u64>, ShardError> {
+) -> Result<Written<Replay<u64>>, ShardError> {
     let quoted = table.quoted();
     let mut sql = Statement::new("with doomed as (select namespace, key from ");
     // Those that have expired are left to the agent: they must not use up the limit.
@@ -64,7 +64,7 @@ async fn remove(
     cacheable: bool,
     ticket: Option<&Ticket>,
     deadline: Instant,
-) -> Result<Replay<u64>, ShardError> {
+) -> Result<Written<Replay<u64>>, ShardError> {
     let statement = Bound { text: &sql.text, params: sql.params(), cacheable };
     let count = |rows: Vec<Vec<Row>>| match rows.first().and_then(|rows| rows.first()) {
         Some(row) => row.try_get::<_, i64>(0).map(i64::unsigned_abs),
@@ -93,7 +93,7 @@ pub async fn one(
     at_version: Option<i64>,
     ticket: Option<&Ticket>,
     deadline: Instant,
-) -> Result<Replay<DeleteOutcome>, ShardError> {
+) -> Result<Written<Replay<DeleteOutcome>>, ShardError> {
     let quoted = table.quoted();
     let text = format!(
         "with found as (select namespace, key, version, expires_at is null or expires_at > now() as alive from {quoted} \

@@ -3,10 +3,13 @@
 
 use super::session::{ReadSettings, Session};
 use super::{ShardError, ShardTable, WorkerPool};
+use atoll_proto::Lsn;
+use futures::TryStreamExt;
 use futures::future::{join, join_all};
+use std::pin::pin;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row, Statement};
+use tokio_postgres::{Error, Row, SimpleQueryMessage, Statement};
 
 /// A statement and its values.
 pub(super) struct Bound<'a> {
@@ -16,19 +19,90 @@ pub(super) struct Bound<'a> {
     pub(super) cacheable: bool,
 }
 
-/// Opens a transaction that writes, with the collection's durability, until the deadline.
-pub(super) fn writing(table: &ShardTable, deadline: Instant) -> String {
-    let durability = match table.settings.durability {
-        atoll_proto::Durability::Quorum => "on",
-        atoll_proto::Durability::Local => "local",
-        atoll_proto::Durability::Ephemeral => "off",
-    };
-    format!("begin; {}; set local synchronous_commit = {durability}", until(deadline))
+/// What a transaction begins and ends with.
+pub(super) struct Transaction {
+    begin: String,
+    /// Sent along with its end: where the log then stands.
+    position: &'static str,
 }
 
-/// Opens a transaction that remembers a request, until the deadline.
-pub(super) fn remembering(deadline: Instant) -> String {
-    format!("begin; {}", until(deadline))
+/// What was written, and a position in the worker's log from after it could be seen; none if nothing was, or nobody asked.
+#[derive(Debug)]
+pub struct Written<T> {
+    /// What became of it.
+    pub value: T,
+    /// The position.
+    pub position: Option<Lsn>,
+}
+
+impl<T> Written<T> {
+    pub(super) fn nothing(value: T) -> Self {
+        Self { value, position: None }
+    }
+
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Written<U> {
+        Written { value: change(self.value), position: self.position }
+    }
+}
+
+/// A transaction that writes, with the collection's durability, until the deadline.
+pub(super) fn writing(table: &ShardTable, deadline: Instant) -> Transaction {
+    let (durability, position) = match table.settings.durability {
+        atoll_proto::Durability::Quorum => ("on", "; select pg_current_wal_flush_lsn()"),
+        atoll_proto::Durability::Local => ("local", "; select pg_current_wal_flush_lsn()"),
+        // Its commit is not flushed yet.
+        atoll_proto::Durability::Ephemeral => ("off", "; select pg_current_wal_insert_lsn()"),
+    };
+    Transaction { begin: format!("begin; {}; set local synchronous_commit = {durability}", until(deadline)), position }
+}
+
+/// A transaction that remembers a request, until the deadline.
+pub(super) fn remembering(deadline: Instant) -> Transaction {
+    Transaction { begin: format!("begin; {}", until(deadline)), position: "" }
+}
+
+/// A transaction that reads, opened so.
+pub(super) fn reading(begin: String) -> Transaction {
+    Transaction { begin, position: "" }
+}
+
+impl Transaction {
+    /// What to send to open it.
+    pub(super) fn opening(&self, session: &Session) -> String {
+        session.opening(&self.begin).into_owned()
+    }
+
+    /// Commits, and tells where the log then stands.
+    pub(super) async fn commit(&self, session: &Session) -> Result<Option<Lsn>, Error> {
+        end(session, &format!("commit{}", self.position)).await
+    }
+
+    /// Rolls back: what is there was written before. Tells where the log stands now that it was seen.
+    ///
+    /// The server takes what [`Session::opening`] set back for a part of the transaction, and undoes that too: so once more.
+    pub(super) async fn roll_back(&self, session: &Session) -> Result<Option<Lsn>, Error> {
+        end(session, &format!("rollback; reset all{}", self.position)).await
+    }
+}
+
+/// Ends a transaction and asks for the position in one message. Sent when first polled.
+///
+/// When the transaction has ended nothing that comes after it may tell otherwise: a position that could not be had is unknown.
+async fn end(session: &Session, text: &str) -> Result<Option<Lsn>, Error> {
+    let mut answers = pin!(session.simple_query_raw(text).await?);
+    let (mut ended, mut position) = (false, None);
+    loop {
+        match answers.try_next().await {
+            Ok(Some(SimpleQueryMessage::CommandComplete(_))) => ended = true,
+            Ok(Some(SimpleQueryMessage::Row(row))) => {
+                position = Some(row.get(0).and_then(|text| text.parse().ok()).unwrap_or(Lsn::UNKNOWN));
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(position),
+            Err(_) if ended => return Ok(Some(Lsn::UNKNOWN)),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The server gives up a little before the coordinator does: then it can still say that nothing happened.
@@ -59,33 +133,36 @@ pub(super) async fn ask(session: &Session, settings: &ReadSettings, statement: &
     rows
 }
 
-/// Runs one statement in a transaction that `begin` opens.
+/// Runs one statement in a transaction.
 pub(super) async fn query(
     pool: &WorkerPool,
-    begin: &str,
+    transaction: &Transaction,
     statement: Bound<'_>,
     deadline: Instant,
 ) -> Result<Vec<Row>, ShardError> {
-    let rows = pool.run(deadline, async |client| fly(client, begin, &[statement]).await).await?;
-    Ok(rows.into_iter().next().unwrap_or_default())
+    let rows = pool.run(deadline, async |client| fly(client, transaction, &[statement]).await).await?;
+    Ok(rows.value.into_iter().next().unwrap_or_default())
 }
 
-/// Runs statements in a transaction that `begin` opens; gives the rows of each.
-pub(super) async fn fly(client: &Session, begin: &str, statements: &[Bound<'_>]) -> Result<Vec<Vec<Row>>, Error> {
+/// Runs statements in a transaction; gives the rows of each.
+pub(super) async fn fly(
+    client: &Session,
+    transaction: &Transaction,
+    statements: &[Bound<'_>],
+) -> Result<Written<Vec<Vec<Row>>>, Error> {
     let prepared = prepare(client, statements).await?;
-    let begin = client.opening(begin);
+    let begin = transaction.opening(client);
     let begin = client.batch_execute(&begin);
     // A few at most, which join_all polls in order.
     let queries =
         join_all(prepared.iter().zip(statements).map(|(prepared, bound)| client.query(prepared, &bound.params)));
-    let commit = client.batch_execute("commit");
+    let commit = transaction.commit(client);
     // Polled in this order for the first time, so sent in this order, in one flight. All are waited for, also after a failure:
     // the connection is fit for use only when each was answered. What fails makes the server take the commit as a rollback.
     let (begun, (rows, committed)) = join(begin, join(queries, commit)).await;
     begun?;
-    let rows = rows.into_iter().collect::<Result<_, _>>()?;
-    committed?;
-    Ok(rows)
+    let value = rows.into_iter().collect::<Result<_, _>>()?;
+    Ok(Written { value, position: committed? })
 }
 
 /// Runs statements one after the other in a transaction that is open.

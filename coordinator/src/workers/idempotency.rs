@@ -4,7 +4,7 @@
 //! A second row, on the one shard that the key itself is hashed onto, remembers the request's digest: there a key that comes back
 //! with another body is caught, whatever shards the two bodies touch. Agents remove rows after 24 hours.
 
-use super::flight::{self, Bound};
+use super::flight::{self, Bound, Transaction, Written};
 use super::shard_table::idempotency_table;
 use super::{Session, ShardError, ShardTable, WorkerPool};
 use atoll_core::routing::ShardRoute;
@@ -52,7 +52,7 @@ pub async fn claim(
     // How long is left is known when there is a connection.
     let done =
         pool.run(deadline, async |client| flight::fly(client, &flight::remembering(deadline), &[statement]).await);
-    let stored: Option<Vec<u8>> = match done.await?.first().and_then(|rows| rows.first()) {
+    let stored: Option<Vec<u8>> = match done.await?.value.first().and_then(|rows| rows.first()) {
         Some(row) => row.try_get(0).map_err(|error| ShardError::of(pool.worker(), error))?,
         None => None,
     };
@@ -68,32 +68,34 @@ pub(super) async fn in_transaction<T: Serialize + DeserializeOwned + Debug + Sen
     outcome: impl FnOnce(Vec<Vec<Row>>) -> Result<T, Error> + Send,
     ticket: Option<&Ticket>,
     deadline: Instant,
-) -> Result<Replay<T>, ShardError> {
+) -> Result<Written<Replay<T>>, ShardError> {
     let Some(ticket) = ticket else {
         let done = pool.run(deadline, async |client| {
-            outcome(flight::fly(client, &flight::writing(table, deadline), statements).await?)
+            let transaction = flight::writing(table, deadline);
+            let Written { value: rows, position } = flight::fly(client, &transaction, statements).await?;
+            Ok(Written { value: Replay::Fresh(outcome(rows)?), position })
         });
-        return done.await.map(Replay::Fresh);
+        return done.await;
     };
     pool.run(deadline, async |client| {
-        if let Some(replay) = open(client, table, Some(ticket), deadline).await? {
+        let transaction = flight::writing(table, deadline);
+        if let Some(replay) = open(client, &transaction, table, Some(ticket)).await? {
             return Ok(replay);
         }
         let value = outcome(flight::each(client, statements).await?)?;
-        close(client, table, Some(ticket), &value).await?;
-        Ok(Replay::Fresh(value))
+        close(client, &transaction, table, Some(ticket), value).await
     })
     .await
 }
 
-/// Opens a transaction that writes. Under a ticket that was carried out before, gives its outcome, and the transaction has ended.
+/// Opens a transaction. Under a ticket that was carried out before, gives its outcome, and the transaction has ended.
 pub(super) async fn open<T: DeserializeOwned + Debug + Send + Sync>(
     client: &Session,
+    transaction: &Transaction,
     table: &ShardTable,
     ticket: Option<&Ticket>,
-    deadline: Instant,
-) -> Result<Option<Replay<T>>, Error> {
-    client.batch_execute(&client.opening(&flight::writing(table, deadline))).await?;
+) -> Result<Option<Written<Replay<T>>>, Error> {
+    client.batch_execute(&transaction.opening(client)).await?;
     let Some(ticket) = ticket else { return Ok(None) };
     let outcomes = table.idempotency();
     let claim = format!("insert into {outcomes} (key, request_hash) values ($1, $2) on conflict (key) do nothing");
@@ -103,28 +105,30 @@ pub(super) async fn open<T: DeserializeOwned + Debug + Send + Sync>(
         return Ok(None);
     }
     let row = client.query_one(&client.prepare_cached(&known).await?, &[&key]).await?;
-    client.rollback().await?;
+    let position = transaction.roll_back(client).await?;
     let digest: Vec<u8> = row.try_get(0)?;
     if digest != ticket.digest {
-        return Ok(Some(Replay::OtherRequest));
+        return Ok(Some(Written::nothing(Replay::OtherRequest)));
     }
     let Json(outcome) = row.try_get::<_, Json<T>>(1)?;
-    Ok(Some(Replay::Again(outcome)))
+    Ok(Some(Written { value: Replay::Again(outcome), position }))
 }
 
 /// Stores the outcome under the ticket, if there is one, and commits.
 pub(super) async fn close<T: Serialize + Debug + Sync>(
     client: &Session,
+    transaction: &Transaction,
     table: &ShardTable,
     ticket: Option<&Ticket>,
-    outcome: &T,
-) -> Result<(), Error> {
+    outcome: T,
+) -> Result<Written<Replay<T>>, Error> {
     if let Some(ticket) = ticket {
         let store = format!("update {} set outcome = $2 where key = $1", table.idempotency());
         let key = done_key(table, ticket);
-        client.execute(&client.prepare_cached(&store).await?, &[&key, &Json(outcome)]).await?;
+        client.execute(&client.prepare_cached(&store).await?, &[&key, &Json(&outcome)]).await?;
     }
-    client.batch_execute("commit").await
+    let position = transaction.commit(client).await?;
+    Ok(Written { value: Replay::Fresh(outcome), position })
 }
 
 fn done_key(table: &ShardTable, ticket: &Ticket) -> String {

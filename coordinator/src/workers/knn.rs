@@ -17,7 +17,7 @@ use atoll_proto::entry::{EntryId, Include};
 use atoll_proto::{Namespace, Vector, VectorType};
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
@@ -135,8 +135,10 @@ pub struct WideColumns {
     pub vector: Option<Vector>,
 }
 
-/// Position of the embedding among the columns, or of the distance in its place.
-const EMBEDDING: usize = 3;
+/// Position of the time to live among the columns.
+const EXPIRES_AT: usize = 3;
+/// Position of the embedding, or of the distance in its place.
+const EMBEDDING: usize = 4;
 
 impl KnnRow {
     /// Its vector's numbers, at the full precision of what is stored, in place of what `into` held.
@@ -155,6 +157,11 @@ impl KnnRow {
     /// Its vector, which it brought along.
     pub fn vector(&self, worker: &str) -> Result<Option<Vector>, ShardError> {
         row::embedding(worker, self.vector_type, &self.row, EMBEDDING)
+    }
+
+    /// When it expires, if it does.
+    pub fn expires_at(&self, worker: &str) -> Result<Option<SystemTime>, ShardError> {
+        self.row.try_get(EXPIRES_AT).map_err(|error| ShardError::of(worker, error))
     }
 
     /// Its wide columns, fetched or brought along.
@@ -277,8 +284,8 @@ pub(super) fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
 /// What to select, but for the distance.
 fn columns(query: &KnnQuery) -> String {
     let mut columns = match query.bring {
-        Bring::Distance => "namespace, key, version".to_owned(),
-        Bring::Columns(_) => "namespace, key, version, embedding".to_owned(),
+        Bring::Distance => "namespace, key, version, expires_at".to_owned(),
+        Bring::Columns(_) => "namespace, key, version, expires_at, embedding".to_owned(),
     };
     for include in query.bring.wide() {
         columns.push_str(match include {

@@ -28,6 +28,7 @@ fn table() -> ShardTable {
         schema: "s0003_g1".into(),
         group: GroupId(1),
         group_name: "g1".into(),
+        group_generation: Generation(1),
         primary: primary.into(),
     };
     ShardTable::new(&route, &CollectionName::parse("c").unwrap(), &CollectionSettings::memory_entries())
@@ -77,7 +78,9 @@ fn one() -> Scope {
 /// What follows the table's name.
 fn text(query: &KnnQuery) -> String {
     let text = statement(&table(), query).text;
-    text.strip_prefix("select namespace, key, version, embedding from \"s0003_g1\".\"c\" where ").unwrap().to_owned()
+    text.strip_prefix("select namespace, key, version, expires_at, embedding from \"s0003_g1\".\"c\" where ")
+        .unwrap()
+        .to_owned()
 }
 
 /// Whether the settings have each of these, such as `("enable_seqscan", "off")`.

@@ -1,7 +1,7 @@
 //! Changing parts of one entry: read under a lock, changed, written, in one transaction. No other writer comes between, and under a
 //! ticket the outcome that was stored is looked up before anything else.
 
-use super::flight;
+use super::flight::{self, Written};
 use super::idempotency::{self, Replay, Ticket};
 use super::read::ALIVE;
 use super::write::{self, RowOutcome, WriteRow, WriteRule};
@@ -30,15 +30,16 @@ pub async fn patch<R: Send>(
     change: impl Fn(Stored) -> Result<WriteRow, R> + Send + Sync,
     ticket: Option<&Ticket>,
     deadline: Instant,
-) -> Result<Result<Replay<RowOutcome>, R>, ShardError> {
+) -> Result<Written<Result<Replay<RowOutcome>, R>>, ShardError> {
     let find = format!(
         "select version, value, metadata, tags from {} where namespace = $1 and key = $2 and {ALIVE} for update",
         table.quoted()
     );
     let (namespace, key) = (id.namespace.as_str(), id.key.as_str());
     pool.run(deadline, async |client| {
-        if let Some(replay) = idempotency::open(client, table, ticket, deadline).await? {
-            return Ok(Ok(replay));
+        let transaction = flight::writing(table, deadline);
+        if let Some(replay) = idempotency::open(client, &transaction, table, ticket).await? {
+            return Ok(replay.map(Ok));
         }
         let found = client.query_opt(&client.prepare_cached(&find).await?, &[&namespace, &key]).await?;
         let outcome = match found {
@@ -53,8 +54,8 @@ pub async fn patch<R: Send>(
                     let row = match change(stored) {
                         Ok(row) => row,
                         Err(refusal) => {
-                            client.rollback().await?;
-                            return Ok(Err(refusal));
+                            transaction.roll_back(client).await?;
+                            return Ok(Written::nothing(Err(refusal)));
                         }
                     };
                     let parts = write::Parts::new(table, std::slice::from_ref(&row), WriteRule::AtVersion(version));
@@ -63,8 +64,7 @@ pub async fn patch<R: Send>(
                 }
             }
         };
-        idempotency::close(client, table, ticket, &outcome).await?;
-        Ok(Ok(Replay::Fresh(outcome)))
+        Ok(idempotency::close(client, &transaction, table, ticket, outcome).await?.map(Ok))
     })
     .await
 }

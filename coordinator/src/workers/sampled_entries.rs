@@ -54,7 +54,7 @@ pub async fn entries(
         ReadSettings::until(deadline).in_transaction()
     );
     let statement = Bound { text: &sql.text, params: sql.params(), cacheable: true };
-    let rows = flight::query(pool, &begin, statement, deadline).await?;
+    let rows = flight::query(pool, &flight::reading(begin), statement, deadline).await?;
     rows.iter().filter_map(|row| entry(pool.worker(), table, row).transpose()).collect()
 }
 

@@ -160,12 +160,6 @@ impl Session {
         in_force.clear();
         format!("reset all; {begin}").into()
     }
-
-    /// Ends a transaction, undone. The server takes what [`Self::opening`] set back for a part of it, and undoes that too: so once
-    /// more.
-    pub(super) async fn rollback(&self) -> Result<(), Error> {
-        self.client.batch_execute("rollback; reset all").await
-    }
 }
 
 fn change(in_force: &mut Vec<Setting>, wanted: &ReadSettings) -> Option<String> {

@@ -5,7 +5,7 @@
 //! left out is all that a coordinator adds: routing, planning, building statements, reading rows, computing distances anew,
 //! merging and HTTP.
 
-use super::flight::{self, Bound};
+use super::flight::{self, Bound, Transaction};
 use super::knn::{self, KnnQuery};
 use super::pool::session_options;
 use super::session::{ReadSettings, Session};
@@ -35,8 +35,7 @@ pub struct ReadyStatement {
 
 enum Flight {
     Read(ReadSettings, Statement),
-    /// What opens the transaction, and its statements.
-    Write(String, Parts),
+    Write(Transaction, Parts),
 }
 
 impl ReadyStatement {
@@ -54,8 +53,8 @@ impl ReadyStatement {
 
     /// Writes an entry, whether it is there or not.
     pub fn upsert(table: &ShardTable, row: WriteRow) -> Self {
-        let begin = flight::writing(table, Instant::now() + DEADLINE);
-        Self { flight: Flight::Write(begin, Parts::new(table, &[row], WriteRule::Upsert)) }
+        let transaction = flight::writing(table, Instant::now() + DEADLINE);
+        Self { flight: Flight::Write(transaction, Parts::new(table, &[row], WriteRule::Upsert)) }
     }
 }
 
@@ -94,9 +93,9 @@ impl Straight {
                 let read = async |session: &Session| flight::ask(session, settings, &bound(statement)).await;
                 Ok(self.with_session(read).await?.len())
             }
-            Flight::Write(begin, parts) => {
-                let write = async |session: &Session| flight::fly(session, begin, &parts.statements()).await;
-                Ok(self.with_session(write).await?.iter().map(Vec::len).sum())
+            Flight::Write(transaction, parts) => {
+                let write = async |session: &Session| flight::fly(session, transaction, &parts.statements()).await;
+                Ok(self.with_session(write).await?.value.iter().map(Vec::len).sum())
             }
         }
     }

@@ -3,7 +3,7 @@
 //! The statement writes what it may and says what became of each row; a row that its rule forbids is left alone and does not
 //! disturb the others. Rows are written in the order of their ids, so that two batches wait for each other, not for both.
 
-use super::flight::Bound;
+use super::flight::{Bound, Written};
 use super::idempotency::{Replay, Ticket, in_transaction};
 use super::statement::Embedding;
 use super::{ShardError, ShardTable, WorkerPool};
@@ -75,7 +75,7 @@ pub async fn write(
     rule: WriteRule,
     ticket: Option<&Ticket>,
     deadline: Instant,
-) -> Result<Replay<Vec<RowOutcome>>, ShardError> {
+) -> Result<Written<Replay<Vec<RowOutcome>>>, ShardError> {
     let parts = Parts::new(table, rows, rule);
     in_transaction(pool, table, &parts.statements(), |answers| parts.outcomes(&answers), ticket, deadline).await
 }

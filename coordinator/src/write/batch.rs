@@ -1,17 +1,17 @@
 //! Batches: grouped by shard, each shard's part one transaction, all parts side by side.
 
 use super::check::{self, Parts};
-use super::{Writer, joined, outcome, with_retries};
+use super::{WriteTerms, Writer, joined, outcome, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
-use crate::workers::idempotency::Ticket;
 use crate::workers::write::{self, RowOutcome, WriteRow, WriteRule};
+use atoll_core::freshness::MarkSet;
 use atoll_proto::entry::{EntryId, NewEntry, WriteAnswer, WriteBatch, WriteMode, WriteResult, WriteStatus};
 use atoll_proto::problem::{FieldError, Problem, ProblemCode};
 use atoll_proto::{CollectionName, ShardId, limits};
 use futures::future::join_all;
 use std::collections::{BTreeMap, HashMap};
-use tokio::time::Instant;
+use std::time::Instant;
 
 /// An entry of a batch, as its result needs it.
 struct Asked {
@@ -32,13 +32,12 @@ impl Writer {
         &self,
         collection: &CollectionName,
         batch: WriteBatch,
-        ticket: Option<&Ticket>,
-        deadline: Instant,
+        terms: &WriteTerms,
     ) -> Result<WriteAnswer, RequestError> {
         let started = Instant::now();
         let target = Target::find(&self.views, collection)?;
         check_batch(&batch, &target)?;
-        self.claim(&target, ticket, deadline).await?;
+        self.claim(&target, terms).await?;
 
         let rule = match batch.mode {
             WriteMode::Upsert => WriteRule::Upsert,
@@ -54,8 +53,8 @@ impl Writer {
                 lacks_vector: needs_vector && entry.vector.is_none(),
             })
             .collect();
-        let copies = self.copies(&target, deadline).await?;
-        let parts = self.write_parts(&target, batch.entries, rule, ticket, deadline).await;
+        let copies = self.copies(&target, terms.deadline).await?;
+        let parts = self.write_parts(&target, batch.entries, rule, terms).await;
         let shards = parts.len();
         let mut results: Vec<Option<WriteResult>> = vec![None; asked.len()];
         let mut errors = Vec::new();
@@ -86,9 +85,10 @@ impl Writer {
         }
         if let Some(copies) = copies {
             let ids: Vec<EntryId> = asked.into_iter().map(|asked| asked.id).collect();
-            copies.spread(&ids, deadline).await?;
+            copies.spread(&ids, terms.deadline).await?;
         }
-        Ok(WriteAnswer { written, failed, results, session: None, took_ms: started.elapsed().as_secs_f64() * 1_000.0 })
+        let session = terms.session.token().text();
+        Ok(WriteAnswer { written, failed, results, session, took_ms: started.elapsed().as_secs_f64() * 1_000.0 })
     }
 
     async fn write_parts(
@@ -96,8 +96,7 @@ impl Writer {
         target: &Target,
         entries: Vec<NewEntry>,
         rule: WriteRule,
-        ticket: Option<&Ticket>,
-        deadline: Instant,
+        terms: &WriteTerms,
     ) -> Vec<Part> {
         let mut by_shard: BTreeMap<ShardId, (Place, Vec<usize>, Vec<WriteRow>)> = BTreeMap::new();
         for (index, entry) in entries.into_iter().enumerate() {
@@ -110,10 +109,11 @@ impl Writer {
         }
         let writes = by_shard.into_values().map(|(place, indexes, rows)| async move {
             let rows = &rows;
+            let touched = MarkSet::of_write(&target.name, rows.iter().map(|row| row.namespace.as_str()));
             let write = |place: Place| async move {
-                write::write(&place.pool, &place.table, rows, rule, ticket, deadline).await
+                write::write(&place.pool, &place.table, rows, rule, terms.ticket(), terms.deadline).await
             };
-            let outcomes = match with_retries(self, &place, write).await {
+            let outcomes = match with_retries(self, &terms.session, touched, &place, write).await {
                 Ok(replay) => outcome(replay),
                 Err(error) => Err(place.write_error(error)),
             };

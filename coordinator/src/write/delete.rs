@@ -2,17 +2,16 @@
 //! request fails and says so; what other shards deleted stays deleted, and sending it again is safe.
 
 use super::reference::Matching;
-use super::{Writer, joined, outcome, with_retries};
+use super::{WriteTerms, Writer, joined, outcome, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::delete;
-use crate::workers::idempotency::Ticket;
 use atoll_core::filter::{self, Expr};
+use atoll_core::freshness::MarkSet;
 use atoll_proto::entry::{DeleteEntries, EntryId};
 use atoll_proto::{CollectionName, Namespace, ShardId, limits};
 use futures::future::join_all;
 use std::collections::BTreeMap;
-use tokio::time::Instant;
 
 impl Writer {
     /// Deletes by ids or by filter; says how many there were.
@@ -20,8 +19,7 @@ impl Writer {
         &self,
         collection: &CollectionName,
         request: DeleteEntries,
-        ticket: Option<&Ticket>,
-        deadline: Instant,
+        terms: &WriteTerms,
     ) -> Result<u64, RequestError> {
         let target = Target::find(&self.views, collection)?;
         match request {
@@ -31,8 +29,8 @@ impl Writer {
                     let detail = format!("1 to {} ids, {count} given", limits::BATCH_ENTRIES);
                     return Err(RequestError::invalid("/ids", detail));
                 }
-                self.claim(&target, ticket, deadline).await?;
-                self.delete_ids(&target, ids, ticket, deadline).await
+                self.claim(&target, terms).await?;
+                self.delete_ids(&target, ids, terms).await
             }
             DeleteEntries { ids: None, namespace: Some(namespace), filter, limit } => {
                 let limit = limit.unwrap_or(limits::DELETE_ENTRIES);
@@ -44,8 +42,8 @@ impl Writer {
                     Some(filter) => Some(filter::check(filter, "/filter").map_err(RequestError::Invalid)?),
                     None => None,
                 };
-                self.claim(&target, ticket, deadline).await?;
-                self.delete_matching(&target, &namespace, filter.as_ref(), Some(limit), ticket, deadline).await
+                self.claim(&target, terms).await?;
+                self.delete_matching(&target, &namespace, filter.as_ref(), Some(limit), terms).await
             }
             DeleteEntries { .. } => {
                 Err(RequestError::invalid("", "give either ids, or a namespace with an optional filter and limit"))
@@ -58,12 +56,11 @@ impl Writer {
         &self,
         collection: &CollectionName,
         namespace: &Namespace,
-        ticket: Option<&Ticket>,
-        deadline: Instant,
+        terms: &WriteTerms,
     ) -> Result<u64, RequestError> {
         let target = Target::find(&self.views, collection)?;
-        self.claim(&target, ticket, deadline).await?;
-        self.delete_matching(&target, namespace, None, None, ticket, deadline).await
+        self.claim(&target, terms).await?;
+        self.delete_matching(&target, namespace, None, None, terms).await
     }
 
     async fn delete_matching(
@@ -72,36 +69,31 @@ impl Writer {
         namespace: &Namespace,
         filter: Option<&Expr>,
         limit: Option<u32>,
-        ticket: Option<&Ticket>,
-        deadline: Instant,
+        terms: &WriteTerms,
     ) -> Result<u64, RequestError> {
         let place = target.place(&self.workers, target.route(namespace));
-        if let Some(copies) = self.copies(target, deadline).await? {
+        let touched = MarkSet::of_write(&target.name, [namespace.as_str()]);
+        if let Some(copies) = self.copies(target, terms.deadline).await? {
             // By ids, so that every copy loses the same entries.
-            let Matching { first, all } = copies.matching(namespace, filter, limit, deadline).await?;
+            let Matching { first, all } = copies.matching(namespace, filter, limit, terms.deadline).await?;
             let ids = &first;
-            let write =
-                |place: Place| async move { delete::by_ids(&place.pool, &place.table, ids, ticket, deadline).await };
-            let done = with_retries(self, &place, write).await;
+            let write = |place: Place| async move {
+                delete::by_ids(&place.pool, &place.table, ids, terms.ticket(), terms.deadline).await
+            };
+            let done = with_retries(self, &terms.session, touched, &place, write).await;
             let deleted = outcome(done.map_err(|error| place.write_error(error))?)?;
-            copies.spread(&all, deadline).await?;
+            copies.spread(&all, terms.deadline).await?;
             return Ok(deleted);
         }
         let write = |place: Place| async move {
-            delete::by_filter(&place.pool, &place.table, namespace, filter, limit, ticket, deadline).await
+            delete::by_filter(&place.pool, &place.table, namespace, filter, limit, terms.ticket(), terms.deadline).await
         };
-        let done = with_retries(self, &place, write).await;
+        let done = with_retries(self, &terms.session, touched, &place, write).await;
         outcome(done.map_err(|error| place.write_error(error))?)
     }
 
-    async fn delete_ids(
-        &self,
-        target: &Target,
-        ids: Vec<EntryId>,
-        ticket: Option<&Ticket>,
-        deadline: Instant,
-    ) -> Result<u64, RequestError> {
-        let copies = self.copies(target, deadline).await?;
+    async fn delete_ids(&self, target: &Target, ids: Vec<EntryId>, terms: &WriteTerms) -> Result<u64, RequestError> {
+        let copies = self.copies(target, terms.deadline).await?;
         let copied = if copies.is_some() { ids.clone() } else { Vec::new() };
         let mut by_shard: BTreeMap<ShardId, (Place, Vec<EntryId>)> = BTreeMap::new();
         for id in ids {
@@ -112,9 +104,11 @@ impl Writer {
         let total = by_shard.len();
         let deletes = by_shard.into_values().map(|(place, ids)| async move {
             let ids = &ids;
-            let write =
-                |place: Place| async move { delete::by_ids(&place.pool, &place.table, ids, ticket, deadline).await };
-            let done = with_retries(self, &place, write).await;
+            let touched = MarkSet::of_write(&target.name, ids.iter().map(|id| id.namespace.as_str()));
+            let write = |place: Place| async move {
+                delete::by_ids(&place.pool, &place.table, ids, terms.ticket(), terms.deadline).await
+            };
+            let done = with_retries(self, &terms.session, touched, &place, write).await;
             done.map_err(|error| place.write_error(error)).and_then(outcome)
         });
         let mut deleted = 0;
@@ -129,7 +123,7 @@ impl Writer {
             return Err(error);
         }
         if let Some(copies) = copies {
-            copies.spread(&copied, deadline).await?;
+            copies.spread(&copied, terms.deadline).await?;
         }
         Ok(deleted)
     }

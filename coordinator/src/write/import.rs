@@ -8,11 +8,12 @@ use super::batch::row;
 use super::check::{self, Parts};
 use super::lines::{Line, Lines};
 use super::loading::Loading;
-use super::{Writer, with_retries};
+use super::{SessionLog, Writer, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::write::WriteRow;
 use crate::workers::{ShardError, copy};
+use atoll_core::freshness::{MarkSet, SessionToken};
 use atoll_proto::entry::{EntryId, ImportFailure, NewEntry};
 use atoll_proto::problem::{FieldError, Problem, ProblemCode};
 use atoll_proto::{CollectionName, ShardId};
@@ -53,6 +54,8 @@ pub struct ImportState {
     pub failed: u64,
     /// The first of them.
     pub first_failures: Vec<ImportFailure>,
+    /// Names what was committed, when the import has ended.
+    pub session: SessionToken,
 }
 
 struct Batch {
@@ -62,22 +65,26 @@ struct Batch {
 }
 
 impl Writer {
-    /// Imports lines until the stream ends. Calls `progress` whenever a batch was committed. An error ends the import; the state
-    /// then says what had been committed before.
+    /// Imports lines until the stream ends, within the client's `session`. Calls `progress` whenever a batch was committed. An error
+    /// ends the import; the state then says what had been committed before.
     pub async fn import<E: std::error::Error + Send + Sync + 'static>(
         &self,
         collection: &CollectionName,
+        session: SessionToken,
         body: impl Stream<Item = Result<Bytes, E>> + Send,
         mut progress: impl FnMut(&ImportState) + Send,
     ) -> (ImportState, Result<(), RequestError>) {
         let mut state = ImportState::default();
-        let done = self.import_lines(collection, body, &mut state, &mut progress).await;
+        let session = SessionLog::new(session);
+        let done = self.import_lines(collection, &session, body, &mut state, &mut progress).await;
+        state.session = session.token();
         (state, done)
     }
 
     async fn import_lines<E: std::error::Error + Send + Sync + 'static>(
         &self,
         collection: &CollectionName,
+        session: &SessionLog,
         body: impl Stream<Item = Result<Bytes, E>> + Send,
         state: &mut ImportState,
         progress: &mut (impl FnMut(&ImportState) + Send),
@@ -129,7 +136,7 @@ impl Writer {
                         batch.rows.push(row(entry));
                         if batch.rows.len() >= self.import.batch_rows || batch.bytes >= self.import.batch_bytes {
                             let full = open.remove(&shard);
-                            under_way.extend(full.map(|batch| self.commit(&target, loading.as_ref(), batch)));
+                            under_way.extend(full.map(|batch| self.commit(&target, session, loading.as_ref(), batch)));
                         }
                     }
                 }
@@ -141,7 +148,7 @@ impl Writer {
             }
         }
         for batch in open.into_values() {
-            under_way.push(self.commit(&target, loading.as_ref(), batch));
+            under_way.push(self.commit(&target, session, loading.as_ref(), batch));
             while under_way.len() >= self.import.parallel {
                 let Some(committed) = under_way.next().await else { break };
                 state.written += committed?;
@@ -160,7 +167,13 @@ impl Writer {
     }
 
     /// Writes a batch, again while its worker can't be reached: rows are written by id, so once more changes nothing.
-    async fn commit(&self, target: &Target, loading: Option<&Loading>, batch: Batch) -> Result<u64, RequestError> {
+    async fn commit(
+        &self,
+        target: &Target,
+        session: &SessionLog,
+        loading: Option<&Loading>,
+        batch: Batch,
+    ) -> Result<u64, RequestError> {
         let Batch { mut place, rows, .. } = batch;
         if let Some(loading) = loading {
             loading.may_go_on(place.route.shard).await;
@@ -169,10 +182,11 @@ impl Writer {
         let copies = self.copies(target, Instant::now() + BATCH_TIME).await?;
         let changed = loop {
             let rows = &rows;
+            let touched = MarkSet::of_write(&target.name, rows.iter().map(|row| row.namespace.as_str()));
             let write = |place: Place| async move {
                 copy::import(&place.pool, &place.table, rows, Instant::now() + BATCH_TIME).await
             };
-            match with_retries(self, &place, write).await {
+            match with_retries(self, session, touched, &place, write).await {
                 Ok(changed) => break changed,
                 Err(ShardError::Unreachable { .. } | ShardError::Broken { .. } | ShardError::Overloaded { .. })
                     if Instant::now() < patience =>

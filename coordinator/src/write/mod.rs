@@ -9,17 +9,21 @@ mod lines;
 mod loading;
 mod reference;
 mod single;
+mod terms;
 
 use crate::error::RequestError;
+use crate::freshness::Freshness;
 use crate::targets::{Place, Target, Views};
-use crate::workers::idempotency::{self, Replay, Ticket};
-use crate::workers::{ShardError, Workers};
+use crate::workers::idempotency::{self, Replay};
+use crate::workers::{ShardError, Workers, Written};
+use atoll_core::freshness::{MarkSet, Position};
+use atoll_proto::Durability;
 pub use import::{ImportSettings, ImportState};
 pub use loading::LoadAgents;
 pub use single::Precondition;
 use std::sync::Arc;
+pub use terms::{SessionLog, WriteTerms};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 /// Tries of a write that another transaction was in the way of.
 const TRIES: usize = 4;
@@ -29,6 +33,7 @@ const TRIES: usize = 4;
 pub struct Writer {
     views: Views,
     workers: Arc<Workers>,
+    freshness: Freshness,
     import: ImportSettings,
     load_agents: LoadAgents,
     /// Writers to reference collections wait for each other here first, so that of those who wait for the same turn on a
@@ -37,9 +42,15 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes by the latest of `views`; imports tell agents what they load.
-    pub fn new(views: Views, workers: Arc<Workers>, import: ImportSettings, load_agents: LoadAgents) -> Self {
-        Self { views, workers, import, load_agents, reference_writers: Arc::default() }
+    /// Writes by the latest of `views`, and tells `freshness` so; imports tell agents what they load.
+    pub fn new(
+        views: Views,
+        workers: Arc<Workers>,
+        freshness: Freshness,
+        import: ImportSettings,
+        load_agents: LoadAgents,
+    ) -> Self {
+        Self { views, workers, freshness, import, load_agents, reference_writers: Arc::default() }
     }
 
     /// The same place by the latest view, if that knows it.
@@ -48,11 +59,11 @@ impl Writer {
     }
 
     /// Remembers a request that may come again; refuses a key that belongs to another one.
-    async fn claim(&self, target: &Target, ticket: Option<&Ticket>, deadline: Instant) -> Result<(), RequestError> {
-        let Some(ticket) = ticket else { return Ok(()) };
+    async fn claim(&self, target: &Target, terms: &WriteTerms) -> Result<(), RequestError> {
+        let Some(ticket) = terms.ticket() else { return Ok(()) };
         let Some(route) = target.view.route_of_key(&ticket.key) else { return Ok(()) };
         let place = target.place(&self.workers, route);
-        match idempotency::claim(&place.pool, route, ticket, deadline).await {
+        match idempotency::claim(&place.pool, route, ticket, terms.deadline).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(RequestError::KeyReused),
             Err(error) => Err(place.read_error(error)),
@@ -61,23 +72,41 @@ impl Writer {
 }
 
 /// Runs one shard's write, again where nothing happened and a retry may succeed: after a deadlock, once when nothing could be sent,
-/// and when the shard is not where the view says.
-async fn with_retries<T, F: Future<Output = Result<T, ShardError>>>(
+/// and when the shard is not where the view says. The marks that it touches tell of it from before it is sent until its
+/// outcome is known, and the session then names what was written.
+async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
     writer: &Writer,
+    session: &SessionLog,
+    touched: MarkSet,
     place: &Place,
     write: impl Fn(Place) -> F,
 ) -> Result<T, ShardError> {
+    let writing = writer.freshness.writing(touched);
     let mut place = place.clone();
     let mut tries = 0;
-    loop {
+    let done = loop {
         tries += 1;
         match write(place.clone()).await {
             Err(ShardError::Conflict { .. }) if tries < TRIES => {}
             Err(ShardError::Unreachable { .. }) if tries == 1 => place = writer.latest(place),
             Err(ShardError::Stale { .. }) if tries < TRIES => place = writer.latest(place),
-            done => return done,
+            done => break done,
+        }
+    };
+    if !done.as_ref().is_err_and(ShardError::outcome_unknown) {
+        writing.known();
+    }
+    let Written { value, position } = done?;
+    if let Some(lsn) = position {
+        let (group, position) = (place.route.group, Position { generation: place.route.group_generation, lsn });
+        // No older than the view that the place is of.
+        session.add(group, position, writer.views.borrow().version);
+        // What is not flushed runs ahead of commits that are not visible yet: see `KnownPositions`.
+        if place.table.settings.durability != Durability::Ephemeral {
+            writer.freshness.learn(group, position);
         }
     }
+    Ok(value)
 }
 
 /// Joins the failures of several shards' parts of one write to `asked` shards: an outcome that nobody knows outweighs the rest.

@@ -1,17 +1,16 @@
 //! One entry at a time: put, patch and delete, each under a condition if the client names one.
 
 use super::check::{self, Parts};
-use super::{Writer, outcome, with_retries};
+use super::{WriteTerms, Writer, outcome, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::delete::{self, DeleteOutcome};
-use crate::workers::idempotency::Ticket;
 use crate::workers::patch::{self, Stored};
 use crate::workers::write::{self, RowOutcome, WriteRow, WriteRule};
+use atoll_core::freshness::MarkSet;
 use atoll_proto::CollectionName;
 use atoll_proto::entry::{EntryBody, EntryId, EntryPatch, Metadata, WriteStatus};
 use serde_json::Value;
-use tokio::time::Instant;
 
 /// When a write may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +33,7 @@ impl Writer {
         id: &EntryId,
         body: EntryBody,
         precondition: Precondition,
-        ticket: Option<&Ticket>,
-        deadline: Instant,
+        terms: &WriteTerms,
     ) -> Result<(WriteStatus, i64), RequestError> {
         let target = Target::find(&self.views, collection)?;
         let EntryBody { value, vector, metadata, tags } = body;
@@ -46,7 +44,7 @@ impl Writer {
         if !errors.is_empty() {
             return Err(RequestError::Invalid(errors));
         }
-        self.claim(&target, ticket, deadline).await?;
+        self.claim(&target, terms).await?;
         let row =
             WriteRow { namespace: id.namespace.to_string(), key: id.key.to_string(), value, metadata, tags, vector };
         let rule = match precondition {
@@ -55,7 +53,7 @@ impl Writer {
             Precondition::Exists => WriteRule::UpdateOnly,
             Precondition::Absent => WriteRule::InsertOnly,
         };
-        match self.write_one(&target, id, row, rule, ticket, deadline).await? {
+        match self.write_one(&target, id, row, rule, terms).await? {
             RowOutcome::Created(version) => Ok((WriteStatus::Created, version)),
             RowOutcome::Updated(version) => Ok((WriteStatus::Updated, version)),
             RowOutcome::Unchanged(version) => Ok((WriteStatus::Unchanged, version)),
@@ -78,8 +76,7 @@ impl Writer {
         id: &EntryId,
         patch: EntryPatch,
         precondition: Precondition,
-        ticket: Option<&Ticket>,
-        deadline: Instant,
+        terms: &WriteTerms,
     ) -> Result<(WriteStatus, i64), RequestError> {
         let target = Target::find(&self.views, collection)?;
         let settings = &target.collection.settings;
@@ -95,7 +92,7 @@ impl Writer {
             Precondition::None | Precondition::Exists => None,
             Precondition::Absent => return Err(RequestError::invalid("", "If-None-Match makes no sense for a patch")),
         };
-        self.claim(&target, ticket, deadline).await?;
+        self.claim(&target, terms).await?;
         let change = &|stored: Stored| {
             let row = patched(id, stored, &patch);
             let mut errors = Vec::new();
@@ -104,14 +101,16 @@ impl Writer {
             if errors.is_empty() { Ok(row) } else { Err(errors) }
         };
         let place = target.place(&self.workers, target.route(&id.namespace));
-        let copies = self.copies(&target, deadline).await?;
+        let copies = self.copies(&target, terms.deadline).await?;
         let write = |place: Place| async move {
-            patch::patch(&place.pool, &place.table, id, at_version, change, ticket, deadline).await
+            patch::patch(&place.pool, &place.table, id, at_version, change, terms.ticket(), terms.deadline).await
         };
-        let patched = with_retries(self, &place, write).await.map_err(|error| place.write_error(error))?;
+        let patched = with_retries(self, &terms.session, touched(&target, id), &place, write)
+            .await
+            .map_err(|error| place.write_error(error))?;
         let outcome = outcome(patched.map_err(RequestError::Invalid)?)?;
         if let Some(copies) = copies {
-            copies.spread(std::slice::from_ref(id), deadline).await?;
+            copies.spread(std::slice::from_ref(id), terms.deadline).await?;
         }
         match outcome {
             RowOutcome::Created(version) | RowOutcome::Updated(version) => Ok((WriteStatus::Updated, version)),
@@ -132,11 +131,10 @@ impl Writer {
         collection: &CollectionName,
         id: &EntryId,
         precondition: Precondition,
-        ticket: Option<&Ticket>,
-        deadline: Instant,
+        terms: &WriteTerms,
     ) -> Result<(), RequestError> {
         let target = Target::find(&self.views, collection)?;
-        self.claim(&target, ticket, deadline).await?;
+        self.claim(&target, terms).await?;
         let at_version = match precondition {
             Precondition::AtVersion(version) => Some(version),
             Precondition::None | Precondition::Exists => None,
@@ -144,13 +142,15 @@ impl Writer {
         };
         let place = target.place(&self.workers, target.route(&id.namespace));
         let write = |place: Place| async move {
-            delete::one(&place.pool, &place.table, id, at_version, ticket, deadline).await
+            delete::one(&place.pool, &place.table, id, at_version, terms.ticket(), terms.deadline).await
         };
-        let copies = self.copies(&target, deadline).await?;
-        let replay = with_retries(self, &place, write).await.map_err(|error| place.write_error(error))?;
+        let copies = self.copies(&target, terms.deadline).await?;
+        let replay = with_retries(self, &terms.session, touched(&target, id), &place, write)
+            .await
+            .map_err(|error| place.write_error(error))?;
         let outcome = outcome(replay)?;
         if let Some(copies) = copies {
-            copies.spread(std::slice::from_ref(id), deadline).await?;
+            copies.spread(std::slice::from_ref(id), terms.deadline).await?;
         }
         match outcome {
             DeleteOutcome::Gone => Ok(()),
@@ -168,21 +168,27 @@ impl Writer {
         id: &EntryId,
         row: WriteRow,
         rule: WriteRule,
-        ticket: Option<&Ticket>,
-        deadline: Instant,
+        terms: &WriteTerms,
     ) -> Result<RowOutcome, RequestError> {
         let place = target.place(&self.workers, target.route(&id.namespace));
-        let copies = self.copies(target, deadline).await?;
+        let copies = self.copies(target, terms.deadline).await?;
         let rows = &[row];
-        let write =
-            |place: Place| async move { write::write(&place.pool, &place.table, rows, rule, ticket, deadline).await };
-        let replay = with_retries(self, &place, write).await.map_err(|error| place.write_error(error))?;
+        let write = |place: Place| async move {
+            write::write(&place.pool, &place.table, rows, rule, terms.ticket(), terms.deadline).await
+        };
+        let replay = with_retries(self, &terms.session, touched(target, id), &place, write)
+            .await
+            .map_err(|error| place.write_error(error))?;
         let outcomes = outcome(replay)?;
         if let Some(copies) = copies {
-            copies.spread(std::slice::from_ref(id), deadline).await?;
+            copies.spread(std::slice::from_ref(id), terms.deadline).await?;
         }
         Ok(outcomes.first().copied().unwrap_or(RowOutcome::Missing))
     }
+}
+
+fn touched(target: &Target, id: &EntryId) -> MarkSet {
+    MarkSet::of_write(&target.name, [id.namespace.as_str()])
 }
 
 fn patched(id: &EntryId, stored: Stored, patch: &EntryPatch) -> WriteRow {

@@ -53,6 +53,7 @@ async fn status(State(state): State<Arc<Mutex<Received>>>) -> Json<AgentStatus> 
         stats_age_seconds: None,
         builds: Vec::new(),
         counting: false,
+        settled: None,
     })
 }
 

@@ -4,7 +4,7 @@ use crate::pg::admission::{Refusal, admit};
 use crate::pg::connect::{PgError, chain};
 use crate::pg::facts::ServerFacts;
 use crate::pg::session::Session;
-use crate::pg::{applied, bootstrap};
+use crate::pg::{applied, bootstrap, position};
 use crate::secret::{Secret, SecretError};
 use crate::stop::Stop;
 use crate::worker::{ServerState, Worker};
@@ -133,8 +133,9 @@ async fn ask_always(worker: &Worker, session: &Session) -> Result<std::convert::
             while !session.is_closed() && asked_at.elapsed() < ASK_EVERY {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            session.run("answer", "select 1").await?;
+            let settled = position::settled(session).await?;
             worker.status.answered(true);
+            worker.status.settled(settled);
         }
         judge(worker, session, ServerFacts::pgvector).await?;
     }

@@ -17,6 +17,7 @@ pub mod init;
 pub mod layout;
 pub mod machine;
 pub mod patience;
+pub mod position;
 pub mod process;
 pub mod progress;
 pub mod session;

@@ -35,6 +35,8 @@ pub struct ShardRoute {
     pub group: GroupId,
     /// The group's name.
     pub group_name: Arc<str>,
+    /// The group's generation: which of its primaries that is.
+    pub group_generation: Generation,
     /// The worker that takes its reads and writes.
     pub primary: Arc<WorkerRoute>,
 }
@@ -75,6 +77,7 @@ impl RoutingTable {
                 schema: shard_schema(*shard, placement.generation).into(),
                 group: placement.group,
                 group_name: catalog.groups[&placement.group].name.as_str().into(),
+                group_generation: catalog.groups[&placement.group].generation,
                 primary: primaries[&placement.group].clone(),
             })
             .collect();
@@ -129,6 +132,7 @@ impl RoutingTable {
         let copy = |(id, group): (&GroupId, &Group)| ShardRoute {
             group: *id,
             group_name: group.name.as_str().into(),
+            group_generation: group.generation,
             primary: Arc::new(worker_route(&self.catalog, group.primary)),
             ..first.clone()
         };

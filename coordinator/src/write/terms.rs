@@ -1,0 +1,44 @@
+//! How a client wants a write to be carried out, and what it may count on afterwards.
+
+use crate::workers::idempotency::Ticket;
+use atoll_core::freshness::{Position, SessionToken};
+use atoll_proto::{CatalogVersion, GroupId};
+use std::sync::{Mutex, PoisonError};
+use tokio::time::Instant;
+
+/// How a client wants a write to be carried out.
+#[derive(Debug)]
+pub struct WriteTerms {
+    /// Names the request, if it is to happen once.
+    pub ticket: Option<Ticket>,
+    /// When an answer is due.
+    pub deadline: Instant,
+    /// The client's session, to which it belongs.
+    pub session: SessionLog,
+}
+
+impl WriteTerms {
+    pub(super) fn ticket(&self) -> Option<&Ticket> {
+        self.ticket.as_ref()
+    }
+}
+
+/// A session token that grows by what is committed, shard by shard.
+#[derive(Debug, Default)]
+pub struct SessionLog(Mutex<SessionToken>);
+
+impl SessionLog {
+    /// Begins with the token that the client sent.
+    pub fn new(sent: SessionToken) -> Self {
+        Self(Mutex::new(sent))
+    }
+
+    /// The token that names all of it.
+    pub fn token(&self) -> SessionToken {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn add(&self, group: GroupId, position: Position, catalog: CatalogVersion) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(group, position, catalog);
+    }
+}
