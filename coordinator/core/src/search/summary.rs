@@ -13,7 +13,7 @@ use super::plan::{ShardPlan, Strategy};
 use atoll_proto::{Metric, limits};
 
 /// Vectors that a summary is best made of. Twice as many rank shards no better by a percent of the hits.
-pub const SAMPLE: usize = 512;
+pub const SAMPLE: u32 = 512;
 /// Centroids of a summary.
 const CENTROIDS: usize = 32;
 /// Rounds of k-means: the ranks of shards don't change with more.
