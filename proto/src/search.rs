@@ -106,6 +106,18 @@ pub enum Profile {
     Auto,
 }
 
+impl Profile {
+    /// Its word in requests, metrics and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Balanced => "balanced",
+            Self::Speed => "speed",
+            Self::Auto => "auto",
+        }
+    }
+}
+
 /// Which members of a group may answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

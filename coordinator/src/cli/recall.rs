@@ -85,7 +85,7 @@ fn profiles_table(answer: &RecallAnswer) -> String {
     let ms = |ms: Option<f64>| or_dash(ms.map(|ms| format!("{ms:.2}")));
     let rows = answer.profiles.iter().map(|one| {
         [
-            word(one.profile),
+            one.profile.word().to_owned(),
             share(one.recall),
             share(one.worst),
             or_dash(one.ef),
@@ -130,7 +130,7 @@ fn measured_table(measured: &RecallTable) -> String {
         (true, false) => "this coordinator does not measure: search.calibration.enabled is false".to_owned(),
     };
     for estimate in &measured.estimates {
-        let (profile, searches) = (word(estimate.profile), count(estimate.samples, "live search"));
+        let (profile, searches) = (estimate.profile.word(), count(estimate.samples, "live search"));
         let searches = searches.replace("searchs", "searches");
         let verdict = if estimate.broken { "less than" } else { "of" };
         shown.push_str(&format!(
@@ -147,10 +147,6 @@ fn range(from: u64, until: Option<u64>) -> String {
         Some(until) => format!("{from}-{}", until - 1),
         None => format!("{from}+"),
     }
-}
-
-fn word(profile: Profile) -> String {
-    format!("{profile:?}").to_lowercase()
 }
 
 #[cfg(test)]

@@ -70,9 +70,9 @@ impl Searcher {
             return;
         }
         let (shown, estimate) = self.recall.rechecked(target, profile, found, wanted, ms);
-        let name = format!("{profile:?}").to_lowercase();
+        let name = profile.word();
         let recall = estimate.recall().unwrap_or_default();
-        let labels = [target.name.as_str(), name.as_str()];
+        let labels = [target.name.as_str(), name];
         self.metrics.recall_estimate.with_label_values(&labels).set(recall);
         self.metrics.recall_samples.with_label_values(&labels).inc();
         let (collection, promise) = (&target.name, estimate.promise());
