@@ -9,7 +9,7 @@ use super::{RECHECK_EVERY, UNPOISONED};
 use crate::targets::Target;
 use atoll_core::search::estimate::Shown;
 use atoll_proto::Vector;
-use atoll_proto::search::Profile;
+use atoll_proto::search::{Partial, Profile};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -33,7 +33,9 @@ impl Searcher {
         let Ok(place) = self.recall.rechecking.clone().try_acquire_owned() else { return };
         let (searcher, target, vector) = (self.clone(), target.clone(), vector.clone());
         let (found, ms) = (super::probe::ids(&round.hits), round.fanout_ms);
-        let exact = CheckedSearch { exact: true, include: Default::default(), ..search.clone() };
+        // A shard that is missing would make the truth smaller.
+        let partial = Partial::default();
+        let exact = CheckedSearch { exact: true, include: Default::default(), partial, ..search.clone() };
         tokio::spawn(async move {
             let _place = place;
             if searcher.workers.have_waiters() {
