@@ -270,11 +270,9 @@ pub struct PlanSummary {
 pub struct Strategies {
     /// Every matching entry was looked at.
     pub exact: u32,
-    /// The vector index was walked once.
+    /// Vector indexes were walked.
     pub hnsw: u32,
-    /// The vector index was walked until enough matched.
-    pub hnsw_iterative: u32,
-    /// The index gave too few, so every matching entry was looked at.
+    /// An index gave too few, so every matching entry was looked at.
     pub exact_fallback: u32,
 }
 

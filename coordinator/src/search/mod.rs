@@ -6,6 +6,7 @@
 
 mod explain;
 mod fanout;
+mod kept;
 mod like;
 mod recall;
 mod request;
@@ -20,7 +21,7 @@ use crate::workers::knn::KnnRow;
 use crate::workers::{ShardError, Workers};
 use atoll_core::search::distance::Query;
 use atoll_core::search::merge::{MergeLimits, Ranked, merge, moved};
-use atoll_core::search::plan::{NEAR_TIES, ShardPlan, Strategy};
+use atoll_core::search::plan::{NEAR_TIES, ShardPlan};
 use atoll_core::search::warnings::TableKnown;
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::{
@@ -172,7 +173,7 @@ impl Searcher {
     fn planned(&self, target: &Target, search: &CheckedSearch, vector: &Vector) -> FanOut {
         let facts = self.counts.as_ref();
         let mut fan_out = FanOut::plan(target, &self.workers, facts, &self.samples, &self.recall, search, vector);
-        fan_out.share_out(target, facts, &self.summaries, search);
+        fan_out.share_out(target, &self.summaries, search);
         fan_out
     }
 
@@ -274,7 +275,7 @@ struct Round {
 impl Searcher {
     fn measure(&self, place: &Place, plan: ShardPlan, ms: f64) {
         let shard = place.route.shard.to_string();
-        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), plan.strategy_name()]).observe(ms / 1_000.0);
+        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), plan.strategy.word()]).observe(ms / 1_000.0);
     }
 }
 
@@ -291,7 +292,7 @@ struct Summary {
 
 /// What one shard did.
 struct ShardPart {
-    /// How many rows the graph gave, if they were too few and every row was looked at after it.
+    /// How many rows came first, if a graph gave too few and every row was looked at after it.
     walked: Option<u32>,
     candidates: u32,
     /// Candidates that stood elsewhere than exact distances put them; 0 unless it is to be explained.
@@ -319,15 +320,13 @@ impl Summary {
     }
 
     fn count(&mut self, plan: ShardPlan, fell_back: bool) {
-        match (plan.strategy, fell_back) {
-            (_, true) => self.strategies.exact_fallback += 1,
-            (Strategy::Exact, false) => self.strategies.exact += 1,
-            (Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative, false) => match plan.visits_max {
-                None => self.strategies.hnsw += 1,
-                Some(_) => self.strategies.hnsw_iterative += 1,
-            },
+        let walks = plan.strategy.walks();
+        match (walks, fell_back) {
+            (true, true) => self.strategies.exact_fallback += 1,
+            (true, false) => self.strategies.hnsw += 1,
+            (false, _) => self.strategies.exact += 1,
         }
-        if plan.strategy != Strategy::Exact {
+        if walks {
             self.ef = self.ef.max(Some(plan.ef));
         }
     }
