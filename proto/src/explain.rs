@@ -67,15 +67,13 @@ pub struct ShardExplain {
     pub role: String,
     /// The placement's generation.
     pub generation: Generation,
-    /// `exact`, `hnsw`, `hnsw_iterative`, or `exact_fallback` when a graph gave too few.
+    /// `exact`, `hnsw`, or `exact_fallback` when a graph gave too few.
     pub strategy: String,
     /// Why that one.
     pub why: String,
     /// `hnsw.ef_search`; null without a graph.
     pub ef: Option<u32>,
-    /// Rows of a graph that a walk visits at most, in search of those that match; null if it ends with ef, or there is none.
-    pub visits_max: Option<u32>,
-    /// How a scan gets at its rows: by the `namespaces` asked for, by the `filter`, or as `postgres` thinks best; null for a walk.
+    /// How a scan gets at its rows: by the `namespaces` asked for, by the `filter`, or as `postgres` thinks best; null for a walk that was enough.
     pub rows_by: Option<String>,
     /// Candidates that the worker sends, at most.
     pub candidates_wanted: u32,
@@ -98,7 +96,7 @@ pub struct ShardExplain {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RejectedWay {
-    /// `exact`, `hnsw` or `hnsw_iterative`.
+    /// `exact` or `hnsw`.
     pub strategy: String,
     /// What it would have been.
     pub what: String,

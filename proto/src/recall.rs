@@ -159,6 +159,8 @@ pub struct ProfileEf {
 pub struct RecallEstimate {
     /// The profile.
     pub profile: Profile,
+    /// Whether of searches with a filter, or without.
+    pub filtered: bool,
     /// What it promises.
     pub promise: f64,
     /// What was seen of searches that walked a graph.

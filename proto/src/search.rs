@@ -106,6 +106,18 @@ pub enum Profile {
     Auto,
 }
 
+impl Profile {
+    /// Its word in requests, metrics and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Balanced => "balanced",
+            Self::Speed => "speed",
+            Self::Auto => "auto",
+        }
+    }
+}
+
 /// Which members of a group may answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -258,11 +270,9 @@ pub struct PlanSummary {
 pub struct Strategies {
     /// Every matching entry was looked at.
     pub exact: u32,
-    /// The vector index was walked once.
+    /// Vector indexes were walked.
     pub hnsw: u32,
-    /// The vector index was walked until enough matched.
-    pub hnsw_iterative: u32,
-    /// The index gave too few, so every matching entry was looked at.
+    /// An index gave too few, so every matching entry was looked at.
     pub exact_fallback: u32,
 }
 

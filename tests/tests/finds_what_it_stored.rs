@@ -206,11 +206,11 @@ async fn filters_let_through_what_they_say(client: &Client, entries: &[Sample]) 
         let truth = oracle::nearest(Metric::Cosine, query, entries, K, &wanted);
         let exact = json!({"vector": query, "all": true, "filter": filter, "exact": true, "include": []});
         assert_same(&client.post(SEARCH, &exact).await.expect(200).json(), &truth);
-        // By the graph, which has to walk on until enough match: never short.
+        // By the graph, and by a scan where too few match of what it finds: never short.
         let walked = json!({"vector": query, "all": true, "filter": filter, "ef": 40, "include": ["metadata", "tags"]});
         let answer = client.post(SEARCH, &walked).await.expect(200).json();
         let strategies = &answer["plan"]["strategies"];
-        let by_graph = strategies["hnsw_iterative"].as_u64().unwrap() + strategies["exact_fallback"].as_u64().unwrap();
+        let by_graph = strategies["hnsw"].as_u64().unwrap() + strategies["exact_fallback"].as_u64().unwrap();
         assert!(by_graph >= 2, "{filter}: not by the graph of large shards: {strategies}");
         assert_eq!(hits(&answer).len(), K.min(matches), "{filter}: {answer}");
         let short = if matches < K { json!("fewer_matches") } else { Value::Null };
@@ -328,15 +328,21 @@ async fn forms_of_an_answer(client: &Client, entries: &[Sample]) {
     let explained = client.post(SEARCH, &body).await.expect(200).json();
     let shards = explained["explain"]["shards"].as_array().unwrap();
     assert_eq!(shards.len(), 3);
+    let mut efs = Vec::new();
     for (i, shard) in shards.iter().enumerate() {
         assert_eq!(shard["shard"], json!(i), "{shard}");
         // Of three graphs each needs to find less than one alone, and the nearest the most.
         match shard["ef"].as_u64() {
-            Some(ef) => assert!(shard["strategy"] == "hnsw" && (10..=2 * 29).contains(&ef), "{shard}"),
+            Some(ef) => {
+                assert!(shard["strategy"] == "hnsw" && ef >= 10, "{shard}");
+                efs.push(ef);
+            }
             None => assert_eq!(shard["strategy"], "exact", "{shard}"),
         }
         assert!(shard["generation"].as_u64() >= Some(1) && shard["run"]["ms"].is_f64(), "{shard}");
     }
+    // Together no more than if it were shared out equally, but for rounding each up by less than a third.
+    assert!(efs.iter().sum::<u64>() <= 29 * efs.len() as u64 * 4 / 3, "{efs:?}");
     let came = |what: &str| shards.iter().map(|shard| shard["run"][what].as_u64().unwrap()).sum::<u64>();
     let merge = &explained["explain"]["merge"];
     assert_eq!((merge["candidates"].as_u64(), merge["hits"].as_u64()), (Some(came("candidates")), Some(came("hits"))));

@@ -200,7 +200,7 @@ fn of_a_worker(worker: &KnownWorker, found: &mut Vec<Finding>) {
 
 fn of_the_data(known: &Known, found: &mut Vec<Finding>) {
     for BrokenPromise { collection, profile, promise, recall } in &known.promises_broken {
-        let profile = format!("{profile:?}").to_lowercase();
+        let profile = profile.word();
         found.push(Finding {
             severity: Severity::Warning,
             code: FindingCode::RecallBelowPromise,

@@ -85,7 +85,7 @@ fn profiles_table(answer: &RecallAnswer) -> String {
     let ms = |ms: Option<f64>| or_dash(ms.map(|ms| format!("{ms:.2}")));
     let rows = answer.profiles.iter().map(|one| {
         [
-            word(one.profile),
+            one.profile.word().to_owned(),
             share(one.recall),
             share(one.worst),
             or_dash(one.ef),
@@ -130,11 +130,12 @@ fn measured_table(measured: &RecallTable) -> String {
         (true, false) => "this coordinator does not measure: search.calibration.enabled is false".to_owned(),
     };
     for estimate in &measured.estimates {
-        let (profile, searches) = (word(estimate.profile), count(estimate.samples, "live search"));
+        let (profile, searches) = (estimate.profile.word(), count(estimate.samples, "live search"));
         let searches = searches.replace("searchs", "searches");
         let verdict = if estimate.broken { "less than" } else { "of" };
+        let filtered = if estimate.filtered { " with a filter" } else { "" };
         shown.push_str(&format!(
-            "\n{profile}: recall {:.4} in {searches}, {verdict} {:.2} promised",
+            "\n{profile}: recall {:.4} in {searches}{filtered}, {verdict} {:.2} promised",
             estimate.recall, estimate.promise
         ));
     }
@@ -147,10 +148,6 @@ fn range(from: u64, until: Option<u64>) -> String {
         Some(until) => format!("{from}-{}", until - 1),
         None => format!("{from}+"),
     }
-}
-
-fn word(profile: Profile) -> String {
-    format!("{profile:?}").to_lowercase()
 }
 
 #[cfg(test)]
@@ -183,7 +180,8 @@ mod tests {
             r#"{"enabled":true,"tiers":[{"rows_from":3000,"rows_until":10000,"walks_from":1,"walks_until":2,"samples":120,
                 "believed":true,"age_seconds":30,"points":[{"ef":24,"recall":0.97,"least":0.95,"ms":0.5},
                 {"ef":40,"recall":1,"least":0.995,"ms":0.61}],"ef":{"accuracy":40,"balanced":40,"speed":24}}],
-                "estimates":[{"profile":"speed","promise":0.95,"recall":0.9,"samples":30,"broken":true}]}"#,
+                "estimates":[{"profile":"speed","filtered":false,"promise":0.95,"recall":0.9,"samples":30,"broken":true},
+                {"profile":"speed","filtered":true,"promise":0.95,"recall":0.96,"samples":20,"broken":false}]}"#,
         )
         .unwrap();
         assert_eq!(
@@ -191,7 +189,8 @@ mod tests {
             "GRAPH ROWS  GRAPHS  EF  RECALL  AT LEAST    MS  SAMPLES  AGE S  TAKEN BY\n\
              3000-9999   1       24  0.9700    0.9500  0.50      120     30  speed\n\
              3000-9999   1       40  1.0000    0.9950  0.61      120     30  accuracy, balanced\n\
-             speed: recall 0.9000 in 30 live searches, less than 0.95 promised"
+             speed: recall 0.9000 in 30 live searches, less than 0.95 promised\n\
+             speed: recall 0.9600 in 20 live searches with a filter, of 0.95 promised"
         );
     }
 }

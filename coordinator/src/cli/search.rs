@@ -197,12 +197,9 @@ pub(crate) fn summary(answer: &SearchAnswer) -> String {
         None => {}
     }
     parts.push(format!("{} of {} answered", shards.ok, count(shards.total, "shard")));
-    for (name, number) in [
-        ("exact", strategies.exact),
-        ("hnsw", strategies.hnsw),
-        ("hnsw_iterative", strategies.hnsw_iterative),
-        ("exact_fallback", strategies.exact_fallback),
-    ] {
+    for (name, number) in
+        [("exact", strategies.exact), ("hnsw", strategies.hnsw), ("exact_fallback", strategies.exact_fallback)]
+    {
         if number > 0 {
             parts.push(format!("{name} on {number}"));
         }
@@ -275,7 +272,7 @@ mod tests {
                 {"namespace":"a","key":"b","score":-1.0,"distance":2.0,"version":1,"value":null,"metadata":null,"tags":null,"vector":null}],
             "complete":true,"short_reason":"fewer_matches",
             "coverage":{"shards":{"total":12,"ok":12,"failed":0},"failures":[]},
-            "plan":{"profile":"balanced","ef":80,"overfetch":2.0,"candidates":80,"strategies":{"exact":11,"hnsw":1,"hnsw_iterative":0,"exact_fallback":0}},
+            "plan":{"profile":"balanced","ef":80,"overfetch":2.0,"candidates":80,"strategies":{"exact":11,"hnsw":1,"exact_fallback":0}},
             "catalog_version":42,"cache":"miss","session":null,
             "timings":{"total_ms":11.84,"fanout_ms":9.9,"slowest_shard_ms":9.1,"merge_ms":0.1},"explain":null
         }))

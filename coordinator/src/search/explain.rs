@@ -7,10 +7,11 @@ use super::{Ran, Searcher, ShardPart, Summary, TableFacts, Times};
 use crate::error::RequestError;
 use crate::targets::{Place, Target, read_at};
 use crate::workers::ShardError;
+use crate::workers::knn::Scope;
 use crate::workers::pg_plan::pg_plan;
 use atoll_core::search::alternatives::weighed;
 use atoll_core::search::pg_plan as plans;
-use atoll_core::search::plan::Strategy;
+use atoll_core::search::plan::{ShardPlan, Strategy};
 use atoll_core::search::warnings::{Evidence, ShardEvidence, TableKnown, warnings};
 use atoll_proto::explain::{
     ExplainAnswer, ExplainRequest, Explanation, FetchExplain, MergeExplain, SearchWarning, ShardExplain, ShardRun,
@@ -95,6 +96,14 @@ impl Searcher {
     }
 }
 
+/// How a scan gets at its rows; none of a walk.
+fn rows_by(plan: ShardPlan) -> Option<String> {
+    match plan.strategy {
+        Strategy::Exact(path) => Some(path.word().to_owned()),
+        Strategy::OwnGraphs | Strategy::Hnsw => None,
+    }
+}
+
 impl Explained<'_> {
     /// How it would be searched.
     pub(super) fn planned(&self) -> Explanation {
@@ -136,11 +145,12 @@ impl Explained<'_> {
     fn shard(&self, ask: &Ask, run: Option<ShardRun>) -> ShardExplain {
         let Ask { place, query, size, .. } = ask;
         let plan = query.plan;
-        let (strategy, why) = match run.is_some_and(|run| run.added_by_fallback.is_some()) {
-            true => ("exact_fallback", "the graph gave fewer than k"),
-            false => (plan.strategy_name(), plan.why),
+        let fell_back = run.is_some_and(|run| run.added_by_fallback.is_some());
+        let (strategy, answered) = match fell_back {
+            true => ("exact_fallback", ask.exact),
+            false => (plan.strategy.word(), plan),
         };
-        let weighed = weighed(&self.fan_out.wish, *size, &plan);
+        let weighed = weighed(&self.fan_out.wish, &self.fan_out.reach, *size, &plan);
         ShardExplain {
             shard: place.route.shard,
             group: place.route.group_name.to_string(),
@@ -148,11 +158,10 @@ impl Explained<'_> {
             role: "primary".to_owned(),
             generation: place.route.generation,
             strategy: strategy.to_owned(),
-            why: why.to_owned(),
-            ef: (plan.strategy != Strategy::Exact).then_some(plan.ef),
-            visits_max: plan.visits_max,
-            rows_by: (plan.strategy == Strategy::Exact).then(|| plan.path.word().to_owned()),
-            candidates_wanted: plan.candidates,
+            why: answered.why.to_owned(),
+            ef: plan.strategy.walks().then_some(plan.ef),
+            rows_by: rows_by(answered),
+            candidates_wanted: answered.candidates,
             graphs: if plan.strategy == Strategy::OwnGraphs { query.graphs.clone() } else { Vec::new() },
             rows: size.rows,
             cost_us: weighed.cost_us,
@@ -200,18 +209,21 @@ impl Explained<'_> {
         let query = &ask.query;
         let asked = |namespace: &Namespace| query.scope.holds(namespace.as_str()) && !query.exclude.contains(namespace);
         let large = known.large.iter();
-        large.filter(|(name, _)| asked(name) && !query.graphs.contains(name)).cloned().collect()
+        let (graphs, _) = self.facts.graphs(shard_of(self.target, &ask.place.route), &self.target.name);
+        let has_graph = |namespace: &Namespace| graphs.iter().any(|(with_graph, _)| with_graph == namespace);
+        large.filter(|(name, _)| asked(name) && !has_graph(name)).cloned().collect()
     }
 
     /// What the server is meant to do.
     fn meant(&self, ask: &Ask) -> plans::Meant {
         let walks = match ask.query.plan.strategy {
-            Strategy::Exact => 0,
+            Strategy::Exact(_) => 0,
             Strategy::OwnGraphs => ask.query.graphs.len(),
-            Strategy::Hnsw | Strategy::HnswIterative => 1,
+            Strategy::Hnsw => 1,
         };
         let table_rows = self.known(ask).map(|known| known.rows);
-        plans::Meant { shard: ask.place.route.shard, walks, whole_table: ask.size.whole_table, table_rows }
+        let whole_table = matches!(ask.query.scope, Scope::All);
+        plans::Meant { shard: ask.place.route.shard, walks, whole_table, table_rows }
     }
 
     fn known(&self, ask: &Ask) -> Option<TableKnown> {

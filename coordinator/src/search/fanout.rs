@@ -10,7 +10,10 @@ use crate::workers::knn::{self, Bring, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, Workers};
 use atoll_core::routing::ShardRoute;
 use atoll_core::search::calibration::Tier;
-use atoll_core::search::plan::{ALWAYS_EXACT_ROWS, ShardPlan, ShardSize, Strategy, Wish, plan_shard};
+use atoll_core::search::filtered::{Matching, is_worth_walking};
+use atoll_core::search::plan::{
+    ALWAYS_EXACT_ROWS, Reach, ShardPlan, ShardSize, Strategy, Wish, exact_plan, plan_shard,
+};
 use atoll_core::search::summary;
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::{Distribution, Namespace, ShardId, Vector};
@@ -27,6 +30,7 @@ pub(super) struct FanOut {
     pub(super) asks: Vec<Ask>,
     /// What each shard was planned by.
     pub(super) wish: Wish,
+    pub(super) reach: Reach,
     /// Whether winners' wide columns are fetched after the fan-out.
     pub(super) fetches: bool,
     /// Whether candidates come with the workers' distances in place of their vectors.
@@ -47,7 +51,8 @@ pub(super) struct Ask {
     pub(super) query: KnnQuery,
     /// What it was planned by.
     pub(super) size: ShardSize,
-    /// Hits that the answer needs of this shard, if it has them.
+    /// What is asked if a graph gives fewer than the answer may need of it.
+    pub(super) exact: ShardPlan,
     needed: usize,
 }
 
@@ -57,7 +62,7 @@ pub(super) struct ShardAnswer {
     pub(super) place: usize,
     pub(super) plan: ShardPlan,
     pub(super) rows: Result<Vec<KnnRow>, ShardError>,
-    /// How many rows the graph gave, if they were too few and every row was looked at after it.
+    /// How many rows came first, if a graph gave too few and every row was looked at after it.
     pub(super) walked: Option<u32>,
     pub(super) started: Instant,
     /// How long connections were waited for.
@@ -71,19 +76,21 @@ impl FanOut {
         target: &Target,
         workers: &Workers,
         facts: &dyn TableFacts,
-        samples: &Arc<Samples>,
+        samples: &Samples,
         recall: &Recall,
         search: &CheckedSearch,
         vector: &Vector,
     ) -> Self {
-        let parts: Vec<Part> = scopes(target, &search.scope)
-            .into_iter()
-            .map(|(route, scope)| Part::new(target, facts, samples, search, target.place(workers, route), scope))
-            .collect();
-        let graphs = parts.iter().map(|part| part.size.graphs).sum();
+        let wish = search.wish();
+        let part =
+            |(route, scope)| Part::new(target, facts, samples, search, &wish, target.place(workers, route), scope);
+        let parts: Vec<Part> = scopes(target, &search.scope).into_iter().map(part).collect();
         let tiers = Tiers::of(&parts);
-        let wish = Wish { shards: parts.len() as u32, graphs, ..search.wish() };
-        let wish = Wish { calibrated: recall.calibrated(target, tiers, &wish), ..wish };
+        let reach = Reach {
+            shards: parts.len() as u32,
+            graphs: parts.iter().map(|part| part.size.graphs).sum(),
+            calibrated: recall.calibrated(target, tiers, &wish),
+        };
         let mut asks: Vec<Ask> = parts
             .into_iter()
             .map(|Part { place, scope, size, graphs }| {
@@ -94,10 +101,10 @@ impl FanOut {
                     filter: search.filter.clone(),
                     without: search.like.clone(),
                     bring: Bring::Columns(Arc::default()),
-                    plan: plan_shard(&wish, size),
+                    plan: plan_shard(&wish, &reach, size),
                     graphs,
                 };
-                Ask { place, query, size, needed: wish.k as usize }
+                Ask { place, query, size, exact: exact_plan(&wish, size), needed: wish.k as usize }
             })
             .collect();
         let (wide, most) = (search.wide_columns(), asks.iter().map(|ask| ask.query.plan.candidates).max());
@@ -110,19 +117,16 @@ impl FanOut {
         asks.iter_mut().for_each(|ask| ask.query.bring = bring.clone());
         let fetches = wants_wide && bring.wide().is_empty();
         let vectors_later = matches!(bring, Bring::Distance);
-        Self { asks, wish, fetches, vectors_later, tiers }
+        Self { asks, wish, reach, fetches, vectors_later, tiers }
     }
 
     /// Whether a shard was asked to walk a graph.
     pub(super) fn walks(&self) -> bool {
-        self.asks.iter().any(|ask| ask.query.plan.strategy != Strategy::Exact)
+        self.asks.iter().any(|ask| ask.query.plan.strategy.walks())
     }
 
-    /// The kind of search it was; none where no graphs were walked, graphs of both kinds, or graphs until enough matched.
+    /// The kind of search it was; none where no graphs were walked, or graphs of both kinds.
     pub(super) fn walked(&self) -> Option<Tier> {
-        if self.asks.iter().any(|ask| ask.query.plan.visits_max.is_some()) {
-            return None;
-        }
         let by = |strategy| self.asks.iter().any(|ask| ask.query.plan.strategy == strategy);
         match (by(Strategy::OwnGraphs), by(Strategy::Hnsw)) {
             (true, false) => self.tiers.own_graphs,
@@ -133,27 +137,19 @@ impl FanOut {
 
     /// Gives more of ef to shards where hits are likely, and less to others, in a search of everything. Summaries are of whole
     /// tables: they say nothing of a few namespaces, or of what a filter lets through.
-    pub(super) fn share_out(
-        &mut self,
-        target: &Target,
-        facts: &dyn TableFacts,
-        summaries: &Arc<Summaries>,
-        search: &CheckedSearch,
-    ) {
+    pub(super) fn share_out(&mut self, target: &Target, summaries: &Summaries, search: &CheckedSearch) {
         let everything = matches!(search.scope, Scope::All) && search.exclude.is_empty() && search.filter.is_none();
-        let Wish { k, ef: None, .. } = search.wish() else { return };
-        if !everything {
+        if !everything || search.ef.is_some() {
             return;
         }
         let mut asks: Vec<&mut Ask> =
-            self.asks.iter_mut().filter(|ask| summary::is_shared_out(&ask.query.plan, k)).collect();
+            self.asks.iter_mut().filter(|ask| summary::is_shared_out(&ask.query.plan)).collect();
         let [first, _, ..] = asks.as_slice() else { return };
         let vector = first.query.vector.clone();
-        let rows = |ask: &Ask| facts.rows(Some(ask.place.route.shard), &target.name, None).unwrap_or_default();
-        let places: Vec<_> = asks.iter().map(|ask| (&ask.place, rows(ask))).collect();
-        let weights = summaries.weights(target.collection.settings.metric, vector.as_slice(), &places);
+        let places: Vec<_> = asks.iter().map(|ask| (&ask.place, ask.size.table_rows)).collect();
+        let weights = summaries.weights(target, vector.as_slice(), &places);
         for (ask, weight) in asks.iter_mut().zip(weights) {
-            ask.query.plan = summary::share_out(ask.query.plan, k, weight);
+            ask.query.plan = summary::share_out(ask.query.plan, weight);
         }
     }
 
@@ -197,12 +193,12 @@ impl Ask {
         let (mut place, mut found) = read_at(views, workers, &self.place, nearest).await;
         let (mut walked, mut queued) = (None, Duration::ZERO);
         if let Ok(few) = &found
-            && query.plan.strategy != Strategy::Exact
-            && few.rows.len() < self.needed
+            && query.plan.strategy.walks()
+            && few.fewest < self.needed
         {
             (walked, queued) = (Some(few.rows.len() as u32), few.queued);
-            // The graph may have missed rows that match: look at all of them, so that a short answer is a true one.
-            let exact = &KnnQuery { plan: query.plan.exact(self.needed as u32), ..query.clone() };
+            // It may have missed rows that match: look at all of them, so that nothing is missing that others' rows would hide.
+            let exact = &KnnQuery { plan: self.exact, ..query.clone() };
             let nearest = |place: Place| async move { knn::nearest(&place.pool, &place.table, exact, deadline).await };
             (place, found) = read_at(views, workers, &place, nearest).await;
         }
@@ -233,7 +229,11 @@ pub(super) fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRou
                 let route = target.route(namespace);
                 by_shard.entry(route.shard).or_insert((route, Vec::new())).1.push(namespace.clone());
             }
-            by_shard.into_values().map(|(route, namespaces)| (route, Scope::Namespaces(namespaces))).collect()
+            let sorted = |(route, mut namespaces): (_, Vec<Namespace>)| {
+                namespaces.sort_unstable();
+                (route, Scope::Namespaces(namespaces))
+            };
+            by_shard.into_values().map(sorted).collect()
         }
     }
 }
@@ -243,7 +243,7 @@ struct Part {
     place: Place,
     scope: Scope,
     size: ShardSize,
-    /// Namespaces asked for that have a graph of their own.
+    /// Namespaces asked for whose own graph may be walked.
     graphs: Vec<Namespace>,
 }
 
@@ -251,29 +251,52 @@ impl Part {
     fn new(
         target: &Target,
         facts: &dyn TableFacts,
-        samples: &Arc<Samples>,
+        samples: &Samples,
         search: &CheckedSearch,
+        wish: &Wish,
         place: Place,
         scope: Scope,
     ) -> Self {
         let shard = shard_of(target, &place.route);
-        let rows = match &scope {
-            Scope::Prefix(_) | Scope::All => facts.rows(shard, &target.name, None),
+        let left_out = |name: &str| search.exclude.binary_search_by(|one| one.as_str().cmp(name)).is_ok();
+        let asked = |name: &str| scope.holds(name) && !left_out(name);
+        let whole_table = matches!(scope, Scope::All) && search.exclude.is_empty();
+        let in_table = facts.rows(shard, &target.name, None);
+        let counted = match &scope {
+            Scope::Prefix(_) | Scope::All => in_table,
             Scope::Namespaces(namespaces) => facts.rows(shard, &target.name, Some(namespaces)),
         };
         let (mut own, shard_graph) = facts.graphs(shard, &target.name);
-        own.retain(|(namespace, _)| scope.holds(namespace.as_str()) && !search.exclude.contains(namespace));
-        let matching = match (&search.filter, rows) {
-            (Some(filter), Some(asked)) if asked > ALWAYS_EXACT_ROWS => {
-                let table_rows = facts.rows(shard, &target.name, None).unwrap_or(asked);
-                let sample = samples.of(&place, table_rows);
-                sample.and_then(|sample| sample.matching(filter, table_rows, |name| scope.holds(name)))
-            }
-            (Some(_) | None, _) => None,
+        own.retain(|(namespace, _)| asked(namespace.as_str()));
+        let own_rows: u64 = own.iter().map(|(_, rows)| rows).sum();
+        let is_counted = whole_table || matches!(scope, Scope::Namespaces(_));
+        let table_rows = in_table.or(counted).unwrap_or_default();
+        let wants_sample = search.filter.is_some() || !(is_counted || wish.exact);
+        let sample = match counted {
+            Some(rows) if wants_sample && rows > ALWAYS_EXACT_ROWS => samples.of(target, &place, table_rows),
+            Some(_) | None => None,
         };
+        let tried =
+            sample.as_ref().map(|sample| sample.tried(search.filter.as_deref())).filter(|tried| !tried.is_empty());
+        let rows = match &tried {
+            Some(tried) if !is_counted => Some(((tried.asked(asked) * table_rows as f64) as u64).max(own_rows)),
+            Some(_) | None => counted,
+        };
+        let matching = tried.filter(|_| search.filter.is_some()).map(|tried| {
+            let mut share_of_graphs = 1.0_f64;
+            own.retain(|(namespace, rows)| {
+                let share = tried.matching(|name| name == namespace.as_str());
+                let walked = is_worth_walking(wish, *rows, share);
+                share_of_graphs = if walked { share_of_graphs.min(share) } else { share_of_graphs };
+                walked
+            });
+            let indexed_rows = tried.indexed().map(|share| (share * table_rows as f64).ceil());
+            Matching { share: tried.matching(asked), share_of_graphs, indexed_rows }
+        });
         let size = ShardSize {
             rows,
-            whole_table: matches!(scope, Scope::All),
+            table_rows,
+            whole_table,
             graphs: own.len() as u32,
             graph_rows: own.iter().map(|(_, rows)| rows).sum(),
             shard_graph,

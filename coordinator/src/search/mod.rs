@@ -7,6 +7,7 @@
 mod cache;
 mod explain;
 mod fanout;
+mod kept;
 mod like;
 mod recall;
 mod request;
@@ -22,7 +23,7 @@ use crate::workers::{ShardError, Workers};
 use atoll_core::freshness::SessionToken;
 use atoll_core::search::distance::Query;
 use atoll_core::search::merge::{MergeLimits, Ranked, merge, moved};
-use atoll_core::search::plan::{NEAR_TIES, ShardPlan, Strategy};
+use atoll_core::search::plan::{NEAR_TIES, ShardPlan};
 use atoll_core::search::warnings::TableKnown;
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::{
@@ -211,7 +212,7 @@ impl Searcher {
     fn planned(&self, target: &Target, search: &CheckedSearch, vector: &Vector) -> FanOut {
         let facts = self.counts.as_ref();
         let mut fan_out = FanOut::plan(target, &self.workers, facts, &self.samples, &self.recall, search, vector);
-        fan_out.share_out(target, facts, &self.summaries, search);
+        fan_out.share_out(target, &self.summaries, search);
         fan_out
     }
 
@@ -314,7 +315,7 @@ struct Round {
 impl Searcher {
     fn measure(&self, place: &Place, plan: ShardPlan, ms: f64) {
         let shard = place.route.shard.to_string();
-        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), plan.strategy_name()]).observe(ms / 1_000.0);
+        self.metrics.shard_seconds.with_label_values(&[shard.as_str(), plan.strategy.word()]).observe(ms / 1_000.0);
     }
 }
 
@@ -331,7 +332,7 @@ struct Summary {
 
 /// What one shard did.
 struct ShardPart {
-    /// How many rows the graph gave, if they were too few and every row was looked at after it.
+    /// How many rows came first, if a graph gave too few and every row was looked at after it.
     walked: Option<u32>,
     candidates: u32,
     /// Candidates that stood elsewhere than exact distances put them; 0 unless it is to be explained.
@@ -359,15 +360,13 @@ impl Summary {
     }
 
     fn count(&mut self, plan: ShardPlan, fell_back: bool) {
-        match (plan.strategy, fell_back) {
-            (_, true) => self.strategies.exact_fallback += 1,
-            (Strategy::Exact, false) => self.strategies.exact += 1,
-            (Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative, false) => match plan.visits_max {
-                None => self.strategies.hnsw += 1,
-                Some(_) => self.strategies.hnsw_iterative += 1,
-            },
+        let walks = plan.strategy.walks();
+        match (walks, fell_back) {
+            (true, true) => self.strategies.exact_fallback += 1,
+            (true, false) => self.strategies.hnsw += 1,
+            (false, _) => self.strategies.exact += 1,
         }
-        if plan.strategy != Strategy::Exact {
+        if walks {
             self.ef = self.ef.max(Some(plan.ef));
         }
     }

@@ -5,7 +5,7 @@ use crate::vectors;
 use crate::workers::knn::Scope;
 use atoll_core::filter::{self, Expr};
 use atoll_core::search::merge::MergeLimits;
-use atoll_core::search::plan::{Calibrated, Wish};
+use atoll_core::search::plan::Wish;
 use atoll_proto::entry::{EntryId, Include};
 use atoll_proto::problem::FieldError;
 use atoll_proto::search::{CachePolicy, Partial, Profile, SearchRequest};
@@ -20,6 +20,7 @@ pub(super) struct CheckedSearch {
     pub(super) like: Option<EntryId>,
     pub(super) k: usize,
     pub(super) scope: Scope,
+    /// In their order.
     pub(super) exclude: Arc<[Namespace]>,
     pub(super) filter: Option<Arc<Expr>>,
     pub(super) min_score: Option<f64>,
@@ -93,12 +94,14 @@ pub(super) fn check(request: &SearchRequest, settings: &CollectionSettings) -> R
     if !errors.is_empty() {
         return Err(RequestError::Invalid(errors));
     }
+    let mut exclude = request.exclude.clone().unwrap_or_default();
+    exclude.sort_unstable();
     Ok(CheckedSearch {
         vector: request.vector.clone(),
         like: request.like.clone(),
         k: request.k as usize,
         scope,
-        exclude: request.exclude.clone().unwrap_or_default().into(),
+        exclude: exclude.into(),
         filter,
         min_score: request.min_score,
         profile: request.profile,
@@ -176,12 +179,7 @@ impl CheckedSearch {
             ef: self.ef,
             exact: self.exact,
             filtered: self.filter.is_some(),
-            excluding: !self.exclude.is_empty(),
             per_namespace: self.per_namespace,
-            // Known when the shards are.
-            shards: 1,
-            graphs: 0,
-            calibrated: Calibrated::default(),
         }
     }
 

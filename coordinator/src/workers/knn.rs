@@ -24,7 +24,7 @@ use tokio_postgres::Row;
 /// Which rows may be candidates.
 #[derive(Debug, Clone)]
 pub enum Scope {
-    /// Those of these namespaces.
+    /// Those of these namespaces, which are in their order.
     Namespaces(Vec<Namespace>),
     /// Those of namespaces that begin so.
     Prefix(String),
@@ -49,14 +49,20 @@ pub struct KnnQuery {
     pub bring: Bring,
     /// Strategy, number of candidates, ef.
     pub plan: ShardPlan,
-    /// Namespaces among those asked for that have a graph of their own.
+    /// Namespaces among those asked for whose own graph is to be walked.
     pub graphs: Vec<Namespace>,
 }
 
 impl KnnQuery {
-    fn is_scan_of_one_namespace(&self) -> bool {
-        let one = matches!(&self.scope, Scope::Namespaces(namespaces) if namespaces.len() == 1);
-        one && self.filter.is_none() && self.plan.per_namespace.is_none()
+    /// Whether few texts are like its own: those of a table, and of each of its large namespaces.
+    fn has_a_usual_text(&self) -> bool {
+        let names_graphs = self.plan.strategy == Strategy::OwnGraphs;
+        let usual = match &self.scope {
+            Scope::Namespaces(namespaces) => namespaces.len() == 1,
+            Scope::Prefix(_) => false,
+            Scope::All => true,
+        };
+        self.filter.is_none() && (usual || !names_graphs)
     }
 }
 
@@ -98,7 +104,7 @@ impl Scope {
     /// Whether it speaks of a namespace.
     pub fn holds(&self, namespace: &str) -> bool {
         match self {
-            Self::Namespaces(namespaces) => namespaces.iter().any(|one| one.as_str() == namespace),
+            Self::Namespaces(namespaces) => namespaces.binary_search_by(|one| one.as_str().cmp(namespace)).is_ok(),
             Self::Prefix(prefix) => namespace.starts_with(prefix.as_str()),
             Self::All => true,
         }
@@ -188,6 +194,8 @@ impl KnnRow {
 pub struct Nearest {
     /// Candidates, in the order of the statement.
     pub rows: Vec<KnnRow>,
+    /// How many rows the graph gave that gave the fewest; all of them where no graph was walked.
+    pub fewest: usize,
     /// How long a connection was waited for.
     pub queued: Duration,
 }
@@ -201,7 +209,7 @@ pub async fn nearest(
 ) -> Result<Nearest, ShardError> {
     let settings = settings(query, deadline);
     let statement = statement(table, query);
-    let cacheable = query.filter.is_none() || pool.shapes.keeps(&statement.text);
+    let cacheable = query.has_a_usual_text() || pool.shapes.keeps(&statement.text);
     let statement = Bound { text: &statement.text, params: statement.params(), cacheable };
     let (asked, mut queued) = (Instant::now(), Duration::ZERO);
     let rows = pool
@@ -210,32 +218,32 @@ pub async fn nearest(
             flight::ask(session, &settings, &statement).await
         })
         .await?;
+    let fewest = match rows.first() {
+        Some(row) if own_graphs::tells_fewest(query) => {
+            let fewest: i64 = row.try_get(own_graphs::FEWEST).map_err(|error| ShardError::of(pool.worker(), error))?;
+            usize::try_from(fewest).unwrap_or_default()
+        }
+        Some(_) | None => rows.len(),
+    };
     let rows = rows.into_iter().map(|row| knn_row(pool.worker(), table, query, row));
-    Ok(Nearest { rows: rows.collect::<Result<_, _>>()?, queued })
+    Ok(Nearest { rows: rows.collect::<Result<_, _>>()?, fewest, queued })
 }
 
 /// What the statement wants set.
 pub(super) fn settings(query: &KnnQuery, deadline: Instant) -> ReadSettings {
     let settings = ReadSettings::until(deadline);
-    let plan = query.plan;
-    match plan.strategy {
-        // There is one right way to one namespace's rows: by the primary key.
-        Strategy::Exact if query.is_scan_of_one_namespace() => settings.fixed_way(),
-        Strategy::Exact => match (plan.path, &query.scope) {
-            // All rows are read best as they lie, which the server sees by itself.
-            (RowPath::Any, _) | (RowPath::Namespaces, Scope::All) => settings,
-            (RowPath::Namespaces | RowPath::Filter, _) => settings.fixed_way(),
-        },
+    let ef = query.plan.ef;
+    match (query.plan.strategy, &query.scope) {
+        // By the indexes on what the filter asks for.
+        (Strategy::Exact(RowPath::Filter), _) => settings.fixed_way(),
+        // By the primary key.
+        (Strategy::Exact(RowPath::Namespaces), Scope::Namespaces(_)) => settings.fixed_way(),
+        (Strategy::Exact(RowPath::Namespaces), Scope::Prefix(_)) if query.filter.is_some() => settings.fixed_way(),
+        // All rows, or most, are read best as they lie, which the server sees by itself.
+        (Strategy::Exact(RowPath::Namespaces | RowPath::Any), _) => settings,
         // The text names the namespaces that have graphs, or asks in the order of the graph over all rows: one plan serves every
         // execution. The server might rather sort the rows that it thinks match.
-        Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative => walk(settings.fixed_way(), plan),
-    }
-}
-
-fn walk(settings: ReadSettings, plan: ShardPlan) -> ReadSettings {
-    match plan.visits_max {
-        None => settings.walk(plan.ef),
-        Some(visits_max) => settings.walk_on(plan.ef, visits_max),
+        (Strategy::OwnGraphs | Strategy::Hnsw, _) => settings.fixed_way().walk(ef),
     }
 }
 
@@ -244,16 +252,18 @@ pub(super) fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     let operator = table.operator();
     let columns = columns(query);
     if query.plan.strategy == Strategy::OwnGraphs {
-        let mut sql = Statement::new("select ");
+        let mut sql = Statement::default();
         sql.values.push(Box::new(Embedding::new(query.vector.as_slice(), table.settings.vector_type)));
-        own_graphs::push_rest(&mut sql, table, query, &columns);
+        own_graphs::push(&mut sql, table, query, &columns);
         return sql;
     }
     let mut sql = Statement::new(format!("select {columns}"));
     // The very expression that rows are ordered by, so that it is computed once a row.
     match (&query.bring, query.plan.strategy) {
         (Bring::Columns(_), _) => sql.push(" from "),
-        (Bring::Distance, Strategy::Exact) => sql.push(&format!(", (embedding {operator} $1) + 0 as distance from ")),
+        (Bring::Distance, Strategy::Exact(_)) => {
+            sql.push(&format!(", (embedding {operator} $1) + 0 as distance from "))
+        }
         (Bring::Distance, _) => sql.push(&format!(", embedding {operator} $1 as distance from ")),
     };
     if let Some(most) = query.plan.per_namespace {
@@ -274,8 +284,8 @@ pub(super) fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
     sql.values = distance.values;
     push_where(&mut sql, query);
     match query.plan.strategy {
-        Strategy::Exact => sql.push(" order by (").push(&distance.text).push(") + 0, namespace, key"),
-        Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative => sql.push(" order by ").push(&distance.text),
+        Strategy::Exact(_) => sql.push(" order by (").push(&distance.text).push(") + 0, namespace, key"),
+        Strategy::OwnGraphs | Strategy::Hnsw => sql.push(" order by ").push(&distance.text),
     };
     sql.push(" limit ").bind(i64::from(query.plan.candidates));
     sql
@@ -321,9 +331,7 @@ fn push_where(sql: &mut Statement, query: &KnnQuery) {
     sql.push(" where ");
     push_liveness(sql, query);
     match &query.scope {
-        Scope::Namespaces(_) | Scope::Prefix(_)
-            if query.plan.strategy == Strategy::Exact && query.plan.path == RowPath::Filter =>
-        {
+        Scope::Namespaces(_) | Scope::Prefix(_) if query.plan.strategy == Strategy::Exact(RowPath::Filter) => {
             // No index answers this form, so none is left but the filter's.
             sql.push(" and (");
             push_scope(sql, &query.scope);
@@ -337,16 +345,16 @@ fn push_where(sql: &mut Statement, query: &KnnQuery) {
     }
     if let Some(filter) = &query.filter {
         let path = match query.plan.strategy {
-            Strategy::Exact => query.plan.path,
+            Strategy::Exact(path) => path,
             // Only the graph is to be left.
-            Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative => RowPath::Namespaces,
+            Strategy::OwnGraphs | Strategy::Hnsw => RowPath::Namespaces,
         };
         sql.push(" and ");
         push_on_path(sql, filter, path);
     }
 }
 
-fn push_scope(sql: &mut Statement, scope: &Scope) {
+pub(super) fn push_scope(sql: &mut Statement, scope: &Scope) {
     match scope {
         Scope::Namespaces(namespaces) => match namespaces.as_slice() {
             [namespace] => {

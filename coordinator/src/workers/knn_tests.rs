@@ -3,9 +3,8 @@ use super::*;
 use atoll_core::filter;
 use atoll_core::routing::{ShardRoute, WorkerRoute};
 use atoll_core::search::filtered::Matching;
-use atoll_core::search::plan::{Calibrated, ShardSize, Wish, plan_shard};
+use atoll_core::search::plan::{Reach, ShardSize, Wish, plan_shard};
 use atoll_proto::agent::PostgresAddress;
-use atoll_proto::search::Profile;
 use atoll_proto::{CollectionName, CollectionSettings, Generation, GroupId, ShardId, WorkerId};
 use serde_json::json;
 use std::time::Duration;
@@ -37,27 +36,18 @@ fn table() -> ShardTable {
 /// A search under a filter that an index answers, in a namespace of 10,000 rows with a graph of its own.
 fn query(scope: Scope, share: Option<f64>) -> KnnQuery {
     let filter = json!({"must": [{"field": "metadata.a", "eq": 1}, {"field": "key", "range": {"gt": "k"}}]});
-    let wish = Wish {
-        calibrated: Calibrated { own_graphs: None, shard_graphs: None },
-        k: 10,
-        overfetch: 2.0,
-        profile: Profile::Balanced,
-        target_recall: None,
-        ef: None,
-        exact: false,
-        filtered: true,
-        excluding: false,
-        per_namespace: None,
-        shards: 1,
-        graphs: 1,
-    };
+    let wish = Wish { filtered: true, ..Wish::USUAL };
     let size = ShardSize {
         rows: Some(10_000),
+        table_rows: 12_000,
         whole_table: false,
         graphs: 1,
         graph_rows: 10_000,
         shard_graph: false,
-        matching: share.map(|share| Matching { share, indexed_rows: Some(share * 12_000.0) }),
+        matching: share.map(|share| {
+            let indexed_rows = Some(share * 12_000.0);
+            Matching { share, share_of_graphs: share, indexed_rows }
+        }),
     };
     KnnQuery {
         vector: Vector::new(vec![1.0; 384]).unwrap(),
@@ -66,13 +56,23 @@ fn query(scope: Scope, share: Option<f64>) -> KnnQuery {
         filter: Some(filter::check(&serde_json::from_value(filter).unwrap(), "").unwrap().into()),
         without: None,
         bring: Bring::Columns(Arc::default()),
-        plan: plan_shard(&wish, size),
+        plan: plan_shard(&wish, &Reach { shards: 1, graphs: 1, ..Reach::default() }, size),
         graphs: vec![Namespace::parse("n").unwrap()],
     }
 }
 
 fn one() -> Scope {
-    Scope::Namespaces(vec![Namespace::parse("n").unwrap()])
+    Scope::Namespaces(names(&["n"]))
+}
+
+fn names(names: &[&str]) -> Vec<Namespace> {
+    names.iter().map(|name| Namespace::parse(name).unwrap()).collect()
+}
+
+/// The same by looking at rows.
+fn exact(query: KnnQuery, path: RowPath) -> KnnQuery {
+    let plan = ShardPlan { strategy: Strategy::Exact(path), ..query.plan };
+    KnnQuery { plan, ..query }
 }
 
 /// What follows the table's name.
@@ -115,25 +115,54 @@ fn many_matches_are_walked_to_by_the_graph_alone() {
         text(&query),
         format!(
             "namespace = 'n' and {ALIVE_TEXT} and ((metadata @> $2::jsonb) is true and ((key > $3::text))) \
-             order by embedding <=> $1 limit 10"
+             order by embedding <=> $1 limit $4"
         )
     );
     assert_set(&query, &FIXED);
-    assert_set(
-        &query,
-        &[
-            ("enable_sort", "off"),
-            ("hnsw.ef_search", "91"),
-            ("hnsw.iterative_scan", "strict_order"),
-            ("hnsw.max_scan_tuples", "500"),
-        ],
+    assert_set(&query, &[("enable_sort", "off"), ("hnsw.ef_search", "100"), ("hnsw.iterative_scan", "off")]);
+}
+
+/// Rows of one graph must not hide that another gave too few.
+#[test]
+fn several_graphs_say_how_many_rows_each_gave() {
+    let mut query = query(Scope::Namespaces(names(&["m", "n", "o"])), Some(0.5));
+    (query.filter, query.graphs) = (None, names(&["m", "n"]));
+    let text = statement(&table(), &query).text;
+    let graph = |name: &str, limit: u32| {
+        format!(
+            "as materialized (select namespace, key, version, embedding, embedding <=> $1 as distance from \"s0003_g1\".\"c\" \
+             where namespace = '{name}' and {ALIVE_TEXT} order by embedding <=> $1 limit ${limit})"
+        )
+    };
+    assert_eq!(
+        text,
+        format!(
+            "with graph_0 {}, graph_1 {} select namespace, key, version, embedding, \
+             least((select count(*) from graph_0), (select count(*) from graph_1)) as fewest from (select * from graph_0 \
+             union all select * from graph_1 union all (select namespace, key, version, embedding, embedding <=> $1 as distance \
+             from \"s0003_g1\".\"c\" where namespace = any($4) and {ALIVE_TEXT} order by (embedding <=> $1) + 0, namespace, key \
+             limit $5)) as candidates order by distance, namespace, key limit $6",
+            graph("m", 2),
+            graph("n", 3)
+        )
     );
+    assert!(!query.has_a_usual_text(), "there may be many such lists");
+    query.scope = Scope::All;
+    assert!(query.has_a_usual_text());
+}
+
+#[test]
+fn namespaces_are_scanned_by_the_primary_key_without_planning_anew() {
+    let mut query = exact(query(Scope::Namespaces(names(&["m", "n"])), None), RowPath::Namespaces);
+    query.filter = None;
+    assert_set(&query, &FIXED);
+    query.scope = Scope::Prefix("n".to_owned());
+    assert_set(&query, &FREE);
 }
 
 #[test]
 fn a_scan_goes_by_the_namespaces_alone() {
-    let mut query = query(one(), Some(0.5));
-    query.plan = ShardPlan { path: RowPath::Namespaces, ..query.plan.exact(10) };
+    let mut query = exact(query(one(), Some(0.5)), RowPath::Namespaces);
     assert_eq!(
         text(&query),
         format!(
@@ -160,8 +189,7 @@ fn without_an_estimate_the_server_chooses_for_each_execution() {
 fn each_way_has_a_text_of_its_own() {
     for scope in [one(), Scope::Prefix("n".to_owned()), Scope::All] {
         let base = query(scope, Some(0.5));
-        let paths = [RowPath::Namespaces, RowPath::Filter]
-            .map(|path| text(&KnnQuery { plan: ShardPlan { path, ..base.plan.exact(10) }, ..base.clone() }));
+        let paths = [RowPath::Namespaces, RowPath::Filter].map(|path| text(&exact(base.clone(), path)));
         assert_ne!(paths[0], paths[1]);
     }
 }

@@ -1,63 +1,98 @@
 //! The statement that walks namespaces' own graphs: each graph gives its nearest, the rows of all other namespaces asked for are
 //! looked at one by one, and the nearest of all that stay.
 //!
-//! A partial index is taken only where the statement itself says which namespace it is about, so the names stand in the text.
-//! They are no syntax: a [`Namespace`] has no quotes in it. The text of one table is the same from search to search, and so is
-//! its plan, which is made once: planning anew costs as much as a walk where a table has many indexes.
+//! A partial index is taken only where the statement itself says which namespace it is about, so the names of graphs stand in the
+//! text. They are no syntax: a [`Namespace`] has no quotes in it. All else is bound. The text of one table is the same from search
+//! to search, and so is its plan, which is made once: planning anew costs as much as a walk where a table has many indexes.
+//!
+//! A graph that gave too few would not be missed among the rows of others. So the statement also says how many the graph gave that
+//! gave the fewest.
 
-use super::knn::{Bring, KnnQuery, Scope, push_liveness};
+use super::knn::{Bring, KnnQuery, Scope, push_liveness, push_scope};
 use super::statement::Statement;
 use super::{ShardTable, filter_sql};
 use atoll_core::search::filtered::RowPath;
+use atoll_core::search::plan::Strategy;
 use atoll_proto::Namespace;
 
-/// Appends to `sql`, whose first value is the vector: columns from … order by … limit. Rows that bring their distance have it last.
-pub(super) fn push_rest(sql: &mut Statement, table: &ShardTable, query: &KnnQuery, columns: &str) {
-    let limit = query.plan.candidates;
-    let distance = format!("embedding {} $1", table.operator());
-    let from = format!("from {}", table.quoted());
-    let rest = rest(&query.scope, &query.graphs);
-    let brings_distance = matches!(query.bring, Bring::Distance);
-    if let ([only], None) = (query.graphs.as_slice(), &rest) {
-        let last = if brings_distance { format!(", {distance} as distance") } else { String::new() };
-        sql.push(&format!("{columns}{last} {from} where namespace = '{only}' and "));
-        push_conditions(sql, query);
-        sql.push(&format!(" order by {distance} limit {limit}"));
-        return;
-    }
-    let last = if brings_distance { ", distance" } else { "" };
-    sql.push(&format!("{columns}{last} from ("));
-    for (i, namespace) in query.graphs.iter().enumerate() {
-        let union = if i == 0 { "" } else { " union all " };
-        sql.push(&format!(
-            "{union}(select {columns}, {distance} as distance {from} where namespace = '{namespace}' and "
-        ));
-        push_conditions(sql, query);
-        sql.push(&format!(" order by {distance} limit {limit})"));
-    }
-    if let Some(rest) = rest {
-        sql.push(&format!(" union all (select {columns}, {distance} as distance {from} where {rest} and "));
-        push_conditions(sql, query);
-        sql.push(&format!(" order by ({distance}) + 0, namespace, key limit {limit})"));
-    }
-    sql.push(&format!(") as candidates order by distance, namespace, key limit {limit}"));
+/// Where the statement says how many rows the graph gave that gave the fewest.
+pub(super) const FEWEST: &str = "fewest";
+
+/// Whether it says so: where all rows are of one graph they are counted by themselves.
+pub(super) fn tells_fewest(query: &KnnQuery) -> bool {
+    query.plan.strategy == Strategy::OwnGraphs && (query.graphs.len() > 1 || has_rest(query))
 }
 
-/// The namespaces asked for that have no graph, as a condition that the primary key answers; none if there are no others.
-fn rest(scope: &Scope, graphs: &[Namespace]) -> Option<String> {
-    match scope {
+/// Appends the statement to `sql`, whose first value is the vector. Rows that bring their distance have it after their `columns`.
+pub(super) fn push(sql: &mut Statement, table: &ShardTable, query: &KnnQuery, columns: &str) {
+    let (distance, from) = (format!("embedding {} $1", table.operator()), format!("from {}", table.quoted()));
+    if let ([only], false) = (query.graphs.as_slice(), has_rest(query)) {
+        let distance_too = if brings_distance(query) { format!(", {distance} as distance") } else { String::new() };
+        sql.push(&format!("select {columns}{distance_too} {from}"));
+        push_walk(sql, query, only, &distance);
+        return;
+    }
+    let select = format!("select {columns}, {distance} as distance {from}");
+    for (i, namespace) in query.graphs.iter().enumerate() {
+        sql.push(&format!("{} graph_{i} as materialized ({select}", if i == 0 { "with" } else { "," }));
+        push_walk(sql, query, namespace, &distance);
+        sql.push(")");
+    }
+    let each = |what: fn(usize) -> String, with: &str| (0..query.graphs.len()).map(what).collect::<Vec<_>>().join(with);
+    let fewest = each(|i| format!("(select count(*) from graph_{i})"), ", ");
+    let graphs = each(|i| format!("select * from graph_{i}"), " union all ");
+    let distance_too = if brings_distance(query) { ", distance" } else { "" };
+    sql.push(&format!(" select {columns}{distance_too}, least({fewest}) as {FEWEST} from ({graphs}"));
+    if has_rest(query) {
+        sql.push(&format!(" union all ({select} where "));
+        push_rest(sql, query);
+        sql.push(" and ");
+        push_conditions(sql, query);
+        sql.push(&format!(" order by ({distance}) + 0, namespace, key"));
+        push_limit(sql, query);
+        sql.push(")");
+    }
+    sql.push(") as candidates order by distance, namespace, key");
+    push_limit(sql, query);
+}
+
+fn brings_distance(query: &KnnQuery) -> bool {
+    matches!(query.bring, Bring::Distance)
+}
+
+fn push_walk(sql: &mut Statement, query: &KnnQuery, namespace: &Namespace, distance: &str) {
+    sql.push(&format!(" where namespace = '{namespace}' and "));
+    push_conditions(sql, query);
+    sql.push(&format!(" order by {distance}"));
+    push_limit(sql, query);
+}
+
+fn push_limit(sql: &mut Statement, query: &KnnQuery) {
+    sql.push(" limit ").bind(i64::from(query.plan.candidates));
+}
+
+/// Whether there may be namespaces asked for whose graphs are not walked.
+fn has_rest(query: &KnnQuery) -> bool {
+    match &query.scope {
+        Scope::Namespaces(namespaces) => namespaces.len() > query.graphs.len(),
+        Scope::Prefix(_) | Scope::All => true,
+    }
+}
+
+/// Those namespaces, as a condition that the primary key answers.
+fn push_rest(sql: &mut Statement, query: &KnnQuery) {
+    match &query.scope {
         Scope::Namespaces(namespaces) => {
-            let others: Vec<String> = namespaces
-                .iter()
-                .filter(|namespace| !graphs.contains(namespace))
-                .map(|name| format!("'{name}'"))
-                .collect();
-            (!others.is_empty()).then(|| format!("namespace in ({})", others.join(", ")))
+            let others = namespaces.iter().filter(|namespace| !query.graphs.contains(namespace));
+            sql.push("namespace = any(").bind(others.map(ToString::to_string).collect::<Vec<_>>()).push(")");
         }
-        Scope::Prefix(prefix) => {
-            Some(format!("(namespace >= '{prefix}' and namespace < '{prefix}\u{7f}') and {}", between(graphs)))
+        Scope::Prefix(_) => {
+            push_scope(sql, &query.scope);
+            sql.push(" and ").push(&between(&query.graphs));
         }
-        Scope::All => Some(between(graphs)),
+        Scope::All => {
+            sql.push(&between(&query.graphs));
+        }
     }
 }
 
@@ -93,20 +128,9 @@ mod tests {
     #[test]
     fn the_rest_is_everything_between_the_graphs() {
         assert_eq!(
-            rest(&Scope::All, &names(&["m", "b"])).unwrap(),
+            between(&names(&["m", "b"])),
             "(namespace < 'b' or (namespace > 'b' and namespace < 'm') or namespace > 'm')"
         );
-        assert_eq!(rest(&Scope::All, &[]).unwrap(), "true");
-        assert_eq!(
-            rest(&Scope::Prefix("no".to_owned()), &names(&["noun"])).unwrap(),
-            "(namespace >= 'no' and namespace < 'no\u{7f}') and (namespace < 'noun' or namespace > 'noun')"
-        );
-    }
-
-    #[test]
-    fn a_list_leaves_those_without_a_graph() {
-        let list = Scope::Namespaces(names(&["a", "b", "c"]));
-        assert_eq!(rest(&list, &names(&["b"])).unwrap(), "namespace in ('a', 'c')");
-        assert_eq!(rest(&list, &names(&["a", "b", "c"])), None);
+        assert_eq!(between(&[]), "true");
     }
 }

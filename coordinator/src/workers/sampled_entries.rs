@@ -1,5 +1,6 @@
 //! Stored entries, taken at random.
 
+use super::draw::random_rows;
 use super::flight::{self, Bound};
 use super::read::ALIVE;
 use super::session::ReadSettings;
@@ -12,11 +13,6 @@ use tokio_postgres::Row;
 
 /// Of up to this many rows every id is looked at, in the primary key; of more only a sample of the table's pages.
 const EVERY_ID_ROWS_MAX: u64 = 20_000;
-/// Rows to find on the sampled pages for each that is taken: those of one page tend to be alike.
-const SPARE: f64 = 4.0;
-/// Rows to find at least, so that few pages are not none by bad luck.
-const ROWS_FOUND_MIN: f64 = 100.0;
-
 /// A stored entry with its vector.
 #[derive(Debug, Clone)]
 pub struct SampledEntry {
@@ -74,15 +70,11 @@ fn by_id(table: &ShardTable, sample: Sample<'_>) -> Statement {
 
 /// Rows at random of pages at random.
 fn by_page(table: &ShardTable, sample: Sample<'_>, rows: u64) -> Statement {
-    let wanted = (f64::from(sample.count) * SPARE).max(ROWS_FOUND_MIN);
-    let percent = (100.0 * wanted / rows as f64).min(100.0) as f32;
-    let mut sql = Statement::new("select namespace, key, embedding from ");
-    sql.push(&table.quoted()).push(" tablesample system (").bind(percent).push(") where ").push(ALIVE);
-    if let Some(namespaces) = sample.namespaces {
-        sql.push(" and namespace = any(").bind(names(namespaces)).push(")");
-    }
-    sql.push(" order by random() limit ").bind(i64::from(sample.count));
-    sql
+    random_rows("namespace, key, embedding", table, rows, sample.count, |sql| {
+        if let Some(namespaces) = sample.namespaces {
+            sql.push(" and namespace = any(").bind(names(namespaces)).push(")");
+        }
+    })
 }
 
 fn names(namespaces: &[Namespace]) -> Vec<String> {

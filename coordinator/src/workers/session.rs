@@ -66,16 +66,9 @@ impl ReadSettings {
         self.with("plan_cache_mode", "force_generic_plan").with("enable_seqscan", "off").with("enable_sort", "off")
     }
 
-    /// Walks graphs once with this `ef`.
+    /// Walks graphs with this `ef`, once: what they give is then the nearest they know, and too few are seen to be (adr/0013).
     pub(super) fn walk(self, ef: u32) -> Self {
         self.with("hnsw.ef_search", ef.to_string()).with("hnsw.iterative_scan", "off")
-    }
-
-    /// Walks graphs with this `ef` until enough rows match, but through no more than so many.
-    pub(super) fn walk_on(self, ef: u32, rows_max: u32) -> Self {
-        self.with("hnsw.ef_search", ef.to_string())
-            .with("hnsw.iterative_scan", "strict_order")
-            .with("hnsw.max_scan_tuples", rows_max.to_string())
     }
 
     /// Opens a transaction in which they are in force, and after it no more.

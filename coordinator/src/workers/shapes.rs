@@ -1,4 +1,5 @@
-//! Which texts of filtered statements are worth keeping prepared.
+//! Which texts of statements are worth keeping prepared, where there may be any number of them: those with filters, and those that
+//! walk the graphs of several namespaces, which they name.
 //!
 //! Values are bound, so clients mostly send few shapes of filters over and over; but nothing keeps one from sending ever new
 //! ones, and a connection's cache is emptied when it is full. So a text is kept prepared from its second time on, and when too many have

@@ -16,6 +16,3 @@ pub mod sample;
 pub mod summary;
 pub mod tally;
 pub mod warnings;
-
-#[cfg(test)]
-mod testing;

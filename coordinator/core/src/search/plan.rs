@@ -4,9 +4,8 @@
 //! nothing. Every touched shard is asked for at least k, because namespaces are hashed: one shard can hold the whole top k.
 //!
 //! A large namespace has a graph of its own, so the rows asked for fall into those behind a graph each and the rest, which is
-//! scanned. A graph over a whole shard is shared by all its namespaces and finds a small one badly (recall of 0.01 to 0.6 was
-//! measured for a tenth of the rows), so it is for searches of everything. Which way is taken is a matter of cost. Under a filter
-//! it is a matter of what the filter lets through: [`super::filtered`].
+//! scanned. A graph over a whole shard is shared by all its namespaces; a walk of it goes where the query leads, and may come by few
+//! rows of a small one. Which way is taken is a matter of cost. What a filter lets through is for [`super::filtered`] to say.
 
 use super::calibration::{EF_MIN, EF_MIN_OF_SEVERAL, MEASURED_K, promise};
 use super::filtered::{self, Matching, RowPath};
@@ -25,6 +24,10 @@ const FAN_OUT_DAMPING: f64 = 0.3;
 pub const NEAR_TIES: u32 = 8;
 /// The same inside each namespace, where hits of a namespace are limited.
 const NEAR_TIES_IN_NAMESPACE: u32 = 2;
+/// Values that ef is rounded up to, those that are measured among them. With few of them, most reads find it in force on their
+/// connection.
+const RUNGS: [u32; 25] =
+    [5, 6, 8, 10, 13, 16, 20, 24, 28, 32, 40, 50, 64, 80, 100, 125, 160, 200, 250, 320, 400, 500, 640, 800, limits::EF];
 
 /// What of a request bears on its plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,15 +46,18 @@ pub struct Wish {
     pub exact: bool,
     /// Whether there is a filter.
     pub filtered: bool,
-    /// Whether namespaces are left out.
-    pub excluding: bool,
     /// Most hits of one namespace: the best of each namespace can't be read off one graph.
     pub per_namespace: Option<u32>,
-    /// Shards that the whole search asks.
+}
+
+/// How far a whole search reaches, on all shards together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reach {
+    /// Shards that it asks.
     pub shards: u32,
-    /// Namespaces with a graph of their own that the whole search asks for, on all shards.
+    /// Namespaces with a graph of their own that it asks for.
     pub graphs: u32,
-    /// What measurement asks for.
+    /// What measurement asks for in such searches.
     pub calibrated: Calibrated,
 }
 
@@ -65,6 +71,18 @@ pub struct Calibrated {
 }
 
 impl Wish {
+    /// A search that says no more than what to look for.
+    pub const USUAL: Self = Self {
+        k: 10,
+        overfetch: 2.0,
+        profile: Profile::Auto,
+        target_recall: None,
+        ef: None,
+        exact: false,
+        filtered: false,
+        per_namespace: None,
+    };
+
     /// The recall that is wanted; none where something stronger decides.
     pub fn recall(&self) -> Option<f64> {
         let decided = self.exact || self.ef.is_some();
@@ -75,11 +93,13 @@ impl Wish {
 /// What is known of the rows that a shard would have to look at.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ShardSize {
-    /// Rows of the namespaces asked for, or of the whole table; none if unknown.
+    /// Rows of the namespaces asked for; none if unknown.
     pub rows: Option<u64>,
-    /// Whether these are all rows of the table.
+    /// Rows of the whole table, as many at least.
+    pub table_rows: u64,
+    /// Whether all rows of the table are asked for.
     pub whole_table: bool,
-    /// Namespaces among them that have a graph of their own.
+    /// Namespaces asked for that have a graph of their own which is worth walking.
     pub graphs: u32,
     /// Rows of those namespaces.
     pub graph_rows: u64,
@@ -92,14 +112,12 @@ pub struct ShardSize {
 /// How a shard is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Strategy {
-    /// Look at every matching row.
-    Exact,
+    /// Look at every matching row, reached so.
+    Exact(RowPath),
     /// Walk the graph of each namespace that has one, and look at every row of the others.
     OwnGraphs,
-    /// Walk the graph over the whole table once.
+    /// Walk the graph over the whole table.
     Hnsw,
-    /// Walk the graph over the whole table until enough rows match.
-    HnswIterative,
 }
 
 /// What a shard is asked.
@@ -113,178 +131,196 @@ pub struct ShardPlan {
     pub per_namespace: Option<u32>,
     /// `hnsw.ef_search`; of no effect when exact.
     pub ef: u32,
-    /// How an exact scan gets at its rows.
-    pub path: RowPath,
-    /// A walk goes on until there are enough candidates, visiting so many rows of a graph at most; none if it ends with ef.
-    pub visits_max: Option<u32>,
     /// Why, for people.
     pub why: &'static str,
 }
 
+/// A way to search a shard.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Way {
+    /// In microseconds.
+    pub(super) cost: f64,
+    pub(super) strategy: Strategy,
+    ef: u32,
+    why: &'static str,
+}
+
+impl Strategy {
+    /// Whether it walks graphs.
+    pub fn walks(self) -> bool {
+        match self {
+            Self::Exact(_) => false,
+            Self::OwnGraphs | Self::Hnsw => true,
+        }
+    }
+
+    /// Its word in answers and metrics.
+    pub fn word(self) -> &'static str {
+        if self.walks() { "hnsw" } else { "exact" }
+    }
+}
+
 /// Plans one shard. Precedence: `exact`, `ef`, `target_recall`, `profile`.
-pub fn plan_shard(wish: &Wish, size: ShardSize) -> ShardPlan {
-    let wanted = wanted(wish);
-    let (strategy, why) = strategy(wish, size, wanted);
-    if wish.filtered && strategy != Strategy::Exact {
-        return filtered::walk(wish, size, strategy, why);
-    }
-    let ef = match strategy {
-        Strategy::OwnGraphs => own_graphs_ef(wish, wanted),
-        Strategy::Hnsw => shard_graphs_ef(wish, wanted),
-        Strategy::Exact | Strategy::HnswIterative => ef(wish).max(wanted.min(limits::EF)),
+pub fn plan_shard(wish: &Wish, reach: &Reach, size: ShardSize) -> ShardPlan {
+    let rows = match rows_to_weigh(wish, size) {
+        Ok(rows) => rows,
+        Err(why) => return ShardPlan { why, ..exact_plan(wish, size) },
     };
-    // What a walk finds comes in the order of its distances: those beyond the first k and their near ties can't be hits.
-    let candidates = wanted.min(wish.k + NEAR_TIES);
-    let visits_max = (strategy == Strategy::HnswIterative).then_some(filtered::VISITS_MAX);
-    let path = filtered::row_path(size);
-    let plan = ShardPlan { strategy, candidates, per_namespace: None, ef, path, visits_max, why };
-    match (strategy, wish.per_namespace) {
-        (Strategy::Exact, None) => plan.exact(wish.k),
-        (Strategy::Exact, Some(most)) => {
-            // Those beyond the limit take up places of other namespaces' candidates, so there are more places.
-            let each = most + NEAR_TIES_IN_NAMESPACE;
-            let candidates = wanted.max(wish.k * each.div_ceil(most)) + NEAR_TIES;
-            ShardPlan { candidates, per_namespace: Some(each), ..plan }
-        }
-        (Strategy::OwnGraphs | Strategy::Hnsw | Strategy::HnswIterative, _) => plan,
-    }
-}
-
-impl ShardPlan {
-    /// The same by looking at every row that matches.
-    pub fn exact(self, k: u32) -> Self {
-        Self { strategy: Strategy::Exact, candidates: k + NEAR_TIES, visits_max: None, ..self }
-    }
-
-    /// The strategy's name, for people and metrics.
-    pub fn strategy_name(&self) -> &'static str {
-        match (self.strategy, self.visits_max) {
-            (Strategy::Exact, _) => "exact",
-            (Strategy::OwnGraphs | Strategy::Hnsw, None) => "hnsw",
-            (Strategy::OwnGraphs | Strategy::Hnsw, Some(_)) | (Strategy::HnswIterative, _) => "hnsw_iterative",
+    let ways = ways(wish, reach, size, rows).into_iter();
+    let Way { strategy, ef, why, .. } =
+        ways.min_by(|a, b| a.cost.total_cmp(&b.cost)).expect("a scan is always among the ways");
+    match strategy {
+        Strategy::Exact(_) => ShardPlan { why, ..exact_plan(wish, size) },
+        Strategy::OwnGraphs | Strategy::Hnsw => {
+            ShardPlan { strategy, candidates: candidates(wish), per_namespace: None, ef, why }
         }
     }
 }
 
-fn strategy(wish: &Wish, size: ShardSize, candidates: u32) -> (Strategy, &'static str) {
+/// The same by looking at every row that matches: what follows a walk that found too few.
+pub fn exact_plan(wish: &Wish, size: ShardSize) -> ShardPlan {
+    let candidates = match wish.per_namespace {
+        None => wish.k,
+        // Those beyond the limit take up places of other namespaces' candidates, so there are more places.
+        Some(most) => wanted(wish).max(wish.k * (most + NEAR_TIES_IN_NAMESPACE).div_ceil(most)),
+    };
+    ShardPlan {
+        strategy: Strategy::Exact(filtered::exact(wish, size).1),
+        candidates: candidates + NEAR_TIES,
+        per_namespace: wish.per_namespace.map(|most| most + NEAR_TIES_IN_NAMESPACE),
+        ef: 0,
+        why: "the graph gave fewer than k",
+    }
+}
+
+/// The rows asked for, if there is more than one way to them; else why they are looked at one by one.
+pub(super) fn rows_to_weigh(wish: &Wish, size: ShardSize) -> Result<u64, &'static str> {
     if wish.exact {
-        return (Strategy::Exact, "asked for");
+        return Err("asked for");
     }
     if wish.per_namespace.is_some() {
-        return (Strategy::Exact, "hits are limited for each namespace");
+        return Err("hits are limited for each namespace");
     }
-    let Some(rows) = size.rows else {
-        return (Strategy::Exact, "number of rows not known yet");
-    };
-    if rows <= ALWAYS_EXACT_ROWS {
-        return (Strategy::Exact, "few rows");
+    match size.rows {
+        None => Err("number of rows not known yet"),
+        Some(rows) if rows <= ALWAYS_EXACT_ROWS => Err("few rows"),
+        Some(_) if wish.filtered && size.matching.is_none() && wish.ef.is_none() => {
+            Err("what matches is not known yet")
+        }
+        Some(rows) => Ok(rows),
     }
-    if wish.filtered { filtered::strategy(wish, size, rows) } else { by_cost(wish, size, rows, candidates) }
 }
 
-/// The cheapest way to all rows that are asked for.
-fn by_cost(wish: &Wish, size: ShardSize, rows: u64, candidates: u32) -> (Strategy, &'static str) {
-    let ways = ways(wish, size, rows, candidates).into_iter();
-    let (_, strategy, why) = ways.min_by(|a, b| a.0.total_cmp(&b.0)).expect("a scan is always among the ways");
-    (strategy, why)
-}
-
-/// The ways to all rows that are asked for, with their cost in microseconds.
-pub(super) fn ways(wish: &Wish, size: ShardSize, rows: u64, candidates: u32) -> Vec<(f64, Strategy, &'static str)> {
-    let scan = match wish.ef {
-        // Who names ef wants a walk where there is something to walk.
-        Some(_) => f64::INFINITY,
-        None => rows as f64 * SCAN_COST,
-    };
-    let mut ways = vec![(scan, Strategy::Exact, "scanning these rows costs least")];
-    if size.graphs > 0 {
+/// The ways to the rows that are asked for and match.
+pub(super) fn ways(wish: &Wish, reach: &Reach, size: ShardSize, rows: u64) -> Vec<Way> {
+    let (scan, path, why) = filtered::exact(wish, size);
+    // Who names ef wants a walk where there is something to walk.
+    let cost = if wish.ef.is_some() { f64::INFINITY } else { scan };
+    let mut ways = vec![Way { cost, strategy: Strategy::Exact(path), ef: 0, why }];
+    let filtered = size.matching.is_some();
+    if size.graphs > 0
+        && let Some(ef) = own_graphs_ef(wish, reach, size.matching.map_or(1.0, |matching| matching.share_of_graphs))
+    {
+        let each = walk_cost(ef, size.graph_rows / u64::from(size.graphs), filtered);
         let rest = rows.saturating_sub(size.graph_rows) as f64 * SCAN_COST;
-        let walks = f64::from(size.graphs)
-            * walk_cost(own_graphs_ef(wish, candidates), size.graph_rows / u64::from(size.graphs));
-        ways.push((walks + rest, Strategy::OwnGraphs, "large namespaces have graphs of their own"));
+        let why = match filtered {
+            false => "large namespaces have graphs of their own",
+            true => "many rows match: the walk passes over the others",
+        };
+        ways.push(Way { cost: f64::from(size.graphs) * each + rest, strategy: Strategy::OwnGraphs, ef, why });
     }
-    let walkable = size.shard_graph && candidates <= limits::EF && !wish.excluding;
-    if walkable && size.whole_table {
-        let ef = shard_graphs_ef(wish, candidates);
-        ways.push((walk_cost(ef, rows), Strategy::Hnsw, "one graph over all rows of the shard"));
-    }
-    if size.shard_graph && rows > exact_rows(wish) {
-        // Costs more than it should and finds what is far from its namespace badly: better than a scan of so many rows alone.
-        let cost = scan.min(rows as f64 * SCAN_COST * 0.9);
-        ways.push((cost, Strategy::HnswIterative, "many rows, not all of which may match"));
+    // Part of a table may lie where the query does not lead: for where nothing else is bearable.
+    let bearable = size.whole_table || rows > exact_rows(wish) || (wish.ef.is_some() && size.graphs == 0);
+    if size.shard_graph
+        && bearable
+        && let Some(ef) = shard_graph_ef(wish, reach, share_of_table(size, rows))
+    {
+        let why = match size.whole_table && !filtered {
+            true => "one graph over all rows of the shard",
+            false => "many rows, not all of which match",
+        };
+        ways.push(Way { cost: walk_cost(ef, size.table_rows, filtered), strategy: Strategy::Hnsw, ef, why });
     }
     ways
 }
 
+/// Share of a table's rows that are asked for and match.
+fn share_of_table(size: ShardSize, rows: u64) -> f64 {
+    let asked = if size.whole_table { 1.0 } else { rows as f64 / size.table_rows.max(1) as f64 };
+    asked.min(1.0) * size.matching.map_or(1.0, |matching| matching.share)
+}
+
 /// What a walk of a graph costs, in microseconds: it visits rows in proportion to ef, and each visit costs more the larger the
-/// graph is.
-pub(super) fn walk_cost(ef: u32, rows: u64) -> f64 {
+/// graph is, and if a filter is tried on what it finds.
+pub(super) fn walk_cost(ef: u32, rows: u64, filtered: bool) -> f64 {
     let depth = (rows.max(2) as f64).log2();
-    60.0 + f64::from(ef) * 0.045 * depth * depth
+    let visit = 0.045 * depth * depth + if filtered { filtered::TRIED_ROW_COST } else { 0.0 };
+    60.0 + f64::from(ef) * visit
 }
 
-pub(super) fn own_graphs_ef(wish: &Wish, candidates: u32) -> u32 {
-    calibrated_ef(wish, wish.calibrated.own_graphs, wish.graphs, candidates)
+fn own_graphs_ef(wish: &Wish, reach: &Reach, share: f64) -> Option<u32> {
+    walk_ef(wish, reach.calibrated.own_graphs, reach.graphs, share)
 }
 
-pub(super) fn shard_graphs_ef(wish: &Wish, candidates: u32) -> u32 {
-    calibrated_ef(wish, wish.calibrated.shard_graphs, wish.shards, candidates)
+fn shard_graph_ef(wish: &Wish, reach: &Reach, share: f64) -> Option<u32> {
+    walk_ef(wish, reach.calibrated.shard_graphs, reach.shards, share)
 }
 
-/// What was measured, where something was; else what is usual.
-fn calibrated_ef(wish: &Wish, measured: Option<u32>, walks: u32, candidates: u32) -> u32 {
-    let usual = fan_out_ef(wish, walks, candidates);
-    let Some(measured) = measured.filter(|_| wish.ef.is_none()) else { return usual };
-    // More hits need more of ef than was measured: then it may only be raised.
-    let measured = if wish.k > MEASURED_K { measured.max(usual) } else { measured };
-    let least = if walks <= 1 { candidates.max(EF_MIN) } else { wish.k.max(EF_MIN_OF_SEVERAL) };
-    measured.max(least).min(limits::EF)
+/// ef of each of so many graphs of which this share of rows is asked for and matches; none where a walk can't yield enough.
+pub(super) fn walk_ef(wish: &Wish, measured: Option<u32>, walks: u32, share: f64) -> Option<u32> {
+    let wanted = wanted(wish);
+    if let Some(named) = wish.ef {
+        return Some(named.max(wanted.min(limits::EF)));
+    }
+    let usual = fan_out(wish, walks, ef(wish).max(wanted));
+    let ef = match measured {
+        None => usual,
+        // More hits need more of ef than was measured: then it may only be raised.
+        Some(measured) if wish.k > MEASURED_K => measured.max(usual),
+        Some(measured) if walks <= 1 => measured.max(wanted).max(EF_MIN),
+        Some(measured) => measured.max(candidates(wish)).max(EF_MIN_OF_SEVERAL),
+    };
+    let ef = ef.saturating_add(filtered::passed_over(wish.k, fan_out(wish, walks, wanted), share));
+    (wanted <= limits::EF && ef <= limits::EF).then(|| rung(ef))
 }
 
 /// ef belongs to the fan-out as a whole: of many graphs each holds only a part of the top k, and what one misses another makes
-/// up for. At least k, for one graph can hold it all.
-fn fan_out_ef(wish: &Wish, walks: u32, candidates: u32) -> u32 {
-    let alone = ef(wish);
-    if wish.ef.is_some() || walks <= 1 {
-        return alone.max(candidates.min(limits::EF));
-    }
-    let share = f64::from(walks).powf(-FAN_OUT_DAMPING);
-    ((f64::from(alone) * share).ceil() as u32).max(wish.k).min(limits::EF)
+/// up for. But one graph can hold it all: never less than the candidates that it sends.
+fn fan_out(wish: &Wish, walks: u32, alone: u32) -> u32 {
+    let share = f64::from(walks.max(1)).powf(-FAN_OUT_DAMPING);
+    ((f64::from(alone) * share).ceil() as u32).max(candidates(wish))
+}
+
+/// The next of a few values that is not less.
+pub(super) fn rung(ef: u32) -> u32 {
+    RUNGS.into_iter().find(|rung| *rung >= ef).unwrap_or(limits::EF)
 }
 
 /// k': what a walk looks for at least.
-pub(super) fn wanted(wish: &Wish) -> u32 {
+fn wanted(wish: &Wish) -> u32 {
     let wanted = (f64::from(wish.k) * wish.overfetch).ceil() as u32;
     wanted.max(wish.k)
 }
 
-pub(super) fn ef(wish: &Wish) -> u32 {
-    if let Some(ef) = wish.ef {
-        return ef;
-    }
-    if let Some(recall) = wish.target_recall {
-        return match recall {
-            r if r <= 0.9 => 24,
-            r if r <= 0.95 => 40,
-            r if r <= 0.98 => 80,
-            r if r <= 0.99 => 120,
-            _ => 400,
-        };
-    }
-    match wish.profile {
-        Profile::Accuracy => 120,
-        Profile::Balanced | Profile::Auto => 64,
-        Profile::Speed => 40,
+/// What a walk sends. It comes in the order of distances: what lies beyond the first k and their near ties can't be a hit.
+fn candidates(wish: &Wish) -> u32 {
+    wanted(wish).min(wish.k + NEAR_TIES)
+}
+
+/// ef of one graph, as long as too little was measured; and where something stronger decides, of no effect.
+fn ef(wish: &Wish) -> u32 {
+    match wish.recall() {
+        Some(recall) if recall <= 0.9 => 24,
+        Some(recall) if recall <= 0.95 => 40,
+        Some(recall) if recall <= 0.98 => 64,
+        Some(recall) if recall <= 0.99 => 120,
+        Some(_) | None => 400,
     }
 }
 
 /// Rows up to which an exact scan is preferred to a shared graph that not all rows asked for are in.
-pub(super) fn exact_rows(wish: &Wish) -> u64 {
-    let precise = match wish.target_recall {
-        Some(recall) => recall > 0.98,
-        None => wish.profile == Profile::Accuracy,
-    };
-    if precise { 50_000 } else { 20_000 }
+fn exact_rows(wish: &Wish) -> u64 {
+    if wish.recall().is_some_and(|recall| recall > 0.98) { 50_000 } else { 20_000 }
 }
 
 #[cfg(test)]

@@ -4,16 +4,15 @@
 //! tell both, without asking anybody. What is estimated decides which way to the rows is taken, never which rows are right: so a
 //! sample may be old, and [`holds`] may differ from the SQL condition in the last digit of a number.
 
-use super::filtered::Matching;
 use crate::filter::{Comparison, Expr, Test, TimeField};
 use serde_json::{Map, Value};
 
-/// Most rows a filter is tried on, for each of its figures: this is done in every filtered search.
-const TRIED_MAX: usize = 256;
-/// Below this many tried rows of the namespaces asked for, those of the whole table have a say as well.
-const TRIED_FEW: usize = 32;
+/// Below this many sampled rows of what is asked for, those of the whole table have a say as well.
+const FEW: usize = 32;
 /// How many rows that say is worth.
 const TABLE_WEIGHT: f64 = 4.0;
+/// Comparisons that trying a filter may cost, about: it is done in every filtered search. Usual filters need a thousandth.
+const COMPARISONS_MAX: usize = 1_000_000;
 
 /// What a filter can ask of a row.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,61 +43,128 @@ impl Sample {
         Self { rows }
     }
 
-    /// What a filter lets through of the rows of the namespaces that `asked` speaks of; none if there is nothing to judge by.
-    pub fn matching(&self, filter: &Expr, table_rows: u64, asked: impl Fn(&str) -> bool) -> Option<Matching> {
-        if self.rows.is_empty() {
-            return None;
-        }
-        let in_table = |expr: &Expr| tried(self.rows.iter(), expr);
-        let mut asked_for = tried(self.rows.iter().filter(|row| asked(&row.namespace)), filter);
-        if asked_for.rows < TRIED_FEW {
-            asked_for = asked_for.with_prior(in_table(filter).share());
-        }
-        let indexed_rows = indexed(filter).map(|part| (in_table(&part).share() * table_rows as f64).ceil());
-        Some(Matching { share: asked_for.share(), indexed_rows })
+    /// Bytes that it holds, about.
+    pub fn bytes(&self) -> usize {
+        let of_row = |row: &SampledRow| {
+            let tags: usize = row.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum();
+            size_of::<SampledRow>() + row.namespace.len() + row.key.len() + tags + map_bytes(&row.metadata)
+        };
+        self.rows.iter().map(of_row).sum()
+    }
+
+    /// Tries a filter, or none, on the rows; on so few that there is nothing to judge by if it is huge.
+    pub fn tried(&self, filter: Option<&Expr>) -> Tried<'_> {
+        let values = filter.map_or(0, values);
+        let mut comparisons = 0;
+        let rows = self.rows.iter().take_while(|row| {
+            comparisons += values * (1 + row.tags.len());
+            comparisons <= COMPARISONS_MAX
+        });
+        let try_on = |row: &'_ SampledRow| TriedRow {
+            matches: filter.is_none_or(|filter| holds(filter, row)),
+            indexed: filter.and_then(|filter| indexed_part_holds(filter, row)),
+        };
+        Tried { rows: rows.map(|row| (row.namespace.as_str(), try_on(row))).collect() }
     }
 }
 
-/// Of so many rows, how many a filter let through.
+fn map_bytes(map: &Map<String, Value>) -> usize {
+    map.iter().map(|(name, value)| size_of::<String>() + name.len() + value_bytes(value)).sum()
+}
+
+fn value_bytes(value: &Value) -> usize {
+    let inside = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(value_bytes).sum(),
+        Value::Object(map) => map_bytes(map),
+    };
+    size_of::<Value>() + inside
+}
+
+/// Rows of a sample, and what became of a filter on each.
+#[derive(Debug, Clone)]
+pub struct Tried<'a> {
+    rows: Vec<(&'a str, TriedRow)>,
+}
+
 #[derive(Debug, Clone, Copy)]
-struct Tried {
-    rows: usize,
-    matching: f64,
-    weight: f64,
+struct TriedRow {
+    matches: bool,
+    /// Whether the part of the filter that indexes answer lets it through; none if there is no such part.
+    indexed: Option<bool>,
 }
 
-fn tried<'a>(rows: impl Iterator<Item = &'a SampledRow>, filter: &Expr) -> Tried {
-    let (mut all, mut matching) = (0, 0);
-    for row in rows.take(TRIED_MAX) {
+impl Tried<'_> {
+    /// Whether it was tried on too few rows to judge by.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Share of the table's rows that are of these namespaces.
+    pub fn asked(&self, asked: impl Fn(&str) -> bool) -> f64 {
+        share(self.rows.iter().map(|(namespace, _)| asked(namespace)), None)
+    }
+
+    /// Share of the rows of these namespaces that match; of one with few sampled rows, the whole table has a say as well.
+    pub fn matching(&self, asked: impl Fn(&str) -> bool) -> f64 {
+        let of_table = share(self.rows.iter().map(|(_, row)| row.matches), None);
+        let here = self.rows.iter().filter(|(namespace, _)| asked(namespace));
+        share(here.map(|(_, row)| row.matches), Some(of_table))
+    }
+
+    /// Share of the table's rows that indexes lead to; none if they answer no part of the filter.
+    pub fn indexed(&self) -> Option<f64> {
+        let (_, TriedRow { indexed: Some(_), .. }) = self.rows.first()? else { return None };
+        Some(share(self.rows.iter().map(|(_, row)| row.indexed == Some(true)), None))
+    }
+}
+
+/// Above 0 and below 1: none of a few hundred does not mean none at all.
+fn share(rows: impl Iterator<Item = bool>, prior: Option<f64>) -> f64 {
+    let (mut all, mut yes) = (0_usize, 0_usize);
+    for row in rows {
         all += 1;
-        matching += usize::from(holds(filter, row));
+        yes += usize::from(row);
     }
-    // None of 256 does not mean none at all.
-    Tried { rows: all, matching: matching as f64 + 0.5, weight: all as f64 + 1.0 }
-}
-
-impl Tried {
-    fn with_prior(self, share: f64) -> Self {
-        let Self { rows, matching, weight } = self;
-        Self { rows, matching: matching - 0.5 + share * TABLE_WEIGHT, weight: weight - 1.0 + TABLE_WEIGHT }
-    }
-
-    fn share(self) -> f64 {
-        self.matching / self.weight
+    match prior {
+        Some(prior) if all < FEW => (yes as f64 + prior * TABLE_WEIGHT) / (all as f64 + TABLE_WEIGHT),
+        Some(_) | None => (yes as f64 + 0.5) / (all as f64 + 1.0),
     }
 }
 
-/// The part of a filter that the indexes on metadata and tags answer; none if there is none. It lets through all that the
-/// filter lets through.
-pub fn indexed(filter: &Expr) -> Option<Expr> {
+/// How many values a filter compares a field with.
+fn values(filter: &Expr) -> usize {
     match filter {
-        Expr::All(parts) => {
-            let parts: Vec<Expr> = parts.iter().filter_map(indexed).collect();
-            (!parts.is_empty()).then_some(Expr::All(parts))
+        Expr::All(parts) | Expr::Any(parts) => parts.iter().map(values).sum(),
+        Expr::Not(part) => values(part),
+        Expr::Test(test) => match test {
+            Test::MetadataIn(_, values) | Test::MetadataAny(_, values) | Test::MetadataAll(_, values) => values.len(),
+            Test::TagsAny(values) | Test::TagsAll(values) | Test::KeyIn(values) => values.len(),
+            Test::MetadataIs(..)
+            | Test::MetadataExists(_)
+            | Test::MetadataNumber(..)
+            | Test::MetadataText(..)
+            | Test::MetadataPrefix(..)
+            | Test::TagsExist
+            | Test::TagsPrefix(_)
+            | Test::Key(..)
+            | Test::KeyPrefix(_)
+            | Test::Time(..) => 1,
+        },
+    }
+}
+
+/// Whether the part of a filter that the indexes on metadata and tags answer lets a row through; none if there is none. It lets
+/// through all that the filter lets through.
+fn indexed_part_holds(filter: &Expr, row: &SampledRow) -> Option<bool> {
+    match filter {
+        Expr::All(parts) => parts.iter().filter_map(|part| indexed_part_holds(part, row)).reduce(|a, b| a && b),
+        Expr::Any(parts) => {
+            parts.iter().map(|part| indexed_part_holds(part, row)).try_fold(false, |any, part| Some(any | part?))
         }
-        Expr::Any(parts) => parts.iter().map(indexed).collect::<Option<Vec<Expr>>>().map(Expr::Any),
         Expr::Not(_) => None,
-        Expr::Test(test) => test.is_indexed().then(|| filter.clone()),
+        Expr::Test(test) => test.is_indexed().then(|| test_holds(test, row)),
     }
 }
 

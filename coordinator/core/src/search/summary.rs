@@ -1,19 +1,21 @@
 //! Where the hits of a search of everything are likely: a summary of each shard's vectors, and ef shared out by it.
 //!
-//! The true top ten of a search lie in three or four of twelve shards. What ef of a fan-out exceeds k is a budget: a shard whose
-//! vectors are near the query gets more of it, one far away less, and all together never more than if it were shared out equally.
-//! Every shard is asked all the same, with ef of k at least: a summary says where many rows lie, not where the nearest one is.
+//! The true top ten of a search lie in three or four of twelve shards. What ef of a fan-out exceeds its candidates is a budget: a
+//! shard whose vectors are near the query gets more of it, one far away less, and all together never more than if it were shared
+//! out equally, but for rounding. Every shard is asked all the same, with ef of its candidates at least: a summary says where many
+//! rows lie, not where the nearest one is.
 //!
 //! A summary is a few centroids of a sample of vectors. A shard stands as far from a query as its nearest few centroids on the
 //! mean, which is steadier than the nearest one. Where a density falls with the distance as it does in as many dimensions as
 //! embeddings really use, the part of the hits in a shard falls by a high power of that distance: so do the weights. Where
 //! shards don't differ, all distances are alike, and so are the weights.
 
-use super::plan::{ShardPlan, Strategy};
-use atoll_proto::{Metric, limits};
+use super::plan::{ShardPlan, Strategy, rung};
+use atoll_proto::Metric;
+use multiversion::multiversion;
 
 /// Vectors that a summary is best made of. Twice as many rank shards no better by a percent of the hits.
-pub const SAMPLE: usize = 512;
+pub const SAMPLE: u32 = 512;
 /// Centroids of a summary.
 const CENTROIDS: usize = 32;
 /// Rounds of k-means: the ranks of shards don't change with more.
@@ -26,7 +28,7 @@ const FALL: i32 = 8;
 const WEIGHT_MAX: f64 = 2.0;
 /// From this weight on a shard is called promising: more than if all were alike, or unknown.
 const PROMISING: f64 = 1.25;
-/// Below this weight hits are called unlikely: next to nothing is added to k.
+/// Below this weight hits are called unlikely: next to nothing is added.
 const UNLIKELY: f64 = 0.1;
 
 /// Where a table's vectors lie.
@@ -97,7 +99,7 @@ impl Summary {
     }
 }
 
-/// How much of what ef exceeds k each shard gets, where one share for all would be 1; together no more than as many as there are
+/// How much of what ef exceeds its candidates each shard gets, where one share for all would be 1; together no more than as many as there are
 /// shards. One without a summary counts as the most promising: nobody knows what was just written there.
 pub fn weights<'a>(
     metric: Metric,
@@ -125,17 +127,17 @@ pub fn weights<'a>(
 }
 
 /// Whether a plan has something to share out.
-pub fn is_shared_out(plan: &ShardPlan, k: u32) -> bool {
-    walks_graphs(plan.strategy) && plan.ef > k
+pub fn is_shared_out(plan: &ShardPlan) -> bool {
+    plan.strategy.walks() && plan.ef > plan.candidates
 }
 
-/// The plan with its ef by the shard's weight: k, and so much of what equal shares would add to it.
-pub fn share_out(plan: ShardPlan, k: u32, weight: f64) -> ShardPlan {
-    if !is_shared_out(&plan, k) {
+/// The plan with its ef by the shard's weight: its candidates, and so much of what equal shares would add to them.
+pub fn share_out(plan: ShardPlan, weight: f64) -> ShardPlan {
+    if !is_shared_out(&plan) {
         return plan;
     }
-    let ef = k + (f64::from(plan.ef - k) * weight).round() as u32;
-    ShardPlan { ef: ef.min(limits::EF), why: why(plan, weight), ..plan }
+    let ef = plan.candidates + (f64::from(plan.ef - plan.candidates) * weight).round() as u32;
+    ShardPlan { ef: rung(ef), why: why(plan, weight), ..plan }
 }
 
 fn why(plan: ShardPlan, weight: f64) -> &'static str {
@@ -147,14 +149,7 @@ fn why(plan: ShardPlan, weight: f64) -> &'static str {
         (Strategy::OwnGraphs, (_, true)) => {
             "large namespaces have graphs of their own; the shard is unlikely to hold hits: ef about k"
         }
-        (Strategy::Hnsw | Strategy::OwnGraphs | Strategy::Exact | Strategy::HnswIterative, _) => plan.why,
-    }
-}
-
-fn walks_graphs(strategy: Strategy) -> bool {
-    match strategy {
-        Strategy::OwnGraphs | Strategy::Hnsw => true,
-        Strategy::Exact | Strategy::HnswIterative => false,
+        (Strategy::Hnsw | Strategy::OwnGraphs | Strategy::Exact(_), _) => plan.why,
     }
 }
 
@@ -170,6 +165,7 @@ fn prepare(metric: Metric, vector: &mut [f32]) {
 }
 
 /// In 32 bits and eight sums: it ranks shards, no candidates.
+#[multiversion(targets("x86_64+avx2+fma", "x86_64+sse4.2", "aarch64+neon"))]
 fn square_distance(a: &[f32], b: &[f32]) -> f32 {
     const LANES: usize = 8;
     let mut sums = [0.0_f32; LANES];

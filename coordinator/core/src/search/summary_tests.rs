@@ -1,5 +1,6 @@
 use super::*;
 use crate::search::filtered::RowPath;
+use atoll_proto::limits;
 use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, proptest};
 
 const METRICS: [Metric; 2] = [Metric::Cosine, Metric::L2];
@@ -20,7 +21,7 @@ fn axis(towards: usize) -> Vec<f32> {
 }
 
 fn plan(strategy: Strategy, ef: u32) -> ShardPlan {
-    ShardPlan { strategy, candidates: 18, per_namespace: None, ef, path: RowPath::Any, visits_max: None, why: "" }
+    ShardPlan { strategy, candidates: 18, per_namespace: None, ef, why: "" }
 }
 
 #[test]
@@ -66,23 +67,21 @@ fn too_few_vectors_and_inner_products_have_no_summary() {
 }
 
 #[test]
-fn ef_of_k_and_ways_without_graphs_stay_as_they_are() {
-    for (strategy, ef) in
-        [(Strategy::Exact, 64), (Strategy::HnswIterative, 64), (Strategy::Hnsw, 10), (Strategy::OwnGraphs, 10)]
-    {
+fn ef_of_the_candidates_and_ways_without_graphs_stay_as_they_are() {
+    for (strategy, ef) in [(Strategy::Exact(RowPath::Any), 64), (Strategy::Hnsw, 18), (Strategy::OwnGraphs, 10)] {
         let plan = plan(strategy, ef);
-        assert_eq!(share_out(plan, 10, 2.0), plan);
-        assert_eq!(share_out(plan, 10, 0.0), plan);
+        assert_eq!(share_out(plan, 2.0), plan);
+        assert_eq!(share_out(plan, 0.0), plan);
     }
 }
 
 #[test]
-fn what_exceeds_k_is_shared_out() {
-    let ef = |weight| share_out(plan(Strategy::Hnsw, 30), 10, weight).ef;
-    assert_eq!([ef(0.0), ef(0.5), ef(1.0), ef(2.5)], [10, 20, 30, 60]);
-    assert!(share_out(plan(Strategy::Hnsw, 30), 10, 0.0).why.contains("unlikely"));
-    assert!(share_out(plan(Strategy::OwnGraphs, 30), 10, 2.0).why.contains("promising"));
-    assert_eq!(share_out(plan(Strategy::Hnsw, limits::EF), 10, 2.5).ef, limits::EF);
+fn what_exceeds_the_candidates_is_shared_out() {
+    let ef = |weight| share_out(plan(Strategy::Hnsw, 40), weight).ef;
+    assert_eq!([ef(0.0), ef(0.3), ef(1.0), ef(2.0)], [20, 28, 40, 64]);
+    assert!(share_out(plan(Strategy::Hnsw, 40), 0.0).why.contains("unlikely"));
+    assert!(share_out(plan(Strategy::OwnGraphs, 40), 2.0).why.contains("promising"));
+    assert_eq!(share_out(plan(Strategy::Hnsw, limits::EF), 2.5).ef, limits::EF);
 }
 
 proptest! {
@@ -120,11 +119,11 @@ proptest! {
     }
 
     #[test]
-    fn ef_grows_with_the_weight_and_is_never_below_k(
-        k in 1_u32..200, ef in 1_u32..400, weight in 0.0_f64..2.5, more in 0.0_f64..2.5,
+    fn ef_grows_with_the_weight_and_always_yields_the_candidates(
+        ef in 18_u32..400, weight in 0.0_f64..2.0, more in 0.0_f64..2.0,
     ) {
-        let shared = |weight| share_out(plan(Strategy::Hnsw, ef), k, weight).ef;
-        prop_assert!(shared(weight) >= k.min(ef));
+        let shared = |weight| share_out(plan(Strategy::Hnsw, ef), weight).ef;
+        prop_assert!(shared(weight) >= 18);
         prop_assert!(shared(weight + more) >= shared(weight));
     }
 }

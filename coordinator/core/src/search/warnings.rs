@@ -1,6 +1,7 @@
 //! What somebody who looks after the cluster would want to know of a search: statistics that are missing or old, graphs that
 //! should be there, work that is paid for and changes nothing, time lost. Takes values, returns values.
 
+use super::filtered::RowPath;
 use atoll_proto::agent::{GRAPH_FROM_ROWS, GRAPHS_MAX};
 use atoll_proto::explain::{SearchWarning, ShardExplain, ShardRun, WarningCode};
 use atoll_proto::{Namespace, ShardId};
@@ -135,9 +136,13 @@ fn filter_selective(evidence: &Evidence<'_>) -> Option<SearchWarning> {
                   can be found by an index";
     let keeps_little = |shard: &ShardEvidence<'_>| {
         let (Some(run), Some(rows)) = (shard.explained.run, shard.explained.rows) else { return false };
-        let all_matches = ["exact", "exact_fallback"].contains(&shard.explained.strategy.as_str())
-            && run.candidates < shard.explained.candidates_wanted;
-        all_matches && rows >= SELECTIVE_FROM_ROWS && f64::from(run.candidates) < rows as f64 * SELECTIVE_SHARE
+        // An index that leads to the matching rows is all that can be wished for.
+        let looked_at_all = shard.explained.rows_by.as_deref() == Some(RowPath::Namespaces.word());
+        let all_matches = run.candidates < shard.explained.candidates_wanted;
+        looked_at_all
+            && all_matches
+            && rows >= SELECTIVE_FROM_ROWS
+            && f64::from(run.candidates) < rows as f64 * SELECTIVE_SHARE
     };
     match evidence.filtered {
         true => about(evidence, WarningCode::FilterSelective, detail, keeps_little),

@@ -14,7 +14,6 @@ fn shard(number: u32) -> ShardExplain {
         strategy: "hnsw".to_owned(),
         why: "large namespaces have graphs of their own".to_owned(),
         ef: Some(64),
-        visits_max: None,
         rows_by: None,
         candidates_wanted: 20,
         graphs: Vec::new(),
@@ -34,7 +33,8 @@ fn ran(run: ShardRun) -> ShardExplain {
 }
 
 fn exact(candidates: u32) -> ShardExplain {
-    ShardExplain { strategy: "exact".to_owned(), ef: None, ..ran(ShardRun { candidates, ..RUN }) }
+    let (strategy, rows_by) = ("exact".to_owned(), Some("namespaces".to_owned()));
+    ShardExplain { strategy, ef: None, rows_by, ..ran(ShardRun { candidates, ..RUN }) }
 }
 
 fn namespace(name: &str) -> Namespace {
@@ -134,6 +134,8 @@ fn work_that_changes_nothing_is_told() {
     let filtered = Search { filtered: true, ..Search::default() };
     assert_eq!(filtered.codes(&[exact(19)]), [WarningCode::FilterSelective]);
     assert_eq!(filtered.codes(&[exact(20)]), [], "there may be more");
+    let by_index = ShardExplain { rows_by: Some("filter".to_owned()), ..exact(19) };
+    assert_eq!(filtered.codes(&[by_index]), [], "an index led to them");
     assert_eq!(filtered.codes(&[ShardExplain { rows: Some(900), ..exact(0) }]), []);
     assert_eq!(Search::default().codes(&[exact(3)]), [], "a small namespace, not a filter");
 

@@ -137,8 +137,6 @@ impl Floor {
             candidates: explained.candidates_wanted,
             per_namespace: None,
             ef: explained.ef.unwrap_or_default(),
-            path: row_path(explained),
-            visits_max: explained.visits_max,
             why: "as the coordinator does",
         };
         let query = KnnQuery {
@@ -173,10 +171,9 @@ impl Floor {
 fn strategy(explained: &ShardExplain) -> Result<Strategy, CommandError> {
     match explained.strategy.as_str() {
         // The walk before a fallback is left out: what was found came from the scan.
-        "exact" | "exact_fallback" => Ok(Strategy::Exact),
-        "hnsw" | "hnsw_iterative" if !explained.graphs.is_empty() => Ok(Strategy::OwnGraphs),
+        "exact" | "exact_fallback" => Ok(Strategy::Exact(row_path(explained))),
+        "hnsw" if !explained.graphs.is_empty() => Ok(Strategy::OwnGraphs),
         "hnsw" => Ok(Strategy::Hnsw),
-        "hnsw_iterative" => Ok(Strategy::HnswIterative),
         other => Err(CommandError::Failed(format!("the statement of strategy {other} is not known here"))),
     }
 }

@@ -47,11 +47,18 @@ pub struct Recall {
     last_recheck: Mutex<Option<Instant>>,
 }
 
+/// A kind of live searches that has an estimate of its own: calibration only knows of those without a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    profile: Profile,
+    filtered: bool,
+}
+
 /// What is known of one collection since it last changed: its graphs may be others now.
 struct KnownRecall {
     changed_at: CatalogVersion,
     calibration: Calibration,
-    estimates: BTreeMap<Profile, Estimate>,
+    estimates: BTreeMap<Kind, Estimate>,
 }
 
 impl Recall {
@@ -83,7 +90,7 @@ impl Recall {
         let collections = self.collections.read().expect(UNPOISONED);
         let of_one = |(name, known): (&CollectionName, &KnownRecall)| {
             let broken = known.estimates.iter().filter(|(_, estimate)| estimate.is_broken());
-            broken.map(|(profile, estimate)| (name.clone(), *profile, *estimate)).collect::<Vec<_>>()
+            broken.map(|(kind, estimate)| (name.clone(), kind.profile, *estimate)).collect::<Vec<_>>()
         };
         collections.iter().flat_map(of_one).collect()
     }
@@ -100,12 +107,13 @@ impl Recall {
         self.with(target, |known| known.calibration.add(tier, found, wanted, now_s, rows));
     }
 
-    /// Takes in a live search that was run again. Where that breaks a promise, what was calibrated is not to be believed.
-    fn rechecked(&self, target: &Target, profile: Profile, found: u32, wanted: u32, ms: f64) -> (Shown, Estimate) {
+    /// Takes in a live search that was run again. Where that breaks a promise, what was calibrated of such searches is not to be
+    /// believed.
+    fn rechecked(&self, target: &Target, kind: Kind, found: u32, wanted: u32, ms: f64) -> (Shown, Estimate) {
         self.with(target, |known| {
-            let estimate = known.estimates.entry(profile).or_insert_with(|| Estimate::new(promise(profile)));
+            let estimate = known.estimates.entry(kind).or_insert_with(|| Estimate::new(promise(kind.profile)));
             let shown = estimate.add(found, wanted, ms);
-            if shown == Shown::Broken {
+            if shown == Shown::Broken && !kind.filtered {
                 known.calibration = Calibration::default();
             }
             (shown, *estimate)
@@ -136,9 +144,10 @@ impl Recall {
         };
         let now_s = self.now_s();
         let tiers = known.calibration.tiers().map(|(tier, measured)| row(&known.calibration, tier, measured, now_s));
-        let estimate = |(profile, estimate): (&Profile, &Estimate)| {
+        let estimate = |(kind, estimate): (&Kind, &Estimate)| {
             Some(RecallEstimate {
-                profile: *profile,
+                profile: kind.profile,
+                filtered: kind.filtered,
                 promise: estimate.promise(),
                 recall: estimate.recall()?,
                 samples: estimate.searches().round() as u32,

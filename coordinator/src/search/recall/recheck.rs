@@ -5,11 +5,11 @@
 
 use super::super::request::CheckedSearch;
 use super::super::{Round, Searcher};
-use super::{RECHECK_EVERY, UNPOISONED};
+use super::{Kind, RECHECK_EVERY, UNPOISONED};
 use crate::targets::Target;
 use atoll_core::search::estimate::Shown;
 use atoll_proto::Vector;
-use atoll_proto::search::Profile;
+use atoll_proto::search::Partial;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -33,7 +33,10 @@ impl Searcher {
         let Ok(place) = self.recall.rechecking.clone().try_acquire_owned() else { return };
         let (searcher, target, vector) = (self.clone(), target.clone(), vector.clone());
         let (found, ms) = (super::probe::ids(&round.hits), round.fanout_ms);
-        let exact = CheckedSearch { exact: true, include: Default::default(), ..search.clone() };
+        let kind = Kind { profile, filtered: search.filter.is_some() };
+        // A shard that is missing would make the truth smaller.
+        let partial = Partial::default();
+        let exact = CheckedSearch { exact: true, include: Default::default(), partial, ..search.clone() };
         tokio::spawn(async move {
             let _place = place;
             if searcher.workers.have_waiters() {
@@ -42,7 +45,7 @@ impl Searcher {
             match searcher.probe(&target, &exact, &vector, Instant::now() + WITHIN).await {
                 Ok(truth) => {
                     let (found, wanted) = (truth.ids.intersection(&found).count(), truth.ids.len());
-                    searcher.learn(&target, profile, found as u32, wanted as u32, ms);
+                    searcher.learn(&target, kind, found as u32, wanted as u32, ms);
                 }
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "a search was not run again");
@@ -65,24 +68,27 @@ impl Searcher {
         true
     }
 
-    fn learn(&self, target: &Target, profile: Profile, found: u32, wanted: u32, ms: f64) {
+    fn learn(&self, target: &Target, kind: Kind, found: u32, wanted: u32, ms: f64) {
         if wanted == 0 {
             return;
         }
-        let (shown, estimate) = self.recall.rechecked(target, profile, found, wanted, ms);
-        let name = format!("{profile:?}").to_lowercase();
+        let (shown, estimate) = self.recall.rechecked(target, kind, found, wanted, ms);
+        let Kind { profile, filtered } = kind;
+        let name = profile.word();
         let recall = estimate.recall().unwrap_or_default();
-        let labels = [target.name.as_str(), name.as_str()];
-        self.metrics.recall_estimate.with_label_values(&labels).set(recall);
+        let labels = [target.name.as_str(), name];
+        if !filtered {
+            self.metrics.recall_estimate.with_label_values(&labels).set(recall);
+        }
         self.metrics.recall_samples.with_label_values(&labels).inc();
         let (collection, promise) = (&target.name, estimate.promise());
         match shown {
             Shown::Nothing => {}
             Shown::Broken => {
-                tracing::warn!(%collection, profile = name, recall, promise, "searches find less than promised; measuring anew");
+                tracing::warn!(%collection, profile = name, filtered, recall, promise, "searches find less than promised");
             }
             Shown::Kept => {
-                tracing::info!(%collection, profile = name, recall, promise, "searches find what is promised again")
+                tracing::info!(%collection, profile = name, filtered, recall, promise, "searches find what is promised again")
             }
         }
     }
