@@ -21,7 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_tiers() {
-    let cluster = Cluster::start(ClusterOptions { shards: 2, ..ClusterOptions::new("changes_tiers").workers(2) }).await;
+    let cluster =
+        Cluster::start(ClusterOptions { shards: 2, ..ClusterOptions::new("changes_tiers").workers(2).uncached() })
+            .await;
     let client = cluster.client();
     let entries: Vec<Sample> =
         wordnet::sample().into_iter().map(|entry| Sample { namespace: NAMESPACE.to_owned(), ..entry }).collect();
