@@ -54,6 +54,11 @@ impl ClusterOptions {
         Self { workers, ..self }
     }
 
+    /// Without a cache of answers: every search asks the workers.
+    pub fn uncached(self) -> Self {
+        self.environment("ATOLL__CACHE__MAX_BYTES", "0")
+    }
+
     /// With this in the environment of all processes.
     pub fn environment(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((name, value.into()));

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_tiers() {
-    let options = ClusterOptions { shards: 2, ..ClusterOptions::new("changes_tiers").workers(1) };
+    let options = ClusterOptions { shards: 2, ..ClusterOptions::new("changes_tiers").workers(1).uncached() };
     let cluster = Cluster::start(options.environment("ATOLL_AGENT__STATS__INTERVAL_SECONDS", "1")).await;
     let client = cluster.client();
     let entries: Vec<Sample> =

@@ -24,6 +24,7 @@ const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn describes_itself() {
     let options = ClusterOptions::new("describes_itself")
+        .uncached()
         .environment("ATOLL__LIMITS__CONCURRENCY", CONCURRENCY.to_string())
         .environment("ATOLL__LIMITS__STREAMS", "1")
         .environment("ATOLL__SERVER__DRAIN_MS", DRAIN.as_millis().to_string());

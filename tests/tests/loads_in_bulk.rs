@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn loads_in_bulk() {
-    let options = ClusterOptions { shards: 2, ..ClusterOptions::new("loads_in_bulk").workers(1) };
+    let options = ClusterOptions { shards: 2, ..ClusterOptions::new("loads_in_bulk").workers(1).uncached() };
     let mut cluster = Cluster::start(options.environment("ATOLL_AGENT__STATS__INTERVAL_SECONDS", "1")).await;
     let (client, command_line) = (cluster.client(), CommandLine::new(cluster.client().base()));
     let entries: Vec<Sample> =

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn measures_recall() {
-    let options = ClusterOptions { shards: 2, ..ClusterOptions::new("measures_recall").workers(1) }
+    let options = ClusterOptions { shards: 2, ..ClusterOptions::new("measures_recall").workers(1).uncached() }
         .environment("ATOLL__SEARCH__CALIBRATION__QUERIES_PER_MINUTE", "6000")
         .environment("ATOLL__SEARCH__RECHECK_SHARE", "1");
     let cluster = Cluster::start(options).await;

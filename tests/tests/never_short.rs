@@ -83,7 +83,8 @@ fn number(entry: &Sample) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn never_short() {
-    let cluster = Cluster::start(ClusterOptions { shards: 2, ..ClusterOptions::new("never_short").workers(2) }).await;
+    let cluster =
+        Cluster::start(ClusterOptions { shards: 2, ..ClusterOptions::new("never_short").workers(2).uncached() }).await;
     let client = cluster.client();
     client.put("/v1/collections/grid", &json!({"dimensions": DIMENSIONS})).await.expect(201);
     let entries = entries();

@@ -63,7 +63,7 @@ impl Places {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn survives_worker_loss() {
     let entries: Vec<Sample> = wordnet::sample().into_iter().take(800).collect();
-    let mut cluster = Cluster::start(ClusterOptions::new("survives_worker_loss")).await;
+    let mut cluster = Cluster::start(ClusterOptions::new("survives_worker_loss").uncached()).await;
     let client = cluster.client();
     assert_eq!(client.import("memory_entries", wordnet::ndjson(&entries)).await["written"], 800);
     let places = Places::read(&client, &entries).await;
