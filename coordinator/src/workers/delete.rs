@@ -30,7 +30,7 @@ pub async fn by_ids(
     sql.push(&quoted).push(" as e using doomed as d where e.namespace = d.namespace and e.key = d.key");
     sql.push(" returning d.expires_at is null or d.expires_at > now() as alive)");
     sql.push(" select count(*) filter (where alive) from gone");
-    remove(pool, table, &sql, true, ticket, deadline).await
+    remove(pool, table, &sql, ticket, deadline).await
 }
 
 /// Removes at most `limit` entries of a namespace that match; says how many.
@@ -54,18 +54,17 @@ pub async fn by_filter(
     sql.push(" order by namespace, key limit ").bind(limit.map(i64::from)).push(" for update), gone as (delete from ");
     sql.push(&quoted).push(" as e using doomed as d where e.namespace = d.namespace and e.key = d.key returning 1)");
     sql.push(" select count(*) from gone");
-    remove(pool, table, &sql, filter.is_none(), ticket, deadline).await
+    remove(pool, table, &sql, ticket, deadline).await
 }
 
 async fn remove(
     pool: &WorkerPool,
     table: &ShardTable,
     sql: &Statement,
-    cacheable: bool,
     ticket: Option<&Ticket>,
     deadline: Instant,
 ) -> Result<Written<Replay<u64>>, ShardError> {
-    let statement = Bound { text: &sql.text, params: sql.params(), cacheable };
+    let statement = Bound { text: &sql.text, params: sql.params() };
     let count = |rows: Vec<Vec<Row>>| match rows.first().and_then(|rows| rows.first()) {
         Some(row) => row.try_get::<_, i64>(0).map(i64::unsigned_abs),
         None => Ok(0),
@@ -102,7 +101,7 @@ pub async fn one(
          select f.version, f.alive, exists (select from gone) from found as f"
     );
     let (namespace, key) = (id.namespace.as_str(), id.key.as_str());
-    let statement = Bound { text: &text, params: vec![&namespace, &key, &at_version], cacheable: true };
+    let statement = Bound { text: &text, params: vec![&namespace, &key, &at_version] };
     let outcome = |rows: Vec<Vec<Row>>| {
         let Some(row) = rows.first().and_then(|rows| rows.first()) else { return Ok(DeleteOutcome::Missing) };
         let (alive, gone): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);

@@ -41,7 +41,7 @@ pub async fn vectors(
 ) -> Result<Vec<Vec<f32>>, ShardError> {
     let there = |sql: &mut Statement| _ = sql.push(" and embedding is not null");
     let statement = random_rows("embedding", table, table_rows, wanted, there);
-    let bound = Bound { text: &statement.text, params: statement.params(), cacheable: false };
+    let bound = Bound { text: &statement.text, params: statement.params() };
     let rows = flight::read(pool, &ReadSettings::until(deadline), bound, deadline).await?;
     rows.iter()
         .map(|row| {

@@ -15,8 +15,6 @@ use tokio_postgres::{Error, Row, SimpleQueryMessage, Statement};
 pub(super) struct Bound<'a> {
     pub(super) text: &'a str,
     pub(super) params: Vec<&'a (dyn ToSql + Sync)>,
-    /// Whether the text is one of few, and worth keeping prepared.
-    pub(super) cacheable: bool,
 }
 
 /// What a transaction begins and ends with.
@@ -124,7 +122,7 @@ pub(super) async fn read(
 
 /// The same on a session.
 pub(super) async fn ask(session: &Session, settings: &ReadSettings, statement: &Bound<'_>) -> Result<Vec<Row>, Error> {
-    let prepared = prepare_one(session, statement).await?;
+    let prepared = session.prepare_cached(statement.text).await?;
     let query = session.query(&prepared, &statement.params);
     let Some(change) = session.change_to(settings) else { return query.await };
     // Polled in this order for the first time, so sent in this order, in one flight.
@@ -178,14 +176,7 @@ pub(super) async fn each(client: &Session, statements: &[Bound<'_>]) -> Result<V
 async fn prepare(session: &Session, statements: &[Bound<'_>]) -> Result<Vec<Statement>, Error> {
     let mut prepared = Vec::with_capacity(statements.len());
     for statement in statements {
-        prepared.push(prepare_one(session, statement).await?);
+        prepared.push(session.prepare_cached(statement.text).await?);
     }
     Ok(prepared)
-}
-
-async fn prepare_one(session: &Session, statement: &Bound<'_>) -> Result<Statement, Error> {
-    match statement.cacheable {
-        true => session.prepare_cached(statement.text).await,
-        false => session.prepare(statement.text).await,
-    }
 }

@@ -48,7 +48,7 @@ pub async fn claim(
          on conflict (key) do update set key = i.key returning request_hash"
     );
     let key = format!("claim:{}", ticket.key);
-    let statement = Bound { text: &text, params: vec![&key, &ticket.digest], cacheable: true };
+    let statement = Bound { text: &text, params: vec![&key, &ticket.digest] };
     // How long is left is known when there is a connection.
     let done =
         pool.run(deadline, async |client| flight::fly(client, &flight::remembering(deadline), &[statement]).await);

@@ -53,19 +53,6 @@ pub struct KnnQuery {
     pub graphs: Vec<Namespace>,
 }
 
-impl KnnQuery {
-    /// Whether few texts are like its own: those of a table, and of each of its large namespaces.
-    fn has_a_usual_text(&self) -> bool {
-        let names_graphs = self.plan.strategy == Strategy::OwnGraphs;
-        let usual = match &self.scope {
-            Scope::Namespaces(namespaces) => namespaces.len() == 1,
-            Scope::Prefix(_) => false,
-            Scope::All => true,
-        };
-        self.filter.is_none() && (usual || !names_graphs)
-    }
-}
-
 /// What a candidate brings along.
 #[derive(Debug, Clone)]
 pub enum Bring {
@@ -209,8 +196,7 @@ pub async fn nearest(
 ) -> Result<Nearest, ShardError> {
     let settings = settings(query, deadline);
     let statement = statement(table, query);
-    let cacheable = query.has_a_usual_text() || pool.shapes.keeps(&statement.text);
-    let statement = Bound { text: &statement.text, params: statement.params(), cacheable };
+    let statement = Bound { text: &statement.text, params: statement.params() };
     let (asked, mut queued) = (Instant::now(), Duration::ZERO);
     let rows = pool
         .run(deadline, async |session| {

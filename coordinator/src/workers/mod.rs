@@ -21,7 +21,6 @@ mod row;
 pub mod sample;
 pub mod sampled_entries;
 mod session;
-mod shapes;
 pub mod shard_table;
 mod statement;
 pub mod straight;

@@ -7,7 +7,6 @@
 
 use super::ShardError;
 use super::session::{Session, Sessions};
-use super::shapes::Shapes;
 use atoll_core::routing::WorkerRoute;
 use atoll_proto::WorkerId;
 use atoll_proto::agent::COORDINATOR_ROLE;
@@ -114,8 +113,6 @@ pub struct WorkerPool {
     queue: usize,
     /// How often the worker gave an answer.
     answers: Arc<AtomicU64>,
-    /// Filtered statements that are kept prepared.
-    pub(super) shapes: Shapes,
 }
 
 impl WorkerPool {
@@ -153,7 +150,6 @@ impl WorkerPool {
             waiting: AtomicUsize::new(0),
             queue: settings.queue,
             answers: Arc::default(),
-            shapes: Shapes::default(),
         }
     }
 

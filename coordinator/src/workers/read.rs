@@ -32,7 +32,7 @@ pub async fn get(
     deadline: Instant,
 ) -> Result<Vec<Entry>, ShardError> {
     let sql = get_statement(table, ids, include);
-    let statement = Bound { text: &sql.text, params: sql.params(), cacheable: true };
+    let statement = Bound { text: &sql.text, params: sql.params() };
     let rows = flight::read(pool, &get_settings(deadline), statement, deadline).await?;
     entries(pool, table, &rows)
 }
@@ -99,7 +99,7 @@ pub async fn list(
         sql.push(column).push(" ").push(direction).push(", ");
     }
     sql.push("key ").push(direction).push(" limit ").bind(i64::from(page.limit));
-    let rows = query(pool, &sql, page.filter.is_none(), deadline).await?;
+    let rows = query(pool, &sql, deadline).await?;
     entries(pool, table, &rows)
 }
 
@@ -134,7 +134,7 @@ pub async fn count(
         sql.push(" and ");
         push_condition(&mut sql, filter);
     }
-    let rows = query(pool, &sql, filter.is_none(), deadline).await?;
+    let rows = query(pool, &sql, deadline).await?;
     let count: i64 = match rows.first() {
         Some(row) => row.try_get(0).map_err(|error| ShardError::of(pool.worker(), error))?,
         None => 0,
@@ -158,7 +158,7 @@ pub async fn ids(
         push_condition(&mut sql, filter);
     }
     sql.push(" order by key limit ").bind(limit.map(i64::from));
-    let rows = query(pool, &sql, filter.is_none(), deadline).await?;
+    let rows = query(pool, &sql, deadline).await?;
     let malformed = |source| ShardError::Malformed { worker: pool.worker().to_owned(), source };
     let id = |row: &Row| {
         let key: String = row.try_get(0).map_err(|error| ShardError::of(pool.worker(), error))?;
@@ -187,7 +187,7 @@ pub async fn namespaces(
     sql.push(" as t where ").push(ALIVE).push(" and t.namespace > names.namespace and t.namespace < $2");
     sql.push(" order by t.namespace limit 1) from names where names.namespace is not null)");
     sql.push(" select namespace from names where namespace is not null limit ").bind(i64::from(limit));
-    let rows = query(pool, &sql, true, deadline).await?;
+    let rows = query(pool, &sql, deadline).await?;
     let worker = pool.worker();
     rows.iter().map(|row| row.try_get(0).map_err(|error| ShardError::of(worker, error))).collect()
 }
@@ -196,7 +196,7 @@ fn entries(pool: &WorkerPool, table: &ShardTable, rows: &[Row]) -> Result<Vec<En
     rows.iter().map(|row| row::entry(pool.worker(), table, row)).collect()
 }
 
-async fn query(pool: &WorkerPool, sql: &Statement, cacheable: bool, deadline: Instant) -> Result<Vec<Row>, ShardError> {
-    let statement = Bound { text: &sql.text, params: sql.params(), cacheable };
+async fn query(pool: &WorkerPool, sql: &Statement, deadline: Instant) -> Result<Vec<Row>, ShardError> {
+    let statement = Bound { text: &sql.text, params: sql.params() };
     flight::read(pool, &ReadSettings::until(deadline), statement, deadline).await
 }

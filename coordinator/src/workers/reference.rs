@@ -31,7 +31,7 @@ impl Turn {
         let locked = timeout_at(deadline, async {
             // The session's lock, not the transaction's: it stays when the transaction that took it has ended.
             let text = "select pg_advisory_lock($1, $2)";
-            let lock = Bound { text, params: vec![&LOCK_CLASS, &number], cacheable: true };
+            let lock = Bound { text, params: vec![&LOCK_CLASS, &number] };
             flight::fly(connection.start(), &flight::remembering(deadline), &[lock]).await
         });
         match locked.await {
@@ -86,7 +86,7 @@ pub async fn stored(
     ));
     let (namespaces, keys) = columns(ids);
     sql.bind(namespaces).push("::text[], ").bind(keys).push("::text[]))");
-    let statement = Bound { text: &sql.text, params: sql.params(), cacheable: true };
+    let statement = Bound { text: &sql.text, params: sql.params() };
     let rows = flight::read(pool, &ReadSettings::until(deadline), statement, deadline).await?;
     let mut stored = Vec::with_capacity(rows.len());
     for row in rows {
@@ -149,7 +149,7 @@ pub async fn take_over(
     if table.has_vectors() {
         params.push(&embeddings);
     }
-    let statement = Bound { text: &text, params, cacheable: true };
+    let statement = Bound { text: &text, params };
     let done = pool.run(deadline, async |client| {
         // How long is left is known when there is a connection.
         flight::fly(client, &flight::writing(table, deadline), &[statement]).await

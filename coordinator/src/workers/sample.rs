@@ -29,7 +29,7 @@ pub async fn draw(
         sql.push(" and octet_length(metadata::text) <= ").bind(BYTES_MAX);
         sql.push(" and octet_length(tags::text) <= ").bind(BYTES_MAX);
     });
-    let bound = Bound { text: &statement.text, params: statement.params(), cacheable: true };
+    let bound = Bound { text: &statement.text, params: statement.params() };
     let rows = flight::read(pool, &ReadSettings::until(deadline), bound, deadline).await?;
     let rows: Result<Vec<SampledRow>, _> = rows.iter().map(sampled).collect();
     Ok(Sample::new(rows.map_err(|error| ShardError::of(pool.worker(), error))?))

@@ -49,7 +49,7 @@ pub async fn entries(
         "{}; set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off",
         ReadSettings::until(deadline).in_transaction()
     );
-    let statement = Bound { text: &sql.text, params: sql.params(), cacheable: true };
+    let statement = Bound { text: &sql.text, params: sql.params() };
     let rows = flight::query(pool, &flight::reading(begin), statement, deadline).await?;
     rows.iter().filter_map(|row| entry(pool.worker(), table, row).transpose()).collect()
 }

@@ -58,9 +58,9 @@ impl ReadyStatement {
     }
 }
 
-/// Kept prepared, also where the coordinator prepares anew each time.
+/// Prepared as the coordinator has it.
 fn bound(statement: &Statement) -> Bound<'_> {
-    Bound { text: &statement.text, params: statement.params(), cacheable: true }
+    Bound { text: &statement.text, params: statement.params() }
 }
 
 /// A worker, and connections to it that are made when they are first needed.

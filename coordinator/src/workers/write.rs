@@ -137,7 +137,7 @@ impl Parts {
             if self.version.is_some() {
                 params.push(&self.version);
             }
-            Bound { text: &part.text, params, cacheable: true }
+            Bound { text: &part.text, params }
         };
         self.parts.iter().map(statement).collect()
     }
