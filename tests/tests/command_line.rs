@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use cluster_tests::command_line::argument;
+use cluster_tests::poll;
 use cluster_tests::wordnet::{self, Sample};
 use cluster_tests::{Cluster, ClusterOptions, CommandLine};
 use flate2::Compression;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 /// A small dog: its neighbours are small dogs.
 const EXAMPLE: &str = "noun.animal:n-02110627";
@@ -56,7 +58,12 @@ async fn shows_what_the_cluster_is_made_of(atoll: &CommandLine) {
     assert_eq!(of_group.len(), 4, "{of_group:?}");
     assert!(of_group.iter().all(|shard| shard["group"] == "g1"), "{of_group:?}");
 
-    atoll.run(&["doctor"]).await.expect(0).complains(&["nothing is wrong"]);
+    // What an agent said before it had registered is known for a second or so.
+    let is_well = async || match atoll.run(&["doctor"]).await {
+        run if run.code == 0 => Ok(run),
+        run => Err(run.err),
+    };
+    poll::until("the doctor to find nothing", Duration::from_secs(10), is_well).await.complains(&["nothing is wrong"]);
     assert_eq!(atoll.json(&["doctor"]).await, json!({"findings": []}));
     atoll.run(&["--version"]).await.expect(0).prints(&["atoll "]);
     // A flag goes before the environment.

@@ -130,16 +130,16 @@ fn several_graphs_say_how_many_rows_each_gave() {
     let text = statement(&table(), &query).text;
     let graph = |name: &str, limit: u32| {
         format!(
-            "as materialized (select namespace, key, version, embedding, embedding <=> $1 as distance from \"s0003_g1\".\"c\" \
+            "as materialized (select namespace, key, version, expires_at, embedding, embedding <=> $1 as distance from \"s0003_g1\".\"c\" \
              where namespace = '{name}' and {ALIVE_TEXT} order by embedding <=> $1 limit ${limit})"
         )
     };
     assert_eq!(
         text,
         format!(
-            "with graph_0 {}, graph_1 {} select namespace, key, version, embedding, \
+            "with graph_0 {}, graph_1 {} select namespace, key, version, expires_at, embedding, \
              least((select count(*) from graph_0), (select count(*) from graph_1)) as fewest from (select * from graph_0 \
-             union all select * from graph_1 union all (select namespace, key, version, embedding, embedding <=> $1 as distance \
+             union all select * from graph_1 union all (select namespace, key, version, expires_at, embedding, embedding <=> $1 as distance \
              from \"s0003_g1\".\"c\" where namespace = any($4) and {ALIVE_TEXT} order by (embedding <=> $1) + 0, namespace, key \
              limit $5)) as candidates order by distance, namespace, key limit $6",
             graph("m", 2),
