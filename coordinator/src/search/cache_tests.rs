@@ -46,7 +46,7 @@ fn answer() -> SearchAnswer {
                   "tags": ["t"], "vector": null}],
         "complete": true, "short_reason": null, "coverage": {"shards": {"total": 1, "ok": 1, "failed": 0}, "failures": []},
         "plan": {"profile": "balanced", "ef": null, "overfetch": 2.0, "candidates": 1,
-                 "strategies": {"exact": 1, "hnsw": 0, "hnsw_iterative": 0, "exact_fallback": 0}},
+                 "strategies": {"exact": 1, "hnsw": 0, "exact_fallback": 0}},
         "catalog_version": 5, "cache": "miss", "session": null,
         "timings": {"total_ms": 9.0, "fanout_ms": 8.0, "slowest_shard_ms": 7.0, "merge_ms": 0.1}, "explain": null}))
     .unwrap()
