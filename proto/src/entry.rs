@@ -3,7 +3,7 @@
 use crate::build::GraphBuild;
 use crate::filter::Filter;
 use crate::problem::Problem;
-use crate::{EntryKey, Namespace, ShardId, Vector};
+use crate::{EntryKey, Namespace, ShardId, StoredMetadata, Vector};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -221,7 +221,7 @@ pub struct Entry {
     pub value: Option<String>,
     /// The metadata.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
-    pub metadata: Option<Value>,
+    pub metadata: Option<StoredMetadata>,
     /// The tags.
     pub tags: Option<Vec<String>>,
     /// The vector.

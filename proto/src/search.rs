@@ -3,9 +3,8 @@
 use crate::entry::{EntryId, Include};
 use crate::filter::Filter;
 use crate::problem::ShardFailure;
-use crate::{CatalogVersion, Namespace, Vector};
+use crate::{CatalogVersion, Namespace, StoredMetadata, Vector};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 crate::object::only_objects!(SearchRequest, Partial, SearchBatch);
 
@@ -206,7 +205,7 @@ pub struct Hit {
     pub value: Option<String>,
     /// The metadata.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
-    pub metadata: Option<Value>,
+    pub metadata: Option<StoredMetadata>,
     /// The tags.
     pub tags: Option<Vec<String>>,
     /// The vector.

@@ -173,7 +173,7 @@ fn described(entry: &Entry) -> String {
         lines.push(format!("value      {}", value.replace('\n', "\n           ")));
     }
     if let Some(metadata) = &entry.metadata {
-        lines.push(format!("metadata   {metadata}"));
+        lines.push(format!("metadata   {}", metadata.as_str()));
     }
     if let Some(tags) = &entry.tags {
         lines.push(format!("tags       {}", tags.join(", ")));

@@ -177,7 +177,7 @@ struct Exported {
     value: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<atoll_proto::Vector>,
-    metadata: Option<serde_json::Value>,
+    metadata: Option<atoll_proto::StoredMetadata>,
     tags: Option<Vec<String>>,
 }
 

@@ -18,7 +18,6 @@ use atoll_proto::Vector;
 use atoll_proto::search::{CachePolicy, Hit, SearchAnswer, Timings};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -188,19 +187,7 @@ fn hit_bytes(hit: &Hit) -> usize {
     let texts = [Some(namespace), Some(key), value.as_ref()].into_iter().flatten().map(String::len).sum::<usize>();
     let tags = tags.iter().flatten().map(|tag| size_of::<String>() + tag.len()).sum::<usize>();
     let numbers = vector.as_ref().map_or(0, |vector| size_of_val(vector.as_slice()));
-    size_of::<Hit>() + texts + tags + numbers + metadata.as_ref().map_or(0, json_bytes)
-}
-
-fn json_bytes(value: &Value) -> usize {
-    let inside = match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(values) => values.iter().map(json_bytes).sum(),
-        Value::Object(members) => {
-            members.iter().map(|(name, value)| size_of::<String>() + name.len() + json_bytes(value)).sum()
-        }
-    };
-    size_of::<Value>() + inside
+    size_of::<Hit>() + texts + tags + numbers + metadata.as_ref().map_or(0, |metadata| metadata.as_str().len())
 }
 
 #[cfg(test)]

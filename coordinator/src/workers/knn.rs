@@ -14,8 +14,7 @@ use atoll_core::filter::Expr;
 use atoll_core::search::filtered::RowPath;
 use atoll_core::search::plan::{ShardPlan, Strategy};
 use atoll_proto::entry::{EntryId, Include};
-use atoll_proto::{Namespace, Vector, VectorType};
-use serde_json::Value;
+use atoll_proto::{Namespace, StoredMetadata, Vector, VectorType};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -71,7 +70,6 @@ impl Bring {
         match shards {
             // A second round trip would cost more.
             0 | 1 if candidates <= WIDE_CANDIDATES_MAX => Self::Columns(wide.into()),
-            0 | 1 => Self::Columns(Arc::default()),
             // The winners are fetched anyhow, so the vectors of the others need not travel.
             _ if !wide.is_empty() => Self::Distance,
             _ => Self::Columns(Arc::default()),
@@ -121,7 +119,7 @@ pub struct WideColumns {
     /// Text.
     pub value: Option<String>,
     /// Metadata.
-    pub metadata: Option<Value>,
+    pub metadata: Option<StoredMetadata>,
     /// Tags.
     pub tags: Option<Vec<String>>,
     /// Its vector.
@@ -167,7 +165,7 @@ impl KnnRow {
         for include in self.brought.wide() {
             match include {
                 Include::Value => columns.value = self.row.try_get("value").map_err(failed)?,
-                Include::Metadata => columns.metadata = self.row.try_get("metadata").map_err(failed)?,
+                Include::Metadata => columns.metadata = row::metadata(worker, &self.row, "metadata")?,
                 Include::Tags => columns.tags = self.row.try_get("tags").map_err(failed)?,
                 Include::Vector => {}
             }

@@ -2,9 +2,10 @@
 
 use super::{ShardError, ShardTable};
 use atoll_proto::entry::{Entry, Include};
-use atoll_proto::{Vector, VectorType};
+use atoll_proto::{StoredMetadata, Vector, VectorType};
 use std::time::SystemTime;
 use tokio_postgres::Row;
+use tokio_postgres::row::RowIndex;
 use tokio_postgres::types::{FromSql, Type};
 
 /// Columns of an entry, in the order [`entry`] reads them; what is not included is null.
@@ -39,10 +40,20 @@ pub(super) fn entry(worker: &str, table: &ShardTable, row: &Row) -> Result<Entry
         created_at: time(worker, row.try_get(3).map_err(failed)?)?,
         updated_at: time(worker, row.try_get(4).map_err(failed)?)?,
         value: row.try_get(5).map_err(failed)?,
-        metadata: row.try_get(6).map_err(failed)?,
+        metadata: metadata(worker, row, 6)?,
         tags: row.try_get(7).map_err(failed)?,
         vector,
     })
+}
+
+/// Reads metadata as it is stored.
+pub(super) fn metadata(
+    worker: &str,
+    row: &Row,
+    column: impl RowIndex + std::fmt::Display,
+) -> Result<Option<StoredMetadata>, ShardError> {
+    let stored: Option<StoredJson> = row.try_get(column).map_err(|error| ShardError::of(worker, error))?;
+    Ok(stored.map(|StoredJson(metadata)| metadata))
 }
 
 /// Reads an embedding, at full precision of what is stored.
@@ -69,6 +80,20 @@ pub(super) fn read_numbers(
 ) -> Result<(), ShardError> {
     let stored: Stored<'_> = row.try_get(column).map_err(|error| ShardError::of(worker, error))?;
     stored.read(worker, vector_type, into)
+}
+
+/// A `jsonb` as PostgreSQL sends it: the format's number, 1, then the text.
+struct StoredJson(StoredMetadata);
+
+impl<'a> FromSql<'a> for StoredJson {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let Some((&1, text)) = raw.split_first() else { return Err("jsonb of an unknown format".into()) };
+        Ok(Self(StoredMetadata::new(std::str::from_utf8(text)?.to_owned())?))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::JSONB
+    }
 }
 
 /// A vector as pgvector sends it: the number of dimensions and a zero, 16 bits each, then the numbers, all big-endian.

@@ -230,7 +230,8 @@ async fn scenarios(args: &MeasureArgs, client: &Client, queries: &[Query]) -> Re
     let list = json!({"namespace": queries[0].namespace, "limit": 1, "include": ["metadata"]});
     let page: EntryPage =
         client.post(&path::collection(&args.collection.collection, "/entries/list"), &list).await?.parse()?;
-    if page.entries.first().and_then(|entry| entry.metadata.as_ref()?.get("mod20")).is_some() {
+    let first = page.entries.first().and_then(|entry| entry.metadata.as_ref());
+    if first.is_some_and(|metadata| metadata.has_member("mod20")) {
         return Ok(scenarios);
     }
     let why = "entries have no metadata.mod20 to filter by: import them with atoll bench prepare, or name a --filter";
