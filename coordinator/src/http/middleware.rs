@@ -8,7 +8,7 @@ use crate::telemetry::chain;
 use atoll_core::freshness::SessionToken;
 use atoll_proto::problem::{Problem, ProblemCode};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::time::Instant;
@@ -24,7 +24,7 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let named = Named::of(&request);
-    let span = named.span(&method);
+    let span = named.span();
 
     let (mut request, reading) = unread::watch(request);
     let response = match admit(&app, &method, &route, &request) {
@@ -38,7 +38,7 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
         }
         Err(error) => error.into_response(),
     };
-    let mut response = span.in_scope(|| with_problem(response, &named, log));
+    let mut response = span.in_scope(|| with_problem(response, &method, &named, log));
     reading.tell(&mut response);
 
     if let Ok(value) = HeaderValue::from_str(&named.request_id) {
@@ -56,15 +56,15 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
 
 /// Around requests of coordinators and agents: a failure is logged here, once, and answered with its document.
 pub(super) async fn around_internal(request: Request, next: Next) -> Response {
-    let named = Named::of(&request);
-    let span = named.span(request.method());
+    let (named, method) = (Named::of(&request), request.method().clone());
+    let span = named.span();
     let response = next.run(request).instrument(span.clone()).await;
-    span.in_scope(|| with_problem(response, &named, log_internal))
+    span.in_scope(|| with_problem(response, &method, &named, log_internal))
 }
 
 /// What logs and problems know a request by.
 struct Named {
-    path: String,
+    uri: Uri,
     request_id: String,
     traceparent: Option<String>,
 }
@@ -78,12 +78,17 @@ impl Named {
             None => format!("{:032x}", rand::random::<u128>()),
         };
         let traceparent = given(TRACEPARENT).filter(taken).map(str::to_owned);
-        Self { path: request.uri().path().to_owned(), request_id, traceparent }
+        Self { uri: request.uri().clone(), request_id, traceparent }
     }
 
-    fn span(&self, method: &Method) -> Span {
-        let Self { path, request_id, traceparent } = self;
-        tracing::info_span!("request", request_id, traceparent, %method, path)
+    /// What every line about the request is marked with. Each field is written out for each request, whether a line comes or not:
+    /// method and path stand in the lines about failures.
+    fn span(&self) -> Span {
+        let Self { request_id, traceparent, .. } = self;
+        match traceparent {
+            Some(traceparent) => tracing::info_span!("request", request_id, traceparent),
+            None => tracing::info_span!("request", request_id),
+        }
     }
 }
 
@@ -164,7 +169,12 @@ fn accepts_an_encoding(request: &Request) -> bool {
 }
 
 /// Writes the problem document of a failed request, and logs what the client is not told, once.
-fn with_problem(mut response: Response, named: &Named, log: fn(&Problem, Option<String>)) -> Response {
+fn with_problem(
+    mut response: Response,
+    method: &Method,
+    named: &Named,
+    log: fn(&Problem, &Method, Option<String>),
+) -> Response {
     let allow = response.headers().get(header::ALLOW).cloned();
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
@@ -174,10 +184,10 @@ fn with_problem(mut response: Response, named: &Named, log: fn(&Problem, Option<
         None => return response,
     };
     let ApiError { mut problem, cause } = error;
-    problem.instance = Some(named.path.clone());
+    problem.instance = Some(named.uri.path().to_owned());
     problem.request_id = Some(named.request_id.clone());
     problem.traceparent = named.traceparent.clone();
-    log(&problem, cause.map(|cause| chain(&*cause)));
+    log(&problem, method, cause.map(|cause| chain(&*cause)));
     let mut response = respond(&problem);
     if let Some(allow) = allow {
         response.headers_mut().insert(header::ALLOW, allow);
@@ -185,21 +195,21 @@ fn with_problem(mut response: Response, named: &Named, log: fn(&Problem, Option<
     response
 }
 
-fn log(problem: &Problem, chain: Option<String>) {
-    let (code, detail) = (problem.code.as_str(), &problem.detail);
+fn log(problem: &Problem, method: &Method, chain: Option<String>) {
+    let (code, detail, path) = (problem.code.as_str(), &problem.detail, problem.instance.as_deref());
     match problem.status {
-        500 => tracing::error!(code, detail, chain, "request failed"),
-        501.. => tracing::warn!(code, detail, chain, "request failed"),
-        _ => tracing::debug!(code, detail, "request refused"),
+        500 => tracing::error!(code, detail, chain, %method, path, "request failed"),
+        501.. => tracing::warn!(code, detail, chain, %method, path, "request failed"),
+        _ => tracing::debug!(code, detail, %method, path, "request refused"),
     }
 }
 
 /// Coordinators and agents ask again by themselves, and tell when that does not help.
-fn log_internal(problem: &Problem, chain: Option<String>) {
-    let (code, detail) = (problem.code.as_str(), &problem.detail);
+fn log_internal(problem: &Problem, method: &Method, chain: Option<String>) {
+    let (code, detail, path) = (problem.code.as_str(), &problem.detail, problem.instance.as_deref());
     match problem.status {
-        500 => tracing::error!(code, detail, chain, "internal request failed"),
-        _ => tracing::debug!(code, detail, chain, "internal request refused"),
+        500 => tracing::error!(code, detail, chain, %method, path, "internal request failed"),
+        _ => tracing::debug!(code, detail, chain, %method, path, "internal request refused"),
     }
 }
 

@@ -22,6 +22,8 @@ const FAN_OUT_DAMPING: f64 = 0.3;
 /// Candidates beyond the hits wanted: a worker orders by 32-bit distances, and among near ties at the end it may leave out one
 /// that is nearer in 64 bits.
 pub const NEAR_TIES: u32 = 8;
+/// The same for walks of a single shard, whose candidates bring along all that is wanted of a hit: a walk is not exact anyhow.
+const NEAR_TIES_OF_ONE_SHARD: u32 = 4;
 /// The same inside each namespace, where hits of a namespace are limited.
 const NEAR_TIES_IN_NAMESPACE: u32 = 2;
 /// Values that ef is rounded up to, those that are measured among them. With few of them, most reads find it in force on their
@@ -172,7 +174,7 @@ pub fn plan_shard(wish: &Wish, reach: &Reach, size: ShardSize) -> ShardPlan {
     match strategy {
         Strategy::Exact(_) => ShardPlan { why, ..exact_plan(wish, size) },
         Strategy::OwnGraphs | Strategy::Hnsw => {
-            ShardPlan { strategy, candidates: candidates(wish), per_namespace: None, ef, why }
+            ShardPlan { strategy, candidates: sent(wish, reach), per_namespace: None, ef, why }
         }
     }
 }
@@ -302,7 +304,15 @@ fn wanted(wish: &Wish) -> u32 {
     wanted.max(wish.k)
 }
 
-/// What a walk sends. It comes in the order of distances: what lies beyond the first k and their near ties can't be a hit.
+/// What each walk of a search sends.
+fn sent(wish: &Wish, reach: &Reach) -> u32 {
+    match reach.shards {
+        0 | 1 => candidates(wish).min(wish.k + NEAR_TIES_OF_ONE_SHARD),
+        _ => candidates(wish),
+    }
+}
+
+/// Candidates of a walk. They come in the order of distances: what lies beyond the first k and their near ties can't be a hit.
 fn candidates(wish: &Wish) -> u32 {
     wanted(wish).min(wish.k + NEAR_TIES)
 }
