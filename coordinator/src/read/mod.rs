@@ -65,7 +65,7 @@ impl Reader {
         let gets = by_shard.into_values().map(|(place, ids)| async move {
             let ids = &ids;
             self.read(&place, |place: Place| async move {
-                read::get(&place.pool, &place.table, ids, &request.include, deadline).await
+                read::get(&place.pool, &place.table, ids, None, &request.include, deadline).await
             })
             .await
         });

@@ -64,6 +64,8 @@ pub(super) struct ShardAnswer {
     pub(super) rows: Result<Vec<KnnRow>, ShardError>,
     /// How many rows came first, if a graph gave too few and every row was looked at after it.
     pub(super) walked: Option<u32>,
+    /// How many candidates were asked for, by what answered.
+    pub(super) wanted: usize,
     pub(super) started: Instant,
     /// How long connections were waited for.
     pub(super) queued: Duration,
@@ -207,7 +209,8 @@ impl Ask {
             found.rows
         });
         let ms = millis_since(started);
-        (place, ShardAnswer { place: i, plan: query.plan, rows, walked, started, queued, ms })
+        let wanted = if walked.is_some() { self.exact.candidates } else { query.plan.candidates } as usize;
+        (place, ShardAnswer { place: i, plan: query.plan, rows, walked, wanted, started, queued, ms })
     }
 }
 

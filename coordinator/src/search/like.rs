@@ -17,8 +17,9 @@ pub(super) async fn vector_of(
 ) -> Result<Vector, RequestError> {
     let place = target.place(workers, target.route(&id.namespace));
     let ids = std::slice::from_ref(id);
-    let look_up =
-        |place: Place| async move { read::get(&place.pool, &place.table, ids, &[Include::Vector], deadline).await };
+    let look_up = |place: Place| async move {
+        read::get(&place.pool, &place.table, ids, None, &[Include::Vector], deadline).await
+    };
     let (place, found) = read_at(views, workers, &place, look_up).await;
     let entries = found.map_err(|error| place.read_error(error))?;
     let vector = entries.into_iter().next().and_then(|entry| entry.vector);

@@ -24,6 +24,7 @@ use atoll_core::freshness::SessionToken;
 use atoll_core::search::distance::Query;
 use atoll_core::search::merge::{MergeLimits, Ranked, merge, moved};
 use atoll_core::search::plan::{NEAR_TIES, ShardPlan};
+use atoll_core::search::unseen::Unseen;
 use atoll_core::search::warnings::TableKnown;
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::search::{
@@ -41,7 +42,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use summaries::Summaries;
 use tokio::time::Instant;
-use winners::Winners;
+use winners::{Fetching, Winners};
+
+/// Rounds of asking anew because entries that were found had gone when they were fetched, and others may be nearer than what is
+/// left. A second one is rare.
+const ROUNDS_MAX: usize = 8;
 
 /// What planning goes by.
 pub trait TableFacts: Send + Sync {
@@ -78,8 +83,8 @@ pub struct Searcher {
 struct Ran {
     answer: SearchAnswer,
     fan_out: FanOut,
-    /// Whether entries changed under way, such that better hits may be missing.
-    outdated: bool,
+    /// Whether entries changed under way: the answer is as good as any, but is of no single moment.
+    changed: bool,
     /// When the first of the hits expires, if one does.
     expires_at: Option<SystemTime>,
 }
@@ -90,6 +95,8 @@ struct Candidate {
     distance: f64,
     /// Position of its shard among the targets.
     place: usize,
+    /// Whether it has moved away from the query since it was found.
+    receded: bool,
 }
 
 impl Ranked for Candidate {
@@ -136,11 +143,11 @@ impl Searcher {
             Some(answer) => answer,
             None => {
                 let begun = asked.and_then(|asked| self.cache.begin(&asked, &target, &search));
-                let Ran { answer, outdated, expires_at, .. } =
+                let Ran { answer, changed, expires_at, .. } =
                     self.run(&target, &search, &vector, started, deadline).await?;
                 if let Some(begun) = begun
                     && answer.complete
-                    && !outdated
+                    && !changed
                 {
                     self.cache.keep(begun, &answer, expires_at);
                 }
@@ -164,18 +171,15 @@ impl Searcher {
         started: Instant,
         deadline: Instant,
     ) -> Result<Ran, RequestError> {
-        let mut round = self.round(target, search, vector, deadline).await?;
-        if round.outdated {
-            // Entries changed between being found and being fetched: once more, by what is stored now.
-            round = self.round(target, search, vector, deadline).await?;
-        }
+        let round = self.rounds(target, search, vector, deadline).await?;
         self.recheck_sometimes(target, search, vector, &round);
-        let Round { fan_out, summary, hits, failures, cut_by_score, outdated, expires_at, fanout_ms, merge_ms } = round;
+        let Round { fan_out, summary, hits, failures, cut_by_score, changed, expires_at, fanout_ms, merge_ms, .. } =
+            round;
         let explain = search.explain.then(|| {
             let facts = self.counts.as_ref();
             Explained { target, search, fan_out: &fan_out, facts, started, deadline }.ran(&summary, hits.len())
         });
-        let short_reason = short_reason(hits.len(), search.k, outdated || !failures.is_empty(), cut_by_score);
+        let short_reason = short_reason(hits.len(), search.k, !failures.is_empty(), cut_by_score);
         let (total, failed) = (fan_out.shards() as u32, failures.len() as u32);
         let answer = SearchAnswer {
             hits,
@@ -197,7 +201,25 @@ impl Searcher {
             },
             explain,
         };
-        Ok(Ran { answer, fan_out, outdated, expires_at })
+        Ok(Ran { answer, fan_out, changed, expires_at })
+    }
+
+    /// Asks until what was found is an answer, whatever was written meanwhile.
+    async fn rounds(
+        &self,
+        target: &Target,
+        search: &CheckedSearch,
+        vector: &Vector,
+        deadline: Instant,
+    ) -> Result<Round, RequestError> {
+        for _ in 0..ROUNDS_MAX {
+            let round = self.round(target, search, vector, deadline).await?;
+            if !round.outdated {
+                return Ok(round);
+            }
+        }
+        tracing::warn!(rounds = ROUNDS_MAX, "entries went faster than a search could fetch them");
+        Err(RequestError::Deadline)
     }
 
     /// What to look for.
@@ -238,8 +260,9 @@ impl Searcher {
         let query = Query::new(metric, vector.as_slice());
         let mut summary = Summary::default();
         let mut candidates = Vec::new();
+        let mut unseen = Unseen::NOTHING;
         let mut failed = Vec::new();
-        for ShardAnswer { place, plan, rows, walked, started, queued, ms } in answers {
+        for ShardAnswer { place, plan, rows, walked, wanted, started, queued, ms } in answers {
             self.measure(fan_out.place(place), plan, ms);
             match rows {
                 Err(error) => failed.push((place, error)),
@@ -249,6 +272,8 @@ impl Searcher {
                         let came = found.len() as u32;
                         let part = ShardPart { walked, candidates: came, moved, hits: 0, started, queued, ms };
                         summary.add(place, plan, part);
+                        let every_row = walked.is_some() || !plan.strategy.walks();
+                        unseen = unseen.and(Unseen::of_shard(every_row, wanted, &found));
                         candidates.extend(found);
                     }
                     Err(error) => failed.push((place, error)),
@@ -264,8 +289,10 @@ impl Searcher {
         };
         let merge_ms = millis_since(merging);
 
-        let Winners { hits, places, failed: not_fetched, outdated, cut_by_score, expires_at } =
-            winners::fetch(&self.views, &self.workers, &fan_out, search, &query, merged, deadline).await;
+        let fetching =
+            Fetching { views: &self.views, workers: &self.workers, fan_out: &fan_out, search, query: &query };
+        let Winners { hits, places, failed: not_fetched, changed, outdated, cut_by_score, expires_at } =
+            fetching.hits(merged, unseen, deadline).await;
         summary.times = Some(Times { merging, merge_ms, fetched: Instant::now() });
         if search.explain {
             summary.count_hits(&places);
@@ -278,7 +305,7 @@ impl Searcher {
             failure
         });
         let failures = failures.collect();
-        Ok(Round { fan_out, summary, hits, failures, cut_by_score, outdated, expires_at, fanout_ms, merge_ms })
+        Ok(Round { fan_out, summary, hits, failures, cut_by_score, changed, outdated, expires_at, fanout_ms, merge_ms })
     }
 }
 
@@ -294,7 +321,7 @@ fn re_ranked(query: &Query<'_>, worker: &str, place: usize, rows: Vec<KnnRow>) -
                     query.distance(&numbers)
                 }
             };
-            Ok(Candidate { distance, row, place })
+            Ok(Candidate { distance, row, place, receded: false })
         })
         .collect()
 }
@@ -306,6 +333,9 @@ struct Round {
     hits: Vec<Hit>,
     failures: Vec<ShardFailure>,
     cut_by_score: bool,
+    /// Whether entries changed between being found and being fetched.
+    changed: bool,
+    /// Whether others may therefore be nearer than these hits.
     outdated: bool,
     expires_at: Option<SystemTime>,
     fanout_ms: f64,

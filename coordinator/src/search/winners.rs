@@ -1,5 +1,9 @@
-//! From merged candidates to hits: the wide columns of the winners only, and their vectors if they came without. An entry that was deleted in between leaves its place
-//! to the next best candidate, so an answer is not short for it; one that was changed is no longer the one that was found.
+//! From merged candidates to hits: value, metadata and tags of the winners only, and their vectors if they came without.
+//!
+//! What is fetched is what is stored then, and that is what the answer shows: an entry that was changed meanwhile is given as it is
+//! now, at its new distance, and one that was deleted, has expired, or no longer matches is none. Those that went, or moved away
+//! from the query, leave their places to the next best candidates. Where rows that no shard has given may belong in one of them
+//! ([`Unseen`]) the search has to be run anew.
 
 use super::Candidate;
 use super::fanout::FanOut;
@@ -9,16 +13,19 @@ use crate::workers::knn::WideColumns;
 use crate::workers::{ShardError, Workers, read};
 use atoll_core::search::distance::{Query, score};
 use atoll_core::search::merge::{Merged, merge};
+use atoll_core::search::unseen::Unseen;
 use atoll_proto::entry::{Entry, EntryId, Include};
 use atoll_proto::search::Hit;
-use atoll_proto::{EntryKey, Metric, Namespace};
+use atoll_proto::{EntryKey, Namespace};
 use futures::future::join_all;
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 use tokio::time::Instant;
 
-/// Rounds of looking up replacements for winners that were deleted under way.
+/// Rounds of looking up replacements for winners that went or moved away.
 const ROUNDS_MAX: usize = 4;
+/// By how much workers' distances, of 32 bits, may differ from ours, relatively.
+const WORKERS_NOISE: f64 = 1e-4;
 
 /// What became of the winners.
 pub(super) struct Winners {
@@ -28,7 +35,9 @@ pub(super) struct Winners {
     pub(super) places: Vec<usize>,
     /// Shards whose entries could not be looked up, or read; none of their candidates is a hit.
     pub(super) failed: BTreeMap<usize, ShardError>,
-    /// Whether entries changed under way such that better hits may be missing.
+    /// Whether entries changed between being found and being fetched.
+    pub(super) changed: bool,
+    /// Whether others may therefore be nearer than these hits.
     pub(super) outdated: bool,
     /// Whether a candidate was left out for its score alone.
     pub(super) cut_by_score: bool,
@@ -36,135 +45,162 @@ pub(super) struct Winners {
     pub(super) expires_at: Option<SystemTime>,
 }
 
-/// Makes hits of the winners.
-pub(super) async fn fetch(
-    views: &Views,
-    workers: &Workers,
-    fan_out: &FanOut,
-    search: &CheckedSearch,
-    query: &Query<'_>,
-    merged: Merged<Candidate>,
-    deadline: Instant,
-) -> Winners {
-    let Merged { hits: mut winners, reserve, mut cut_by_score } = merged;
-    let mut failed: BTreeMap<usize, ShardError> = BTreeMap::new();
-    let (mut gone, mut changed) = (false, false);
-    if fan_out.fetches {
+/// What is needed to make hits of winners.
+pub(super) struct Fetching<'a> {
+    pub(super) views: &'a Views,
+    pub(super) workers: &'a Workers,
+    pub(super) fan_out: &'a FanOut,
+    pub(super) search: &'a CheckedSearch,
+    pub(super) query: &'a Query<'a>,
+}
+
+/// Candidates with all that hits show of them.
+#[derive(Default)]
+struct Fetched {
+    candidates: Vec<Candidate>,
+    failed: BTreeMap<usize, ShardError>,
+    changed: bool,
+    /// Whether some of what was found went, or moved away from the query.
+    receded: bool,
+    /// Whether more went than was looked for others in their places.
+    gave_up: bool,
+}
+
+impl Fetching<'_> {
+    /// Makes hits of the winners; `unseen` is what shards have not given.
+    pub(super) async fn hits(&self, merged: Merged<Candidate>, unseen: Unseen, deadline: Instant) -> Winners {
+        let Merged { hits: winners, reserve, mut cut_by_score } = merged;
+        let limits = self.search.merge_limits(self.query.metric());
+        let fetched = match self.fan_out.fetches {
+            true => {
+                let mut fetched = self.fetch(winners, reserve, deadline).await;
+                let merged = merge(fetched.candidates, limits);
+                cut_by_score |= merged.cut_by_score;
+                fetched.candidates = merged.hits;
+                fetched
+            }
+            false => Fetched { candidates: winners, ..Fetched::default() },
+        };
+        let Fetched { candidates, mut failed, changed, receded, gave_up } = fetched;
+        let outdated = gave_up || (receded && unseen.may_belong_to(&candidates, limits));
+        let mut read = Vec::with_capacity(candidates.len());
+        let mut expires_at: Option<SystemTime> = None;
+        for candidate in candidates {
+            let place = candidate.place;
+            match self.hit(candidate) {
+                Ok((hit, expires)) => {
+                    read.push((hit, place));
+                    expires_at = expires_at.into_iter().chain(expires).min();
+                }
+                Err(error) => _ = failed.entry(place).or_insert(error),
+            }
+        }
+        read.retain(|(_, place)| !failed.contains_key(place));
+        let (hits, places) = read.into_iter().unzip();
+        Winners { hits, places, failed, changed, outdated, cut_by_score, expires_at }
+    }
+
+    /// Fetches the winners, and for each that went or moved away one of the reserve.
+    async fn fetch(&self, winners: Vec<Candidate>, reserve: Vec<Candidate>, deadline: Instant) -> Fetched {
         let wanted = winners.len();
-        let mut include = search.wide_columns();
-        if fan_out.vectors_later {
-            include.push(Include::Vector);
-        }
-        let mut reserve = reserve.into_iter();
+        let (mut next, mut reserve) = (winners, reserve.into_iter());
+        let mut fetched = Fetched::default();
         for _ in 0..ROUNDS_MAX {
-            let mut found = HashMap::new();
-            for (place, entries) in look_up(views, workers, fan_out, &winners, &include, deadline).await {
-                match entries {
-                    Ok(entries) => found.extend(entries.into_iter().map(|entry| ((place, id_of(&entry)), entry))),
-                    Err(error) => _ = failed.entry(place).or_insert(error),
-                }
-            }
-            let lost = |place: usize| failed.contains_key(&place);
-            for candidate in winners.iter_mut().filter(|candidate| candidate.row.fetched.is_none()) {
+            let mut stored = self.look_up(&next, &mut fetched.failed, deadline).await;
+            for candidate in next {
                 let id = (candidate.row.namespace.clone(), candidate.row.key.clone());
-                match found.remove(&(candidate.place, id)) {
-                    Some(Entry { value, metadata, tags, version, vector, .. }) if version == candidate.row.version => {
-                        if let Some(vector) = &vector {
-                            candidate.distance = query.distance(vector.as_slice());
-                        }
-                        candidate.row.fetched = Some(WideColumns { value, metadata, tags, vector });
-                    }
-                    Some(_) => changed = true,
-                    None => gone |= !lost(candidate.place),
-                }
+                let entry = stored.remove(&(candidate.place, id));
+                fetched.take(candidate, entry, self.query);
             }
-            winners.retain(|candidate| candidate.row.fetched.is_some() && !lost(candidate.place));
-            let missing = wanted - winners.len();
-            winners.extend(reserve.by_ref().filter(|candidate| !lost(candidate.place)).take(missing));
-            if winners.iter().all(|candidate| candidate.row.fetched.is_some()) {
-                break;
+            let Fetched { candidates, failed, .. } = &mut fetched;
+            let lost = |candidate: &Candidate| failed.contains_key(&candidate.place);
+            candidates.retain(|candidate| !lost(candidate));
+            let steady = candidates.iter().filter(|candidate| !candidate.receded).count();
+            next = reserve.by_ref().filter(|candidate| !lost(candidate)).take(wanted.saturating_sub(steady)).collect();
+            if next.is_empty() {
+                return fetched;
             }
         }
-        winners.retain(|candidate| candidate.row.fetched.is_some());
+        fetched.gave_up = true;
+        fetched
     }
-    let metric = query.metric();
-    if fan_out.vectors_later {
-        let merged = merge(winners, search.merge_limits(metric));
-        cut_by_score |= merged.cut_by_score;
-        winners = merged.hits;
-    }
-    let outdated = changed || (gone && (winners.len() < search.k || search.per_namespace.is_some()));
-    let mut read = Vec::with_capacity(winners.len());
-    let mut expires_at: Option<SystemTime> = None;
-    for candidate in winners {
-        let place = candidate.place;
-        match hit(fan_out.place(place), search, metric, candidate) {
-            Ok((hit, expires)) => {
-                read.push((hit, place));
-                expires_at = expires_at.into_iter().chain(expires).min();
+
+    /// What is stored of these candidates now, if it still matches.
+    async fn look_up(
+        &self,
+        candidates: &[Candidate],
+        failed: &mut BTreeMap<usize, ShardError>,
+        deadline: Instant,
+    ) -> HashMap<(usize, (String, String)), Entry> {
+        let mut include = self.search.wide_columns();
+        include.push(Include::Vector);
+        let (include, filter) = (&include, self.search.filter.as_deref());
+        let mut by_place: BTreeMap<usize, Vec<EntryId>> = BTreeMap::new();
+        for Candidate { row, place, .. } in candidates {
+            // Stored names were checked when they were written.
+            if let (Ok(namespace), Ok(key)) = (Namespace::parse(&row.namespace), EntryKey::parse(&row.key)) {
+                by_place.entry(*place).or_default().push(EntryId { namespace, key });
             }
-            Err(error) => _ = failed.entry(place).or_insert(error),
         }
-    }
-    read.retain(|(_, place)| !failed.contains_key(place));
-    let (hits, places) = read.into_iter().unzip();
-    Winners { hits, places, failed, outdated, cut_by_score, expires_at }
-}
-
-/// Looks up the winners that lack their wide columns.
-async fn look_up(
-    views: &Views,
-    workers: &Workers,
-    fan_out: &FanOut,
-    winners: &[Candidate],
-    include: &[Include],
-    deadline: Instant,
-) -> Vec<(usize, Result<Vec<Entry>, ShardError>)> {
-    let mut by_place: BTreeMap<usize, Vec<EntryId>> = BTreeMap::new();
-    for Candidate { row, place, .. } in winners.iter().filter(|candidate| candidate.row.fetched.is_none()) {
-        // Stored names were checked when they were written.
-        if let (Ok(namespace), Ok(key)) = (Namespace::parse(&row.namespace), EntryKey::parse(&row.key)) {
-            by_place.entry(*place).or_default().push(EntryId { namespace, key });
+        let look_ups = by_place.iter().map(|(place, ids)| async move {
+            let get = |place: Place| async move {
+                read::get(&place.pool, &place.table, ids, filter, include, deadline).await
+            };
+            let (_, entries) = read_at(self.views, self.workers, self.fan_out.place(*place), get).await;
+            (*place, entries)
+        });
+        let mut stored = HashMap::new();
+        for (place, entries) in join_all(look_ups).await {
+            let id = |entry: &Entry| (entry.namespace.clone(), entry.key.clone());
+            match entries {
+                Ok(entries) => stored.extend(entries.into_iter().map(|entry| ((place, id(&entry)), entry))),
+                Err(error) => _ = failed.entry(place).or_insert(error),
+            }
         }
+        stored
     }
-    let look_ups = by_place.iter().map(|(place, ids)| async move {
-        let get = |place: Place| async move { read::get(&place.pool, &place.table, ids, include, deadline).await };
-        let (_, entries) = read_at(views, workers, fan_out.place(*place), get).await;
-        (*place, entries)
-    });
-    join_all(look_ups).await
+
+    /// Makes a hit of a winner; says when it expires, if it does.
+    fn hit(&self, candidate: Candidate) -> Result<(Hit, Option<SystemTime>), ShardError> {
+        let Candidate { mut row, distance, place, .. } = candidate;
+        let worker = self.fan_out.place(place).pool.worker();
+        let expires_at = row.expires_at(worker)?;
+        let wide = row.wide_columns(worker)?;
+        let vector = match (self.search.include.contains(&Include::Vector), wide.vector) {
+            (true, Some(vector)) => Some(vector),
+            (true, None) => row.vector(worker)?,
+            (false, _) => None,
+        };
+        let hit = Hit {
+            namespace: row.namespace,
+            key: row.key,
+            score: score(self.query.metric(), distance),
+            distance,
+            version: row.version,
+            value: wide.value,
+            metadata: wide.metadata,
+            tags: wide.tags,
+            vector,
+        };
+        Ok((hit, expires_at))
+    }
 }
 
-fn id_of(entry: &Entry) -> (String, String) {
-    (entry.namespace.clone(), entry.key.clone())
-}
-
-/// Makes a hit of a winner; says when it expires, if it does.
-fn hit(
-    place: &Place,
-    search: &CheckedSearch,
-    metric: Metric,
-    candidate: Candidate,
-) -> Result<(Hit, Option<SystemTime>), ShardError> {
-    let Candidate { mut row, distance, .. } = candidate;
-    let worker = place.pool.worker();
-    let expires_at = row.expires_at(worker)?;
-    let wide = row.wide_columns(worker)?;
-    let vector = match (search.include.contains(&Include::Vector), wide.vector) {
-        (true, Some(vector)) => Some(vector),
-        (true, None) => row.vector(worker)?,
-        (false, _) => None,
-    };
-    let hit = Hit {
-        namespace: row.namespace,
-        key: row.key,
-        score: score(metric, distance),
-        distance,
-        version: row.version,
-        value: wide.value,
-        metadata: wide.metadata,
-        tags: wide.tags,
-        vector,
-    };
-    Ok((hit, expires_at))
+impl Fetched {
+    /// Takes what is stored of a candidate now, if it is.
+    fn take(&mut self, mut candidate: Candidate, entry: Option<Entry>, query: &Query<'_>) {
+        let Some(Entry { value, metadata, tags, version, vector: Some(vector), .. }) = entry else {
+            // Of a shard that failed nothing is known.
+            let went = !self.failed.contains_key(&candidate.place);
+            (self.changed, self.receded) = (self.changed | went, self.receded | went);
+            return;
+        };
+        let distance = query.distance(vector.as_slice());
+        candidate.receded = distance - candidate.distance > WORKERS_NOISE * candidate.distance.abs().max(1.0);
+        self.receded |= candidate.receded;
+        self.changed |= candidate.receded || version != candidate.row.version;
+        (candidate.distance, candidate.row.version) = (distance, version);
+        candidate.row.fetched = Some(WideColumns { value, metadata, tags, vector: Some(vector) });
+        self.candidates.push(candidate);
+    }
 }

@@ -1,11 +1,12 @@
 //! Reading entries of one shard: by id, in order, counted, and the names of its namespaces.
 
-use super::filter_sql::push_condition;
+use super::filter_sql::{push_condition, push_on_path};
 use super::flight::{self, Bound};
 use super::session::ReadSettings;
 use super::statement::Statement;
 use super::{ShardError, ShardTable, WorkerPool, row};
 use atoll_core::filter::Expr;
+use atoll_core::search::filtered::RowPath;
 use atoll_proto::entry::{Entry, EntryId, Include, ListOrder};
 use atoll_proto::{EntryKey, Namespace};
 use std::time::{Duration, SystemTime};
@@ -23,15 +24,16 @@ pub struct After {
     pub micros: i64,
 }
 
-/// The entries of `ids` that exist, in any order.
+/// The entries of `ids` that exist and match the filter, in any order.
 pub async fn get(
     pool: &WorkerPool,
     table: &ShardTable,
     ids: &[EntryId],
+    filter: Option<&Expr>,
     include: &[Include],
     deadline: Instant,
 ) -> Result<Vec<Entry>, ShardError> {
-    let sql = get_statement(table, ids, include);
+    let sql = get_statement(table, ids, filter, include);
     let statement = Bound { text: &sql.text, params: sql.params() };
     let rows = flight::read(pool, &get_settings(deadline), statement, deadline).await?;
     entries(pool, table, &rows)
@@ -42,7 +44,12 @@ pub(super) fn get_settings(deadline: Instant) -> ReadSettings {
     ReadSettings::until(deadline).fixed_way()
 }
 
-pub(super) fn get_statement(table: &ShardTable, ids: &[EntryId], include: &[Include]) -> Statement {
+pub(super) fn get_statement(
+    table: &ShardTable,
+    ids: &[EntryId],
+    filter: Option<&Expr>,
+    include: &[Include],
+) -> Statement {
     let mut sql = Statement::new("select ");
     sql.push(&row::columns(table, include)).push(" from ").push(&table.quoted()).push(" where ").push(ALIVE);
     match ids {
@@ -56,6 +63,10 @@ pub(super) fn get_statement(table: &ShardTable, ids: &[EntryId], include: &[Incl
             sql.push(" and (namespace, key) in (select * from unnest(").bind(namespaces).push("::text[], ");
             sql.bind(keys).push("::text[]))");
         }
+    }
+    if let Some(filter) = filter {
+        sql.push(" and ");
+        push_on_path(&mut sql, filter, RowPath::Namespaces);
     }
     sql
 }

@@ -48,7 +48,7 @@ impl ReadyStatement {
     /// Reads an entry.
     pub fn get(table: &ShardTable, id: EntryId, include: &[Include]) -> Self {
         let settings = read::get_settings(Instant::now() + DEADLINE);
-        Self { flight: Flight::Read(settings, read::get_statement(table, &[id], include)) }
+        Self { flight: Flight::Read(settings, read::get_statement(table, &[id], None, include)) }
     }
 
     /// Writes an entry, whether it is there or not.

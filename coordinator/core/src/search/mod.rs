@@ -15,4 +15,5 @@ pub mod plan;
 pub mod sample;
 pub mod summary;
 pub mod tally;
+pub mod unseen;
 pub mod warnings;
