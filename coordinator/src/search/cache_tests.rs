@@ -119,6 +119,20 @@ fn a_write_or_an_expiry_ends_it() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_is_old_when_it_comes() {
+    let world = World::new(1 << 20);
+    let (none, lasts) = (SessionToken::default(), Duration::from_secs(CacheSettings::default().ttl_seconds));
+    let begin =
+        || world.cache.begin(&world.asked(&json!({})).unwrap(), &world.target, &search(&world.target, &json!({})));
+    let begun = begin().unwrap();
+    tokio::time::advance(lasts - Duration::from_secs(1)).await;
+    world.cache.keep(begun, &answer(), None);
+    assert!(world.finds(&json!({}), &none));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!world.finds(&json!({}), &none), "others may have written since its fan-out began");
+}
+
 #[test]
 fn what_was_written_beside_a_search_keeps_its_answer_out() {
     let world = World::new(1 << 20);
