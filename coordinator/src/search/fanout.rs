@@ -282,7 +282,7 @@ impl Part {
             Some(tried) if !is_counted => Some(((tried.asked(asked) * table_rows as f64) as u64).max(own_rows)),
             Some(_) | None => counted,
         };
-        let matching = tried.filter(|_| search.filter.is_some()).map(|tried| {
+        let matching = tried.filter(|tried| search.filter.is_some() && !tried.is_untried()).map(|tried| {
             let mut share_of_graphs = 1.0_f64;
             own.retain(|(namespace, rows)| {
                 let share = tried.matching(|name| name == namespace.as_str());
