@@ -61,7 +61,7 @@ struct World {
 
 impl World {
     fn new(max_bytes: u64) -> Self {
-        let (freshness, metrics) = (Freshness::default(), Metrics::new());
+        let (freshness, metrics) = (Freshness::new(Duration::from_secs(1)), Metrics::new());
         let settings = CacheSettings { max_bytes, ..CacheSettings::default() };
         let cache = AnswerCache::new(&settings, freshness.clone(), metrics.clone());
         Self { cache, freshness, metrics, target: target(5) }
