@@ -16,7 +16,7 @@ use atoll_core::search::plan::{
 };
 use atoll_core::search::summary;
 use atoll_proto::problem::ShardFailure;
-use atoll_proto::{Distribution, Namespace, ShardId, Vector};
+use atoll_proto::{Namespace, ShardId, Vector};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::BTreeMap;
@@ -211,14 +211,6 @@ impl Ask {
     }
 }
 
-/// The shard behind a route, by which its tables are known; none for a reference collection.
-pub(super) fn shard_of(target: &Target, route: &ShardRoute) -> Option<ShardId> {
-    match target.collection.settings.distribution {
-        Distribution::Hash => Some(route.shard),
-        Distribution::Reference => None,
-    }
-}
-
 /// The part of the scope that each shard holds. Shards that hold none of it are not asked.
 pub(super) fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)> {
     match scope {
@@ -257,7 +249,7 @@ impl Part {
         place: Place,
         scope: Scope,
     ) -> Self {
-        let shard = shard_of(target, &place.route);
+        let shard = target.table_of(&place.route);
         let left_out = |name: &str| search.exclude.binary_search_by(|one| one.as_str().cmp(name)).is_ok();
         let asked = |name: &str| scope.holds(name) && !left_out(name);
         let whole_table = matches!(scope, Scope::All) && search.exclude.is_empty();

@@ -6,7 +6,6 @@
 //! up: the next one starts anew. Nothing is half counted: a step is taken in whole, at its end.
 
 use super::super::Searcher;
-use super::super::fanout::shard_of;
 use super::super::request::CheckedSearch;
 use crate::error::RequestError;
 use crate::targets::Target;
@@ -122,7 +121,7 @@ impl Searcher {
     fn graphs_of(&self, target: &Target) -> Graphs {
         let mut graphs = Graphs { own: Vec::new(), shards: Vec::new() };
         for route in target.routes() {
-            let shard = shard_of(target, route);
+            let shard = target.table_of(route);
             let (own, shard_graph) = self.counts.graphs(shard, &target.name);
             graphs.own.extend(own);
             graphs.shards.extend(shard_graph.then(|| self.counts.rows(shard, &target.name, None)).flatten());

@@ -1,7 +1,7 @@
 //! Stored entries of several shards, taken at random.
 
 use super::super::Searcher;
-use super::super::fanout::{scopes, shard_of};
+use super::super::fanout::scopes;
 use crate::error::RequestError;
 use crate::targets::{Place, Target, read_at};
 use crate::workers::knn::Scope;
@@ -34,7 +34,7 @@ impl Searcher {
                     Scope::Namespaces(namespaces) => Some(namespaces),
                     Scope::Prefix(_) | Scope::All => None,
                 };
-                let rows = self.counts.rows(shard_of(target, route), &target.name, namespaces.as_deref());
+                let rows = self.counts.rows(target.table_of(route), &target.name, namespaces.as_deref());
                 Part { place: target.place(&self.workers, route), namespaces, rows }
             })
             .collect();
