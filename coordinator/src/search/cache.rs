@@ -14,11 +14,11 @@ use crate::targets::Target;
 use crate::telemetry::Metrics;
 use crate::workers::knn::Scope;
 use atoll_core::freshness::{Basis, MarkSet, SessionToken};
+use atoll_core::search::sample::value_bytes;
 use atoll_proto::Vector;
 use atoll_proto::search::{CachePolicy, Hit, SearchAnswer, Timings};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -186,7 +186,7 @@ impl Kept {
 
     /// What it takes, about.
     fn bytes(&self) -> u32 {
-        let fixed = size_of::<Self>() + size_of::<Key>() + 12 * self.basis.seen.len();
+        let fixed = size_of::<Self>() + size_of::<Key>() + self.basis.bytes();
         let bytes = fixed + self.answer.hits.iter().map(hit_bytes).sum::<usize>();
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
@@ -197,19 +197,7 @@ fn hit_bytes(hit: &Hit) -> usize {
     let texts = [Some(namespace), Some(key), value.as_ref()].into_iter().flatten().map(String::len).sum::<usize>();
     let tags = tags.iter().flatten().map(|tag| size_of::<String>() + tag.len()).sum::<usize>();
     let numbers = vector.as_ref().map_or(0, |vector| size_of_val(vector.as_slice()));
-    size_of::<Hit>() + texts + tags + numbers + metadata.as_ref().map_or(0, json_bytes)
-}
-
-fn json_bytes(value: &Value) -> usize {
-    let inside = match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(values) => values.iter().map(json_bytes).sum(),
-        Value::Object(members) => {
-            members.iter().map(|(name, value)| size_of::<String>() + name.len() + json_bytes(value)).sum()
-        }
-    };
-    size_of::<Value>() + inside
+    size_of::<Hit>() + texts + tags + numbers + metadata.as_ref().map_or(0, value_bytes)
 }
 
 #[cfg(test)]

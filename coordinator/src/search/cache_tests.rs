@@ -220,4 +220,19 @@ fn no_more_is_kept_than_fits() {
         world.keep(&json!({"k": k}), None);
     }
     assert!(world.cache.bytes() <= 4_000, "{}", world.cache.bytes());
+    let found = (1..=100).filter(|k| world.finds(&json!({"k": k}), &SessionToken::default())).count();
+    assert!((2..=10).contains(&found), "{found}");
+}
+
+#[test]
+fn what_an_answer_was_made_from_takes_memory_too() {
+    let bytes = |namespaces: &[String]| {
+        let world = World::new(1 << 20);
+        world.keep(&json!({"namespaces": namespaces}), None);
+        world.cache.bytes()
+    };
+    let many: Vec<String> = (0..1_000).map(|i| format!("n{i}")).collect();
+    let (one, all) = (bytes(&many[..1]), bytes(&many));
+    // A number and a count of each mark, of which a few are shared, and the position of another group.
+    assert!((15_000..17_000).contains(&(all - one)), "{one} {all}");
 }

@@ -87,14 +87,9 @@ impl MarkSet {
 }
 
 impl Seen {
-    /// How many marks.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.0)
     }
 }
 

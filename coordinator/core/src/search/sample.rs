@@ -76,7 +76,8 @@ fn map_bytes(map: &Map<String, Value>) -> usize {
     map.iter().map(|(name, value)| size_of::<String>() + name.len() + value_bytes(value)).sum()
 }
 
-fn value_bytes(value: &Value) -> usize {
+/// Bytes that a JSON value takes in memory, about.
+pub fn value_bytes(value: &Value) -> usize {
     let inside = match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.len(),
