@@ -6,7 +6,6 @@
 //!
 //! Only whole answers are kept. None is that lacks a shard, that entries changed under, or that explains itself.
 
-use super::fanout::scopes;
 use super::millis_since;
 use super::request::CheckedSearch;
 use crate::freshness::Freshness;
@@ -20,7 +19,6 @@ use atoll_proto::search::{CachePolicy, Hit, SearchAnswer, Timings};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -124,7 +122,7 @@ impl AnswerCache {
 
     /// The fan-out of a search is about to begin; none if its answer is not to be kept.
     pub(super) fn begin(&self, asked: &Asked, target: &Target, search: &CheckedSearch) -> Option<Begun> {
-        let groups: BTreeSet<_> = scopes(target, &search.scope).into_iter().map(|(route, _)| route.group).collect();
+        let groups = target.groups_of(&search.scope);
         let at = Instant::now();
         let basis = self.freshness.basis(&asked.wanted, target.view.version, groups)?;
         Some(Begun { key: asked.key, basis, at })

@@ -11,6 +11,7 @@ use atoll_proto::collection::CollectionState;
 use atoll_proto::search::SearchRequest;
 use atoll_proto::{CatalogVersion, CollectionSettings, Generation, GroupId, Lsn, Namespace};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Two groups with two shards each; `version` is the catalog's.
 fn target(version: u64) -> Target {
