@@ -176,13 +176,13 @@ fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard, 
     }));
     let metrics = Metrics::new();
     let views = node.watch();
-    let counts: Arc<dyn TableFacts> = Arc::new(board.clone());
+    let facts: Arc<dyn TableFacts> = Arc::new(board.clone());
     let recall = Arc::new(Recall::new(config.search.clone()));
     let load_agents = LoadAgents::new(AgentClient::new(node.client().clone()), board.clone());
     let cache = AnswerCache::new(&config.cache, freshness.clone(), metrics.clone());
     App::new(Parts {
         findings: Findings::start(node.clone(), board.clone(), recall.clone()),
-        searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone(), recall, cache),
+        searcher: Searcher::new(views.clone(), workers.clone(), facts, metrics.clone(), recall, cache),
         writer: Writer::new(views.clone(), workers.clone(), freshness, config.import_settings(), load_agents),
         reader: Reader::new(views, workers.clone(), CursorKey::new(&secrets.cluster)),
         node,

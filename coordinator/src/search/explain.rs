@@ -57,7 +57,7 @@ impl Searcher {
                 (summary.plan(&search), None, fan_out)
             }
         };
-        let facts = self.counts.as_ref();
+        let facts = self.facts.as_ref();
         let explained = Explained { target: &target, search: &search, fan_out: &fan_out, facts, started, deadline };
         let mut explanation = match answer.as_mut().and_then(|answer| answer.explain.take()) {
             Some(explanation) => explanation,

@@ -122,9 +122,9 @@ impl Searcher {
         let mut graphs = Graphs { own: Vec::new(), shards: Vec::new() };
         for route in target.routes() {
             let shard = target.table_of(route);
-            let (own, shard_graph) = self.counts.graphs(shard, &target.name);
+            let (own, shard_graph) = self.facts.graphs(shard, &target.name);
             graphs.own.extend(own);
-            graphs.shards.extend(shard_graph.then(|| self.counts.rows(shard, &target.name, None)).flatten());
+            graphs.shards.extend(shard_graph.then(|| self.facts.rows(shard, &target.name, None)).flatten());
         }
         graphs
     }

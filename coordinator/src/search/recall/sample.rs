@@ -34,7 +34,7 @@ impl Searcher {
                     Scope::Namespaces(namespaces) => Some(namespaces),
                     Scope::Prefix(_) | Scope::All => None,
                 };
-                let rows = self.counts.rows(target.table_of(route), &target.name, namespaces.as_deref());
+                let rows = self.facts.rows(target.table_of(route), &target.name, namespaces.as_deref());
                 Part { place: target.place(&self.workers, route), namespaces, rows }
             })
             .collect();
