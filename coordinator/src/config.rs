@@ -9,6 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// A day: what others wrote is missing for no longer.
+const CACHE_TTL_SECONDS_MAX: u64 = 86_400;
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -239,6 +242,9 @@ impl Config {
         if limits.deadline_ms > limits.deadline_ms_max {
             return wrong("limits.deadline_ms", "must be at most limits.deadline_ms_max");
         }
+        if cache.ttl_seconds > CACHE_TTL_SECONDS_MAX {
+            return wrong("cache.ttl_seconds", "must be at most 86400, a day");
+        }
         if !(0.0..=1.0).contains(&search.recheck_share) {
             return wrong("search.recheck_share", "must be 0 to 1");
         }
@@ -381,6 +387,7 @@ mod tests {
             }
         }
         assert_eq!(refused(GOOD, &format!("{GOOD}\n[search]\nrecheck_share = 1.5")), "search.recheck_share");
+        assert_eq!(refused(GOOD, &format!("{GOOD}\n[cache]\nttl_seconds = 86401")), "cache.ttl_seconds");
         assert!(matches!(load(&GOOD.replace(bootstrap, "bootstrap = true\ncolour = 1")), Err(ConfigError::Read(_))));
     }
 

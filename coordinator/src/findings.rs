@@ -4,7 +4,7 @@ use crate::agents::AgentBoard;
 use crate::raft::CatalogNode;
 use crate::search::Recall;
 use crate::targets::Target;
-use atoll_core::findings::{BrokenPromise, Known, KnownWorker, MissingGraph, findings};
+use atoll_core::findings::{Known, KnownWorker, MissingGraph, findings};
 use atoll_core::routing::RoutingTable;
 use atoll_proto::agent::{GRAPH_FROM_ROWS, GRAPHS_MAX, NamespaceRows, TableStats};
 use atoll_proto::collection::CollectionState;
@@ -82,13 +82,6 @@ impl Findings {
             rows,
             seconds: since.elapsed().as_secs(),
         });
-        let promises_broken =
-            self.recall.broken_promises().into_iter().map(|(collection, profile, estimate)| BrokenPromise {
-                collection: collection.to_string(),
-                profile,
-                promise: estimate.promise(),
-                recall: estimate.recall().unwrap_or_default(),
-            });
         Known {
             has_leader: cluster.leader.is_some(),
             // Without a catalog there is a group to wait for at least.
@@ -98,7 +91,7 @@ impl Findings {
             workers: workers.collect(),
             unsettled: unsettled.map(|collection| (collection.name.to_string(), collection.state)).collect(),
             graphs_missing: graphs_missing.collect(),
-            promises_broken: promises_broken.collect(),
+            promises_broken: self.recall.broken_promises(),
             shard_rows: view.shards().iter().map(|route| (route.shard.0, self.rows(&view, route.shard))).collect(),
         }
     }

@@ -4,10 +4,10 @@
 use atoll_core::freshness::{Basis, KnownPositions, MarkSet, Position, SessionToken, WriteEnd, WriteMarks};
 use atoll_proto::{CatalogVersion, GroupId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Shared by all who write, search, and hear from agents.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Freshness(Arc<Shared>);
 
 #[derive(Debug)]
@@ -15,12 +15,6 @@ struct Shared {
     marks: Mutex<WriteMarks>,
     known: Mutex<KnownPositions>,
     started: Instant,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self { marks: Mutex::default(), known: Mutex::default(), started: Instant::now() }
-    }
 }
 
 /// A write that is about to be sent, or under way. Its marks tell so until it is dropped; unless [`Self::known`] was called, as when its
@@ -33,6 +27,13 @@ pub struct Writing {
 }
 
 impl Freshness {
+    /// Nothing is known yet. A write whose end nobody knows may still be carried out for as long as `late`.
+    pub fn new(late: Duration) -> Self {
+        let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+        let marks = Mutex::new(WriteMarks::new(late_ms));
+        Self(Arc::new(Shared { marks, known: Mutex::default(), started: Instant::now() }))
+    }
+
     /// A write begins that touches these marks. To be called before anything of it is sent.
     pub fn writing(&self, touched: MarkSet) -> Writing {
         self.marks().begin(&touched);
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_write_that_is_dropped_leaves_a_doubt() {
-        let freshness = Freshness::default();
+        let freshness = Freshness::new(Duration::from_secs(1));
         let collection = CollectionName::parse("c").unwrap();
         let basis = || freshness.basis(&MarkSet::of_collection(&collection), CatalogVersion(1), []);
         let write = || freshness.writing(MarkSet::of_write(&collection, ["n"]));

@@ -12,7 +12,7 @@ use crate::search::{AnswerCache, Calibrator, Recall, Searcher, TableFacts};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
 use crate::workers::{Workers, WorkersSettings};
-use crate::write::{LoadAgents, Writer};
+use crate::write::{self, LoadAgents, Writer};
 use atoll_core::search::warnings::TableKnown;
 use atoll_proto::{CollectionName, Namespace, ShardId, WorkerId};
 use std::io::ErrorKind;
@@ -103,7 +103,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let internal_router = http::internal::router(node.clone(), secret);
     let patience = Patience { headers, drain: Duration::from_secs(1) };
     let internal = tokio::spawn(http::serve(internal, internal_router, async { drop(closed.await) }, patience));
-    let freshness = Freshness::default();
+    let freshness = Freshness::new(write::late_by(config.statement_timeout()));
     let board = AgentBoard::start(AgentClient::new(node.client().clone()), node.watch(), freshness.clone());
     let settler = Settler::start(node.clone(), board.clone());
     let app = app(&config, secrets, node.clone(), board, freshness);
@@ -176,13 +176,13 @@ fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard, 
     }));
     let metrics = Metrics::new();
     let views = node.watch();
-    let counts: Arc<dyn TableFacts> = Arc::new(board.clone());
+    let facts: Arc<dyn TableFacts> = Arc::new(board.clone());
     let recall = Arc::new(Recall::new(config.search.clone()));
     let load_agents = LoadAgents::new(AgentClient::new(node.client().clone()), board.clone());
     let cache = AnswerCache::new(&config.cache, freshness.clone(), metrics.clone());
     App::new(Parts {
         findings: Findings::start(node.clone(), board.clone(), recall.clone()),
-        searcher: Searcher::new(views.clone(), workers.clone(), counts, metrics.clone(), recall, cache),
+        searcher: Searcher::new(views.clone(), workers.clone(), facts, metrics.clone(), recall, cache),
         writer: Writer::new(views.clone(), workers.clone(), freshness, config.import_settings(), load_agents),
         reader: Reader::new(views, workers.clone(), CursorKey::new(&secrets.cluster)),
         node,

@@ -1,12 +1,14 @@
 //! From a view of the catalog to the tables that a request touches.
 
 use crate::error::RequestError;
+use crate::workers::knn::Scope;
 use crate::workers::{ShardError, ShardTable, WorkerPool, Workers};
 use atoll_core::catalog::Collection;
 use atoll_core::routing::{RoutingTable, ShardRoute};
 use atoll_proto::collection::CollectionState;
 use atoll_proto::problem::ShardFailure;
-use atoll_proto::{CollectionName, Distribution, Namespace, ShardId};
+use atoll_proto::{CollectionName, Distribution, GroupId, Namespace, ShardId};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -67,6 +69,14 @@ impl Target {
         match self.collection.settings.distribution {
             Distribution::Hash => self.view.shards(),
             Distribution::Reference => self.view.shards().get(..1).unwrap_or_default(),
+        }
+    }
+
+    /// Groups that hold rows of these namespaces.
+    pub fn groups_of(&self, scope: &Scope) -> BTreeSet<GroupId> {
+        match scope {
+            Scope::Namespaces(namespaces) => namespaces.iter().map(|namespace| self.route(namespace).group).collect(),
+            Scope::Prefix(_) | Scope::All => self.routes().iter().map(|route| route.group).collect(),
         }
     }
 

@@ -27,7 +27,7 @@ fn board_of(coordinator: &Coordinator) -> AgentBoard {
     AgentBoard::start(
         AgentClient::new(coordinator.node.client().clone()),
         coordinator.node.watch(),
-        Freshness::default(),
+        Freshness::new(std::time::Duration::from_secs(1)),
     )
 }
 

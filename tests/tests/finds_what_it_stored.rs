@@ -248,6 +248,19 @@ async fn thresholds_exclusions_and_groups(client: &Client, entries: &[Sample]) {
         let body = json!({"vector": query, "all": true, "group_by_namespace": most, "include": []});
         assert_same(&client.post(SEARCH, &body).await.expect(200).json(), &truth);
     }
+
+    // Far from the query, so that a walk of the graph over a shard would meet none of them: one namespace alone, and two.
+    let far = &all[all.len() - 1].namespace;
+    let other = all.iter().rev().map(|one| &one.namespace).find(|namespace| *namespace != far).unwrap();
+    for namespaces in [vec![far], vec![far, other]] {
+        let mut truth: Vec<Neighbour> = Vec::new();
+        for namespace in &namespaces {
+            truth.extend(all.iter().filter(|one| one.namespace == **namespace).take(30).cloned());
+        }
+        truth.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+        let body = json!({"vector": query, "namespaces": namespaces, "group_by_namespace": 30, "k": 60, "include": []});
+        assert_same(&client.post(SEARCH, &body).await.expect(200).json(), &truth);
+    }
 }
 
 /// The entry that is searched by takes up nobody's place: not among the candidates, not in its namespace.

@@ -74,6 +74,8 @@ pub struct BrokenPromise {
     pub collection: String,
     /// The profile.
     pub profile: Profile,
+    /// Whether in searches with a filter; else in those without. Each kind is estimated for itself.
+    pub filtered: bool,
     /// What it promises.
     pub promise: f64,
     /// What was seen.
@@ -199,18 +201,23 @@ fn of_a_worker(worker: &KnownWorker, found: &mut Vec<Finding>) {
 }
 
 fn of_the_data(known: &Known, found: &mut Vec<Finding>) {
-    for BrokenPromise { collection, profile, promise, recall } in &known.promises_broken {
+    for BrokenPromise { collection, profile, filtered, promise, recall } in &known.promises_broken {
         let profile = profile.word();
+        // Only searches without a filter are calibrated by.
+        let (kind, remedy) = match filtered {
+            false => ("searches", "it is being calibrated anew; meanwhile ask for more"),
+            true => ("searches with a filter", "ask for more"),
+        };
         found.push(Finding {
             severity: Severity::Warning,
             code: FindingCode::RecallBelowPromise,
             subject: format!("collection {collection}"),
             detail: format!(
-                "searches by {profile} lately found {recall:.3} of the true hits, {promise:.2} is promised"
+                "{kind} by {profile} lately found {recall:.3} of the true hits, {promise:.2} is promised"
             ),
-            action: "it is being calibrated anew; meanwhile ask for more (profile accuracy, exact). If it stays so: \
-                     atoll recall, and an index profile of higher density"
-                .to_owned(),
+            action: format!(
+                "{remedy} (profile accuracy, exact). If it stays so: atoll recall, and an index profile of higher density"
+            ),
         });
     }
     found.extend(missing_graphs(&known.graphs_missing));

@@ -71,12 +71,28 @@ fn each_worker_is_looked_at() {
     assert_eq!(found(KnownWorker { up: false, ..stale }), [FindingCode::WorkerDown], "one reason is enough");
 }
 
+fn broken(filtered: bool) -> BrokenPromise {
+    BrokenPromise { collection: "c".to_owned(), profile: Profile::Speed, filtered, promise: 0.95, recall: 0.8 }
+}
+
+#[test]
+fn only_searches_without_a_filter_are_calibrated_anew() {
+    let known = Known { promises_broken: vec![broken(false), broken(true)], ..healthy() };
+    let found = findings(&known);
+    assert_eq!(
+        found[1].detail,
+        "searches with a filter by speed lately found 0.800 of the true hits, 0.95 is promised"
+    );
+    let anew = [0, 1].map(|i: usize| found[i].action.contains("calibrated anew"));
+    assert_eq!(anew, [true, false]);
+}
+
 #[test]
 fn the_data_is_looked_at_the_worst_first() {
     let missing =
         |seconds| MissingGraph { collection: "c".to_owned(), namespace: "n".to_owned(), rows: 5_000, seconds };
     assert_eq!(codes(&Known { graphs_missing: vec![missing(1_799)], ..healthy() }), []);
-    let broken = BrokenPromise { collection: "c".to_owned(), profile: Profile::Speed, promise: 0.95, recall: 0.8 };
+    let broken = broken(false);
     let known = Known {
         graphs_missing: vec![missing(1_800)],
         promises_broken: vec![broken],

@@ -1,12 +1,11 @@
 //! Answers that may be given again.
 //!
 //! An answer is kept under a digest of everything that was asked and the version of the catalog it was asked by, and given again while
-//! [`atoll_core::freshness`] says that it would still be found, for so many seconds at most, and until the first of its hits expires. A
-//! stored entry's vector, where a search is by one, is looked up each time before: it is what was asked for.
+//! [`atoll_core::freshness`] says that it would still be found, until so many seconds after its fan-out began at most, and until the first
+//! of its hits expires. A stored entry's vector, where a search is by one, is looked up each time before: it is what was asked for.
 //!
 //! Only whole answers are kept. None is that lacks a shard, that entries changed under, or that explains itself.
 
-use super::fanout::scopes;
 use super::millis_since;
 use super::request::CheckedSearch;
 use crate::freshness::Freshness;
@@ -19,7 +18,6 @@ use atoll_proto::search::{CachePolicy, Hit, SearchAnswer, Timings};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -30,7 +28,8 @@ use tokio::time::Instant;
 pub struct CacheSettings {
     /// Most bytes that answers may take; 0 for no cache.
     pub max_bytes: u64,
-    /// How long an answer is given again at most: so long may what was written through other coordinators be missing.
+    /// How long after its fan-out began an answer is given again at most: so long may what was written through other coordinators be
+    /// missing.
     pub ttl_seconds: u64,
 }
 
@@ -44,6 +43,7 @@ impl Default for CacheSettings {
 pub struct AnswerCache {
     /// None if there is no cache.
     kept: Option<Cache<Key, Arc<Kept>>>,
+    lasts: Duration,
     freshness: Freshness,
     metrics: Metrics,
 }
@@ -55,6 +55,7 @@ type Key = [u8; 32];
 struct Kept {
     answer: SearchAnswer,
     basis: Basis,
+    begun_at: Instant,
     expires_at: Option<SystemTime>,
 }
 
@@ -68,19 +69,22 @@ pub(super) struct Asked {
 pub(super) struct Begun {
     key: Key,
     basis: Basis,
+    at: Instant,
 }
 
 impl AnswerCache {
     /// Keeps answers as long as `freshness` lets it, and counts in `metrics`.
     pub fn new(settings: &CacheSettings, freshness: Freshness, metrics: Metrics) -> Self {
+        let lasts = Duration::from_secs(settings.ttl_seconds);
         let kept = (settings.max_bytes > 0).then(|| {
             Cache::builder()
                 .max_capacity(settings.max_bytes)
                 .weigher(|_, kept: &Arc<Kept>| kept.bytes())
-                .time_to_live(Duration::from_secs(settings.ttl_seconds))
+                // Runs from when it was put there, which is later than what counts: this only makes room.
+                .time_to_live(lasts)
                 .build()
         });
-        Self { kept, freshness, metrics }
+        Self { kept, lasts, freshness, metrics }
     }
 
     /// Bytes that answers take, about.
@@ -105,8 +109,8 @@ impl AnswerCache {
     /// The answer to a search, if there is one that is good for this session.
     pub(super) fn find(&self, asked: &Asked, session: &SessionToken, started: Instant) -> Option<SearchAnswer> {
         let kept = self.kept.as_ref().and_then(|kept| kept.get(&asked.key));
-        let kept = kept.filter(|kept| kept.has_not_expired() && self.freshness.holds(&kept.basis, session));
-        let Some(kept) = kept else {
+        let is_good = |kept: &Arc<Kept>| kept.lasts(self.lasts, started) && self.freshness.holds(&kept.basis, session);
+        let Some(kept) = kept.filter(is_good) else {
             self.metrics.cache_misses.inc();
             return None;
         };
@@ -117,17 +121,18 @@ impl AnswerCache {
 
     /// The fan-out of a search is about to begin; none if its answer is not to be kept.
     pub(super) fn begin(&self, asked: &Asked, target: &Target, search: &CheckedSearch) -> Option<Begun> {
-        let groups: BTreeSet<_> = scopes(target, &search.scope).into_iter().map(|(route, _)| route.group).collect();
+        let groups = target.groups_of(&search.scope);
+        let at = Instant::now();
         let basis = self.freshness.basis(&asked.wanted, target.view.version, groups)?;
-        Some(Begun { key: asked.key, basis })
+        Some(Begun { key: asked.key, basis, at })
     }
 
     /// Keeps a whole answer until it expires, if it would still be found.
     pub(super) fn keep(&self, begun: Begun, answer: &SearchAnswer, expires_at: Option<SystemTime>) {
-        let Begun { key, basis } = begun;
+        let Begun { key, basis, at: begun_at } = begun;
         let Some(kept) = &self.kept else { return };
         if self.freshness.holds(&basis, &SessionToken::default()) {
-            kept.insert(key, Arc::new(Kept { answer: answer.clone(), basis, expires_at }));
+            kept.insert(key, Arc::new(Kept { answer: answer.clone(), basis, begun_at, expires_at }));
         }
     }
 }
@@ -170,13 +175,15 @@ fn key(target: &Target, search: &CheckedSearch, vector: &Vector) -> Key {
 }
 
 impl Kept {
-    fn has_not_expired(&self) -> bool {
-        self.expires_at.is_none_or(|at| SystemTime::now() < at)
+    /// Whether it may be given to a request that came then, as far as time goes.
+    fn lasts(&self, for_so_long: Duration, came_at: Instant) -> bool {
+        let is_young = came_at.saturating_duration_since(self.begun_at) < for_so_long;
+        is_young && self.expires_at.is_none_or(|at| SystemTime::now() < at)
     }
 
     /// What it takes, about.
     fn bytes(&self) -> u32 {
-        let fixed = size_of::<Self>() + size_of::<Key>() + 12 * self.basis.seen.len();
+        let fixed = size_of::<Self>() + size_of::<Key>() + self.basis.bytes();
         let bytes = fixed + self.answer.hits.iter().map(hit_bytes).sum::<usize>();
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }

@@ -11,6 +11,7 @@ use atoll_proto::collection::CollectionState;
 use atoll_proto::search::SearchRequest;
 use atoll_proto::{CatalogVersion, CollectionSettings, Generation, GroupId, Lsn, Namespace};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Two groups with two shards each; `version` is the catalog's.
 fn target(version: u64) -> Target {
@@ -61,7 +62,7 @@ struct World {
 
 impl World {
     fn new(max_bytes: u64) -> Self {
-        let (freshness, metrics) = (Freshness::default(), Metrics::new());
+        let (freshness, metrics) = (Freshness::new(Duration::from_secs(1)), Metrics::new());
         let settings = CacheSettings { max_bytes, ..CacheSettings::default() };
         let cache = AnswerCache::new(&settings, freshness.clone(), metrics.clone());
         Self { cache, freshness, metrics, target: target(5) }
@@ -117,6 +118,20 @@ fn a_write_or_an_expiry_ends_it() {
         world.freshness.writing(MarkSet::of_write(&world.target.name, ["b"])).known();
         assert!(!world.finds(&scope, &none));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_is_old_when_it_comes() {
+    let world = World::new(1 << 20);
+    let (none, lasts) = (SessionToken::default(), Duration::from_secs(CacheSettings::default().ttl_seconds));
+    let begin =
+        || world.cache.begin(&world.asked(&json!({})).unwrap(), &world.target, &search(&world.target, &json!({})));
+    let begun = begin().unwrap();
+    tokio::time::advance(lasts - Duration::from_secs(1)).await;
+    world.cache.keep(begun, &answer(), None);
+    assert!(world.finds(&json!({}), &none));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!world.finds(&json!({}), &none), "others may have written since its fan-out began");
 }
 
 #[test]
@@ -206,4 +221,19 @@ fn no_more_is_kept_than_fits() {
         world.keep(&json!({"k": k}), None);
     }
     assert!(world.cache.bytes() <= 4_000, "{}", world.cache.bytes());
+    let found = (1..=100).filter(|k| world.finds(&json!({"k": k}), &SessionToken::default())).count();
+    assert!((2..=10).contains(&found), "{found}");
+}
+
+#[test]
+fn what_an_answer_was_made_from_takes_memory_too() {
+    let bytes = |namespaces: &[String]| {
+        let world = World::new(1 << 20);
+        world.keep(&json!({"namespaces": namespaces}), None);
+        world.cache.bytes()
+    };
+    let many: Vec<String> = (0..1_000).map(|i| format!("n{i}")).collect();
+    let (one, all) = (bytes(&many[..1]), bytes(&many));
+    // A number and a count of each mark, of which a few are shared, and the position of another group.
+    assert!((15_000..17_000).contains(&(all - one)), "{one} {all}");
 }

@@ -1,7 +1,7 @@
 //! Explains a search: how each shard was planned and why, what became of it and when, PostgreSQL's own plans, and what looks
 //! wrong. The search itself runs as any other; PostgreSQL's plans are asked for after it, so its times stay true.
 
-use super::fanout::{Ask, FanOut, shard_of};
+use super::fanout::{Ask, FanOut};
 use super::request::{self, CheckedSearch};
 use super::{Ran, Searcher, ShardPart, Summary, TableFacts, Times};
 use crate::error::RequestError;
@@ -57,7 +57,7 @@ impl Searcher {
                 (summary.plan(&search), None, fan_out)
             }
         };
-        let facts = self.counts.as_ref();
+        let facts = self.facts.as_ref();
         let explained = Explained { target: &target, search: &search, fan_out: &fan_out, facts, started, deadline };
         let mut explanation = match answer.as_mut().and_then(|answer| answer.explain.take()) {
             Some(explanation) => explanation,
@@ -209,7 +209,7 @@ impl Explained<'_> {
         let query = &ask.query;
         let asked = |namespace: &Namespace| query.scope.holds(namespace.as_str()) && !query.exclude.contains(namespace);
         let large = known.large.iter();
-        let (graphs, _) = self.facts.graphs(shard_of(self.target, &ask.place.route), &self.target.name);
+        let (graphs, _) = self.facts.graphs(self.target.table_of(&ask.place.route), &self.target.name);
         let has_graph = |namespace: &Namespace| graphs.iter().any(|(with_graph, _)| with_graph == namespace);
         large.filter(|(name, _)| asked(name) && !has_graph(name)).cloned().collect()
     }
@@ -228,7 +228,7 @@ impl Explained<'_> {
 
     fn known(&self, ask: &Ask) -> Option<TableKnown> {
         let route = &ask.place.route;
-        self.facts.known(shard_of(self.target, route), &self.target.name, route.primary.worker)
+        self.facts.known(self.target.table_of(route), &self.target.name, route.primary.worker)
     }
 
     /// Milliseconds from the start of the search.

@@ -16,7 +16,7 @@ use atoll_core::search::plan::{
 };
 use atoll_core::search::summary;
 use atoll_proto::problem::ShardFailure;
-use atoll_proto::{Distribution, Namespace, ShardId, Vector};
+use atoll_proto::{Namespace, ShardId, Vector};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::BTreeMap;
@@ -214,14 +214,6 @@ impl Ask {
     }
 }
 
-/// The shard behind a route, by which its tables are known; none for a reference collection.
-pub(super) fn shard_of(target: &Target, route: &ShardRoute) -> Option<ShardId> {
-    match target.collection.settings.distribution {
-        Distribution::Hash => Some(route.shard),
-        Distribution::Reference => None,
-    }
-}
-
 /// The part of the scope that each shard holds. Shards that hold none of it are not asked.
 pub(super) fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)> {
     match scope {
@@ -260,7 +252,7 @@ impl Part {
         place: Place,
         scope: Scope,
     ) -> Self {
-        let shard = shard_of(target, &place.route);
+        let shard = target.table_of(&place.route);
         let left_out = |name: &str| search.exclude.binary_search_by(|one| one.as_str().cmp(name)).is_ok();
         let asked = |name: &str| scope.holds(name) && !left_out(name);
         let whole_table = matches!(scope, Scope::All) && search.exclude.is_empty();
@@ -285,7 +277,7 @@ impl Part {
             Some(tried) if !is_counted => Some(((tried.asked(asked) * table_rows as f64) as u64).max(own_rows)),
             Some(_) | None => counted,
         };
-        let matching = tried.filter(|_| search.filter.is_some()).map(|tried| {
+        let matching = tried.filter(|tried| search.filter.is_some() && !tried.is_untried()).map(|tried| {
             let mut share_of_graphs = 1.0_f64;
             own.retain(|(namespace, rows)| {
                 let share = tried.matching(|name| name == namespace.as_str());

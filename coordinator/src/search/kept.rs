@@ -26,7 +26,7 @@ pub(super) struct Rule {
     pub(super) name: &'static str,
     /// One is made anew after this time.
     pub(super) fresh: Duration,
-    /// And after this time if its table's rows are a quarter more or fewer, or if there is none.
+    /// And after this time if its table's rows are a quarter more or fewer, if there is none, or if making it anew failed.
     pub(super) fresh_while_changing: Duration,
     /// Of all together; those not asked for the longest go first.
     pub(super) bytes_max: usize,
@@ -52,6 +52,8 @@ struct Held<T> {
     /// Rows of the table when making began.
     table_rows: u64,
     begun_at: Instant,
+    /// Whether what was begun then came to nothing: what is held is older.
+    failed: bool,
     asked_at: Instant,
 }
 
@@ -86,7 +88,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
         }
         let there = made.as_ref().map(|(made, _)| made.clone());
         let Ok(turn) = self.making.clone().try_acquire_owned() else { return there };
-        tables.insert(table.clone(), Held { made, table_rows, begun_at: now, asked_at: now });
+        tables.insert(table.clone(), Held { made, table_rows, begun_at: now, failed: false, asked_at: now });
         drop(tables);
         let (kept, making) = (self.clone(), make(place.clone(), now + READ_WITHIN));
         tokio::spawn(async move {
@@ -95,6 +97,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(error, table = table.1, what = kept.rule.name, "not made, trying again later");
+                    kept.fail(&table);
                 }
             }
             drop(turn);
@@ -109,12 +112,20 @@ impl<T: Send + Sync + 'static> Kept<T> {
         }
         forget_too_many(&mut tables, self.rule.bytes_max);
     }
+
+    fn fail(&self, table: &Table) {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = tables.get_mut(table) {
+            held.failed = true;
+        }
+    }
 }
 
 impl<T> Held<T> {
     fn is_fresh(&self, rule: &Rule, table_rows: u64, now: Instant) -> bool {
         let changed = self.table_rows.abs_diff(table_rows) > self.table_rows / 4;
-        let lasts = if changed || self.made.is_none() { rule.fresh_while_changing } else { rule.fresh };
+        let soon = changed || self.failed || self.made.is_none();
+        let lasts = if soon { rule.fresh_while_changing } else { rule.fresh };
         now.saturating_duration_since(self.begun_at) < lasts
     }
 }
@@ -136,6 +147,7 @@ fn forget_too_many<T>(tables: &mut HashMap<Table, Held<T>>, bytes_max: usize) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const RULE: Rule = Rule {
@@ -148,7 +160,7 @@ mod tests {
 
     fn held(bytes: Option<usize>, begun_at: Instant) -> Held<()> {
         let made = bytes.map(|bytes| (Arc::new(()), bytes));
-        Held { made, table_rows: 1_000, begun_at, asked_at: begun_at }
+        Held { made, table_rows: 1_000, begun_at, failed: false, asked_at: begun_at }
     }
 
     fn table(i: usize) -> Table {
@@ -168,6 +180,18 @@ mod tests {
             assert!(fresh(Some(1), rows, soon) && !fresh(Some(1), rows, RULE.fresh_while_changing), "{rows}");
         }
         assert!(fresh(None, 1_000, soon) && !fresh(None, 1_000, RULE.fresh_while_changing));
+    }
+
+    #[test]
+    fn what_could_not_be_made_anew_is_not_taken_for_new() {
+        let (kept, begun) = (Kept::new(RULE), Instant::now());
+        kept.tables.lock().unwrap().insert(table(0), held(Some(1), begun));
+        kept.fail(&table(0));
+        kept.fail(&table(1));
+        let tables = kept.tables.lock().unwrap();
+        let fresh = |after| tables[&table(0)].is_fresh(&RULE, 1_000, begun + after);
+        assert!(fresh(Duration::from_secs(1)) && !fresh(RULE.fresh_while_changing));
+        assert!(tables[&table(0)].made.is_some() && tables.len() == 1, "the old one serves until then");
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub trait TableFacts: Send + Sync {
 pub struct Searcher {
     views: Views,
     workers: Arc<Workers>,
-    counts: Arc<dyn TableFacts>,
+    facts: Arc<dyn TableFacts>,
     samples: Arc<Samples>,
     summaries: Arc<Summaries>,
     metrics: Metrics,
@@ -116,13 +116,13 @@ impl Searcher {
     pub fn new(
         views: Views,
         workers: Arc<Workers>,
-        counts: Arc<dyn TableFacts>,
+        facts: Arc<dyn TableFacts>,
         metrics: Metrics,
         recall: Arc<Recall>,
         cache: AnswerCache,
     ) -> Self {
         let (samples, summaries, cache) = (Samples::new(), Summaries::new(), Arc::new(cache));
-        Self { views, workers, counts, samples, summaries, recall, metrics, cache }
+        Self { views, workers, facts, samples, summaries, recall, metrics, cache }
     }
 
     /// Answers one search before the deadline, from the cache if an answer there shows what this session has written.
@@ -176,7 +176,7 @@ impl Searcher {
         let Round { fan_out, summary, hits, failures, cut_by_score, changed, expires_at, fanout_ms, merge_ms, .. } =
             round;
         let explain = search.explain.then(|| {
-            let facts = self.counts.as_ref();
+            let facts = self.facts.as_ref();
             Explained { target, search, fan_out: &fan_out, facts, started, deadline }.ran(&summary, hits.len())
         });
         let short_reason = short_reason(hits.len(), search.k, !failures.is_empty(), cut_by_score);
@@ -232,7 +232,7 @@ impl Searcher {
 
     /// Plans what to ask of the shards.
     fn planned(&self, target: &Target, search: &CheckedSearch, vector: &Vector) -> FanOut {
-        let facts = self.counts.as_ref();
+        let facts = self.facts.as_ref();
         let mut fan_out = FanOut::plan(target, &self.workers, facts, &self.samples, &self.recall, search, vector);
         fan_out.share_out(target, &self.summaries, search);
         fan_out

@@ -4,8 +4,8 @@
 use super::session::{ReadSettings, Session};
 use super::{ShardError, ShardTable, WorkerPool};
 use atoll_proto::Lsn;
-use futures::TryStreamExt;
 use futures::future::{join, join_all};
+use futures::{Stream, TryStreamExt};
 use std::pin::pin;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
@@ -72,32 +72,39 @@ impl Transaction {
 
     /// Commits, and tells where the log then stands.
     pub(super) async fn commit(&self, session: &Session) -> Result<Option<Lsn>, Error> {
-        end(session, &format!("commit{}", self.position)).await
+        end(session, 1, &format!("commit{}", self.position)).await
     }
 
     /// Rolls back: what is there was written before. Tells where the log stands now that it was seen.
     ///
     /// The server takes what [`Session::opening`] set back for a part of the transaction, and undoes that too: so once more.
     pub(super) async fn roll_back(&self, session: &Session) -> Result<Option<Lsn>, Error> {
-        end(session, &format!("rollback; reset all{}", self.position)).await
+        end(session, 2, &format!("rollback; reset all{}", self.position)).await
     }
 }
 
-/// Ends a transaction and asks for the position in one message. Sent when first polled.
+/// Ends a transaction by the first statements of `text` and asks for the position in one message. Sent when first polled.
 ///
-/// When the transaction has ended nothing that comes after it may tell otherwise: a position that could not be had is unknown.
-async fn end(session: &Session, text: &str) -> Result<Option<Lsn>, Error> {
-    let mut answers = pin!(session.simple_query_raw(text).await?);
-    let (mut ended, mut position) = (false, None);
+/// When these were carried out nothing that comes after them may tell otherwise: a position that could not be had is unknown. Before
+/// that, whatever fails leaves a session that is not as it should be, and is not lent again.
+async fn end(session: &Session, statements: usize, text: &str) -> Result<Option<Lsn>, Error> {
+    ended(session.simple_query_raw(text).await?, statements).await
+}
+
+async fn ended<E>(
+    answers: impl Stream<Item = Result<SimpleQueryMessage, E>>,
+    mut statements: usize,
+) -> Result<Option<Lsn>, E> {
+    let (mut answers, mut position) = (pin!(answers), None);
     loop {
         match answers.try_next().await {
-            Ok(Some(SimpleQueryMessage::CommandComplete(_))) => ended = true,
+            Ok(Some(SimpleQueryMessage::CommandComplete(_))) => statements = statements.saturating_sub(1),
             Ok(Some(SimpleQueryMessage::Row(row))) => {
                 position = Some(row.get(0).and_then(|text| text.parse().ok()).unwrap_or(Lsn::UNKNOWN));
             }
             Ok(Some(_)) => {}
             Ok(None) => return Ok(position),
-            Err(_) if ended => return Ok(Some(Lsn::UNKNOWN)),
+            Err(_) if statements == 0 => return Ok(Some(Lsn::UNKNOWN)),
             Err(error) => return Err(error),
         }
     }
@@ -179,4 +186,23 @@ async fn prepare(session: &Session, statements: &[Bound<'_>]) -> Result<Vec<Stat
         prepared.push(session.prepare_cached(statement.text).await?);
     }
     Ok(prepared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+
+    #[tokio::test]
+    async fn only_what_comes_after_the_end_may_fail() {
+        let done = || Ok(SimpleQueryMessage::CommandComplete(0));
+        let of = |answers: Vec<Result<SimpleQueryMessage, &'static str>>, statements| {
+            ended(stream::iter(answers), statements)
+        };
+        assert_eq!(of(vec![done(), Err("no position")], 1).await, Ok(Some(Lsn::UNKNOWN)));
+        assert_eq!(of(vec![done(), done(), Err("no position")], 2).await, Ok(Some(Lsn::UNKNOWN)));
+        assert_eq!(of(vec![done(), Err("no reset")], 2).await, Err("no reset"), "settings are still in force");
+        assert_eq!(of(vec![Err("no commit")], 1).await, Err("no commit"));
+        assert_eq!(of(vec![done()], 1).await, Ok(None));
+    }
 }

@@ -251,11 +251,12 @@ pub(super) fn statement(table: &ShardTable, query: &KnnQuery) -> Statement {
         (Bring::Distance, _) => sql.push(&format!(", embedding {operator} $1 as distance from ")),
     };
     if let Some(most) = query.plan.per_namespace {
-        sql.push("(select ").push(&columns).push(", ");
+        sql.push("(select ").push(&columns).push(", (");
         push_distance(&mut sql, table, operator, query);
-        sql.push(" as distance, row_number() over (partition by namespace order by ");
+        // Of one namespace alone the partition is no part of the order, and an index in the order of the bare operator would do.
+        sql.push(") + 0 as distance, row_number() over (partition by namespace order by (");
         // The same parameter again: one vector is bound once.
-        sql.push("embedding ").push(operator).push(" $1, key) as place from ");
+        sql.push("embedding ").push(operator).push(" $1) + 0, key) as place from ");
         sql.push(&table.quoted());
         push_where(&mut sql, query);
         sql.push(") as ranked where place <= ").bind(i64::from(most));

@@ -172,6 +172,24 @@ fn a_scan_goes_by_the_namespaces_alone() {
     assert_set(&query, &FREE);
 }
 
+/// No index is in this order, also where the partition is a single one.
+#[test]
+fn groups_are_ranked_in_an_order_that_no_graph_offers() {
+    for (scope, asked) in [(one(), "namespace = $2"), (Scope::Namespaces(names(&["m", "n"])), "namespace = any($2)")] {
+        let mut query = exact(query(scope, None), RowPath::Namespaces);
+        (query.filter, query.plan.per_namespace) = (None, Some(2));
+        assert_eq!(
+            statement(&table(), &query).text,
+            format!(
+                "select namespace, key, version, expires_at, embedding from (select namespace, key, version, expires_at, embedding, \
+                 (embedding <=> $1) + 0 as distance, row_number() over (partition by namespace order by (embedding <=> $1) + 0, \
+                 key) as place from \"s0003_g1\".\"c\" where {ALIVE_TEXT} and {asked}) as ranked where place <= $3 \
+                 order by distance, namespace, key limit $4"
+            )
+        );
+    }
+}
+
 #[test]
 fn without_an_estimate_the_server_chooses_for_each_execution() {
     let query = query(Scope::Prefix("n".to_owned()), None);

@@ -28,6 +28,6 @@ pub mod write;
 
 pub use error::ShardError;
 pub use flight::Written;
-pub use pool::{Connection, PoolGauge, WorkerPool, Workers, WorkersSettings};
+pub use pool::{Connection, PoolGauge, UNSENT_TIME, WorkerPool, Workers, WorkersSettings};
 pub use session::Session;
 pub use shard_table::ShardTable;

@@ -22,6 +22,8 @@ use tokio_postgres::{Client, NoTls};
 
 /// Longest that connecting may take.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
+/// A connection is given up when the server has not taken what was sent for so long.
+pub const UNSENT_TIME: Duration = Duration::from_secs(20);
 
 /// How coordinators connect to workers.
 #[derive(Clone)]
@@ -127,7 +129,7 @@ impl WorkerPool {
             .application_name("atoll")
             .connect_timeout(CONNECT_TIME)
             .keepalives_idle(Duration::from_secs(10))
-            .tcp_user_timeout(Duration::from_secs(20))
+            .tcp_user_timeout(UNSENT_TIME)
             .options(session_options(settings.statement_timeout));
         let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let size = match settings.pool_size {

@@ -3,6 +3,7 @@
 use super::draw::random_rows;
 use super::flight::{self, Bound};
 use super::session::ReadSettings;
+use super::statement::Statement;
 use super::{ShardError, ShardTable, WorkerPool};
 use atoll_core::search::sample::{Sample, SampledRow};
 use serde_json::{Map, Value};
@@ -13,8 +14,9 @@ use tokio_postgres::types::Json;
 
 /// Rows of a sample.
 const ROWS: u32 = 600;
-/// Metadata and tags of more bytes are left out, with their rows: samples stay in memory.
-const BYTES_MAX: i32 = 1_024;
+/// Metadata and tags of all of them together, as texts, for samples stay in memory: where they are large, fewer rows have theirs.
+/// Which do is a matter of chance and not of size, so that none of them counts for less.
+const BYTES_MAX: i64 = 600 * 1_024;
 
 /// Draws about 600 rows of a table of so many rows.
 pub async fn draw(
@@ -23,28 +25,44 @@ pub async fn draw(
     table_rows: u64,
     deadline: Instant,
 ) -> Result<Sample, ShardError> {
-    let columns = "namespace, key, metadata, tags, created_at, updated_at";
-    let statement = random_rows(columns, table, table_rows, ROWS, |sql| {
-        // Of the texts, because what is stored may be compressed.
-        sql.push(" and octet_length(metadata::text) <= ").bind(BYTES_MAX);
-        sql.push(" and octet_length(tags::text) <= ").bind(BYTES_MAX);
-    });
+    let statement = statement(table, table_rows);
     let bound = Bound { text: &statement.text, params: statement.params() };
-    let rows = flight::read(pool, &ReadSettings::until(deadline), bound, deadline).await?;
-    let rows: Result<Vec<SampledRow>, _> = rows.iter().map(sampled).collect();
-    Ok(Sample::new(rows.map_err(|error| ShardError::of(pool.worker(), error))?))
+    let drawn = flight::read(pool, &ReadSettings::until(deadline), bound, deadline).await?;
+    let failed = |error| ShardError::of(pool.worker(), error);
+    let (mut rows, mut others) = (Vec::new(), Vec::new());
+    for row in &drawn {
+        match sampled(row).map_err(failed)? {
+            Some(whole) => rows.push(whole),
+            None => others.push(row.try_get(0).map_err(failed)?),
+        }
+    }
+    Ok(Sample::new(rows, others))
 }
 
-fn sampled(row: &Row) -> Result<SampledRow, tokio_postgres::Error> {
-    let Json(metadata): Json<Map<String, Value>> = row.try_get(2)?;
-    Ok(SampledRow {
+fn statement(table: &ShardTable, table_rows: u64) -> Statement {
+    let columns = "namespace, key, metadata, tags, created_at, updated_at";
+    let drawn = random_rows(columns, table, table_rows, ROWS, |_| {});
+    // Of the texts, because what is stored may be compressed.
+    let mut sql = Statement::new(
+        "select namespace, key, case when fits then metadata end, case when fits then tags end, created_at, updated_at \
+         from (select *, sum(octet_length(metadata::text) + octet_length(tags::text)) over (rows unbounded preceding) <= ",
+    );
+    sql.values = drawn.values;
+    sql.bind(BYTES_MAX).push(" as fits from (").push(&drawn.text).push(") as drawn) as summed");
+    sql
+}
+
+/// None of one whose metadata and tags were left out.
+fn sampled(row: &Row) -> Result<Option<SampledRow>, tokio_postgres::Error> {
+    let Some(Json(metadata)): Option<Json<Map<String, Value>>> = row.try_get(2)? else { return Ok(None) };
+    Ok(Some(SampledRow {
         namespace: row.try_get(0)?,
         key: row.try_get(1)?,
         metadata,
         tags: row.try_get(3)?,
         created_micros: micros(row.try_get(4)?),
         updated_micros: micros(row.try_get(5)?),
-    })
+    }))
 }
 
 fn micros(time: SystemTime) -> i64 {

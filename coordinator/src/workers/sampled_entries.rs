@@ -13,6 +13,7 @@ use tokio_postgres::Row;
 
 /// Of up to this many rows every id is looked at, in the primary key; of more only a sample of the table's pages.
 const EVERY_ID_ROWS_MAX: u64 = 20_000;
+
 /// A stored entry with its vector.
 #[derive(Debug, Clone)]
 pub struct SampledEntry {
@@ -24,7 +25,7 @@ pub struct SampledEntry {
 
 /// What to take.
 #[derive(Debug, Clone, Copy)]
-pub struct Sample<'a> {
+pub struct Draw<'a> {
     /// Of these namespaces; of all if none.
     pub namespaces: Option<&'a [Namespace]>,
     /// How many rows these have together, as far as known.
@@ -38,12 +39,12 @@ pub struct Sample<'a> {
 pub async fn entries(
     pool: &WorkerPool,
     table: &ShardTable,
-    sample: Sample<'_>,
+    draw: Draw<'_>,
     deadline: Instant,
 ) -> Result<Vec<SampledEntry>, ShardError> {
-    let sql = match sample.rows {
-        Some(rows) if rows > EVERY_ID_ROWS_MAX => by_page(table, sample, rows),
-        Some(_) | None => by_id(table, sample),
+    let sql = match draw.rows {
+        Some(rows) if rows > EVERY_ID_ROWS_MAX => by_page(table, draw, rows),
+        Some(_) | None => by_id(table, draw),
     };
     let begin = format!(
         "{}; set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off",
@@ -55,23 +56,23 @@ pub async fn entries(
 }
 
 /// Ids at random, by the primary key alone, then their rows.
-fn by_id(table: &ShardTable, sample: Sample<'_>) -> Statement {
+fn by_id(table: &ShardTable, draw: Draw<'_>) -> Statement {
     let quoted = table.quoted();
     let mut sql = Statement::new("with picked as materialized (select namespace, key from ");
     sql.push(&quoted);
-    if let Some(namespaces) = sample.namespaces {
+    if let Some(namespaces) = draw.namespaces {
         sql.push(" where namespace = any(").bind(names(namespaces)).push(")");
     }
-    sql.push(" order by random() limit ").bind(i64::from(sample.count));
+    sql.push(" order by random() limit ").bind(i64::from(draw.count));
     sql.push(") select stored.namespace, stored.key, stored.embedding from picked join ").push(&quoted);
     sql.push(" as stored using (namespace, key) where ").push(ALIVE);
     sql
 }
 
 /// Rows at random of pages at random.
-fn by_page(table: &ShardTable, sample: Sample<'_>, rows: u64) -> Statement {
-    random_rows("namespace, key, embedding", table, rows, sample.count, |sql| {
-        if let Some(namespaces) = sample.namespaces {
+fn by_page(table: &ShardTable, draw: Draw<'_>, rows: u64) -> Statement {
+    random_rows("namespace, key, embedding", table, rows, draw.count, |sql| {
+        if let Some(namespaces) = draw.namespaces {
             sql.push(" and namespace = any(").bind(names(namespaces)).push(")");
         }
     })

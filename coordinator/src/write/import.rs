@@ -28,7 +28,7 @@ use tokio::time::Instant;
 /// Most failures that the last line of the answer names.
 const FAILURES_NAMED: usize = 20;
 /// Longest that one batch may take; a worker that restarts in the meantime is tried again.
-const BATCH_TIME: Duration = Duration::from_secs(300);
+pub(super) const BATCH_TIME: Duration = Duration::from_secs(300);
 /// Longest to wait for a worker that can't be reached.
 const PATIENCE: Duration = Duration::from_secs(30);
 

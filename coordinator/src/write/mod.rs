@@ -15,18 +15,28 @@ use crate::error::RequestError;
 use crate::freshness::Freshness;
 use crate::targets::{Place, Target, Views};
 use crate::workers::idempotency::{self, Replay};
-use crate::workers::{ShardError, Workers, Written};
+use crate::workers::{ShardError, UNSENT_TIME, Workers, Written};
 use atoll_core::freshness::{MarkSet, Position};
 use atoll_proto::Durability;
 pub use import::{ImportSettings, ImportState};
 pub use loading::LoadAgents;
 pub use single::Precondition;
 use std::sync::Arc;
+use std::time::Duration;
 pub use terms::{SessionLog, WriteTerms};
 use tokio::sync::Mutex;
 
 /// Tries of a write that another transaction was in the way of.
 const TRIES: usize = 4;
+
+/// Longest that a write whose end nobody knows may still be carried out, where a request's deadline is no further off than
+/// `deadline_max`: it lies in the socket for a while, and then the server gives it its time.
+pub fn late_by(deadline_max: Duration) -> Duration {
+    const SPARE: Duration = Duration::from_secs(10);
+    // Both statements of a flight; of an import, which sends one after the other, the one that was under way.
+    let statements = deadline_max.saturating_mul(2).max(import::BATCH_TIME);
+    statements.saturating_add(UNSENT_TIME + SPARE)
+}
 
 /// Carries out writes.
 #[derive(Clone)]
@@ -151,6 +161,13 @@ mod tests {
 
     fn unknown() -> RequestError {
         RequestError::OutcomeUnknown { cause: Box::new(ShardError::Deadline { worker: "w".to_owned() }) }
+    }
+
+    #[test]
+    fn no_write_is_later_than_it_is_waited_for() {
+        let late_by = |seconds| late_by(Duration::from_secs(seconds)).as_secs();
+        assert_eq!((late_by(60), late_by(200)), (330, 430), "an import's batch, and two statements");
+        assert_eq!(super::late_by(Duration::MAX), Duration::MAX);
     }
 
     #[test]

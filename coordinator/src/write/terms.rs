@@ -3,7 +3,7 @@
 use crate::workers::idempotency::Ticket;
 use atoll_core::freshness::{Position, SessionToken};
 use atoll_proto::{CatalogVersion, GroupId};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 /// How a client wants a write to be carried out.
@@ -25,20 +25,28 @@ impl WriteTerms {
 
 /// A session token that grows by what is committed, shard by shard.
 #[derive(Debug, Default)]
-pub struct SessionLog(Mutex<SessionToken>);
+pub struct SessionLog {
+    sent: SessionToken,
+    /// What this request wrote: all of it after what was sent.
+    written: Mutex<SessionToken>,
+}
 
 impl SessionLog {
     /// Begins with the token that the client sent.
     pub fn new(sent: SessionToken) -> Self {
-        Self(Mutex::new(sent))
+        Self { sent, written: Mutex::default() }
     }
 
     /// The token that names all of it.
     pub fn token(&self) -> SessionToken {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sent.followed_by(&self.written())
     }
 
     pub(super) fn add(&self, group: GroupId, position: Position, catalog: CatalogVersion) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(group, position, catalog);
+        self.written().add(group, position, catalog);
+    }
+
+    fn written(&self) -> MutexGuard<'_, SessionToken> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

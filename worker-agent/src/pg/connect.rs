@@ -101,7 +101,7 @@ impl PgError {
         source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
-    /// Whether the statement was cancelled, because something more important needed what it held.
+    /// Whether the statement was cancelled: its time was up, or something more important needed what it held.
     pub fn is_cancelled(&self) -> bool {
         let Self::Refused { source, .. } = self else { return false };
         source.code() == Some(&SqlState::QUERY_CANCELED)

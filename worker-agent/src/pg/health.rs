@@ -50,7 +50,7 @@ pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
                 REFUSED_ASK_EVERY
             }
             NotReady::Postgres(error) => {
-                if let PgError::Unreachable { .. } | PgError::Slow { .. } = error {
+                if error.is_lost() || error.is_cancelled() {
                     worker.status.answered(false);
                 }
                 if began.elapsed() < STARTING {

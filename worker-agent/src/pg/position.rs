@@ -6,10 +6,10 @@ use atoll_proto::Lsn;
 use tokio_postgres::types::PgLsn;
 
 /// The position below which every commit is seen by statements that begin now; none on a standby, and on a server that tells no
-/// positions. An error means that the server gave no answer.
+/// positions. An error means that the server gave no answer: it ends by itself what took longer than an answer may.
 pub async fn settled(session: &Session) -> Result<Option<Lsn>, PgError> {
     match look(session).await {
-        Err(error) if !error.is_lost() => {
+        Err(error) if !error.is_lost() && !error.is_cancelled() => {
             tracing::debug!(error = chain(&error), "the log's position is not known");
             Ok(None)
         }

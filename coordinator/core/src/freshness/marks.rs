@@ -10,7 +10,7 @@
 //! | --- | --- | --- | --- |
 //! | quiet | | a write begins | are kept, and given while it is unchanged |
 //! | under way | before the write is sent | its outcome is known, or will not be | are not kept; those from before are not given again |
-//! | doubtful | a write ended and nobody knows how: no answer came, or its client went away | [`LATE_MS`] later | are not kept; those from before are not given again |
+//! | doubtful | a write ended and nobody knows how: no answer came, or its client went away | it can't be carried out any more | are not kept; those from before are not given again |
 //!
 //! A write changes its marks before anything of it is sent, so no answer from before is given once the write may have been seen. A fan-out
 //! that begins while it is under way may look before the commit or after it, and nothing tells which: the mark is not quiet for it. As a
@@ -19,8 +19,8 @@
 //!
 //! **Late messages.** A write whose end nobody knows may be carried out later still: it lies in a socket's buffer, or its cancellation
 //! does. It was acknowledged to nobody, and who sends it again sends a write of its own. So that it does not make an answer old
-//! unnoticed either, the mark stays doubtful for longer than such a write lives: the socket gives up data that nobody takes after 20 s, and
-//! the server each of a flight's two statements at the request's deadline, 60 s at most unless configured otherwise.
+//! unnoticed either, the mark stays doubtful for longer than such a write lives: the socket gives up data that nobody takes after a while, and
+//! the server each statement at its time. How long that is depends on the configuration: see [`WriteMarks::new`].
 
 use atoll_proto::{CollectionName, Namespace};
 use xxhash_rust::xxh3::Xxh3;
@@ -28,13 +28,11 @@ use xxhash_rust::xxh3::Xxh3;
 /// Marks; a power of two. With 32,768 a name shares its mark with few others, and all take 768 KiB.
 const MARKS: u64 = 1 << 15;
 
-/// Longest that a write may still be carried out whose end nobody knows, in milliseconds.
-pub(super) const LATE_MS: u64 = 150_000;
-
 /// The marks of one coordinator.
 #[derive(Debug, Clone)]
 pub struct WriteMarks {
     marks: Vec<Mark>,
+    late_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,21 +87,16 @@ impl MarkSet {
 }
 
 impl Seen {
-    /// How many marks.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.0)
     }
 }
 
 impl WriteMarks {
-    /// All quiet.
-    pub fn new() -> Self {
-        Self { marks: vec![Mark::default(); MARKS as usize] }
+    /// All quiet. A write whose end nobody knows may still be carried out for so many milliseconds.
+    pub fn new(late_ms: u64) -> Self {
+        Self { marks: vec![Mark::default(); MARKS as usize], late_ms }
     }
 
     /// A write begins; nothing of it has been sent yet.
@@ -121,7 +114,7 @@ impl WriteMarks {
             let mark = &mut self.marks[*mark as usize];
             mark.under_way -= 1;
             if end == WriteEnd::Unknown {
-                mark.doubtful_until_ms = mark.doubtful_until_ms.max(now_ms + LATE_MS);
+                mark.doubtful_until_ms = mark.doubtful_until_ms.max(now_ms.saturating_add(self.late_ms));
             }
         }
     }
@@ -138,12 +131,6 @@ impl WriteMarks {
     /// Whether nothing was written since.
     pub fn unchanged(&self, seen: &Seen) -> bool {
         seen.0.iter().all(|(number, changes)| self.marks[*number as usize].changes == *changes)
-    }
-}
-
-impl Default for WriteMarks {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -169,6 +156,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const LATE_MS: u64 = 150_000;
+
     fn collection() -> CollectionName {
         CollectionName::parse("c").unwrap()
     }
@@ -183,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_write_is_known_to_its_namespaces_and_to_the_collection() {
-        let mut marks = WriteMarks::new();
+        let mut marks = WriteMarks::new(LATE_MS);
         let (a, b, all) = (of("a"), of("b"), MarkSet::of_collection(&collection()));
         let before = [&a, &b, &all].map(|set| marks.quiet(set, 0).unwrap());
         let touched = write(&["a", "a"]);
@@ -198,7 +187,7 @@ mod tests {
 
     #[test]
     fn an_answer_made_beside_a_write_is_not_kept() {
-        let mut marks = WriteMarks::new();
+        let mut marks = WriteMarks::new(LATE_MS);
         let touched = write(&["a"]);
         // Begun after the fan-out, and ended before or after it.
         let seen = marks.quiet(&of("a"), 0).unwrap();
@@ -217,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_write_whose_end_nobody_knows_is_waited_for() {
-        let mut marks = WriteMarks::new();
+        let mut marks = WriteMarks::new(LATE_MS);
         let touched = write(&["a"]);
         marks.begin(&touched);
         marks.end(&touched, WriteEnd::Unknown, 1_000);

@@ -36,6 +36,11 @@ impl Basis {
     pub fn holds(&self, marks: &WriteMarks, token: &SessionToken) -> bool {
         marks.unchanged(&self.seen) && self.sight.shows(token)
     }
+
+    /// Bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        self.seen.bytes() + size_of_val(&*self.sight.groups)
+    }
 }
 
 #[cfg(test)]

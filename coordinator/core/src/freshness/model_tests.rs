@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const COORDINATORS: usize = 2;
 const NAMESPACES: [&str; 2] = ["a", "b"];
 const GROUP: GroupId = GroupId(1);
+/// How long a write may be carried out after it was given up.
+const LATE_MS: u64 = 150_000;
 
 /// What may happen next.
 #[derive(Debug, Clone, Copy)]
@@ -117,8 +119,11 @@ fn position(lsn: u64) -> Position {
 
 impl World {
     fn new() -> Self {
-        let coordinator =
-            || Coordinator { marks: WriteMarks::new(), known: KnownPositions::default(), cache: BTreeMap::new() };
+        let coordinator = || Coordinator {
+            marks: WriteMarks::new(LATE_MS),
+            known: KnownPositions::default(),
+            cache: BTreeMap::new(),
+        };
         Self { coordinators: (0..COORDINATORS).map(|_| coordinator()).collect(), ..Self::default() }
     }
 
@@ -137,7 +142,7 @@ impl World {
             Step::Look => self.look(which),
             Step::Deliver => self.deliver(which, detail % COORDINATORS),
             Step::WriteElsewhere => self.flushed += 1,
-            Step::Wait => self.wait([10, 1_000, marks::LATE_MS - 1, marks::LATE_MS + 1][which % 4]),
+            Step::Wait => self.wait([10, 1_000, LATE_MS - 1, LATE_MS + 1][which % 4]),
         }
     }
 
@@ -150,7 +155,7 @@ impl World {
     /// The server takes a step of a write. One that nobody waits for any more is not begun for ever.
     fn advance(&mut self, which: usize, from: Stage, to: Stage) {
         let now_ms = self.now_ms;
-        let lives = |write: &Write| write.given_up_ms.is_none_or(|at| now_ms < at + marks::LATE_MS);
+        let lives = |write: &Write| write.given_up_ms.is_none_or(|at| now_ms < at + LATE_MS);
         let ready = |write: &Write| write.stage == from && lives(write);
         let ready: Vec<usize> = (0..self.writes.len()).filter(|i| ready(&self.writes[*i])).collect();
         let Some(write) = which.checked_rem(ready.len()).map(|place| &mut self.writes[ready[place]]) else { return };
@@ -160,7 +165,7 @@ impl World {
 
     /// Whatever was flushed becomes visible before much time has passed.
     fn wait(&mut self, ms: u64) {
-        if ms > marks::LATE_MS / 2 {
+        if ms > LATE_MS / 2 {
             let flushed = self.writes.iter_mut().filter(|write| write.stage == Stage::Flushed);
             flushed.for_each(|write| write.stage = Stage::Visible);
         }

@@ -62,6 +62,22 @@ impl SessionToken {
         *there = position.max(*there);
     }
 
+    /// With what was written after all that this token names was acknowledged.
+    ///
+    /// A position that could not be read gives way to one that was read later on the same primary: what had become visible by then lies
+    /// below that, whatever its own position was. Else it would stay for ever, and nothing would be known to show it.
+    #[must_use]
+    pub fn followed_by(&self, later: &Self) -> Self {
+        let mut token = self.clone();
+        for (group, position) in &later.positions {
+            if token.of(*group) == Some(Position { lsn: Lsn::UNKNOWN, ..*position }) {
+                token.positions.remove(group);
+            }
+            token.add(*group, *position, later.catalog);
+        }
+        token
+    }
+
     /// The least version of the catalog that knows where everything that it names was written.
     pub fn catalog(&self) -> CatalogVersion {
         self.catalog
@@ -166,6 +182,17 @@ mod tests {
         let token = token(&[(1, 1, 50), (1, 1, 40), (2, 1, 90), (2, 2, 10), (2, 1, 95)]);
         assert_eq!((token.of(GroupId(1)), token.of(GroupId(2))), (Some(position(1, 50)), Some(position(2, 10))));
         assert_eq!((token.of(GroupId(3)), token.catalog()), (None, CatalogVersion(7)));
+    }
+
+    #[test]
+    fn a_position_that_could_not_be_read_gives_way_to_a_later_one_of_the_same_primary() {
+        let unknown = Lsn::UNKNOWN.0;
+        let sent = token(&[(1, 1, unknown), (2, 2, unknown), (3, 1, unknown), (4, 1, unknown), (5, 1, 70)]);
+        let later = token(&[(1, 1, 50), (2, 1, 50), (3, 2, 10), (5, 1, 60), (6, 1, unknown), (6, 1, 50)]);
+        let expected = token(&[(1, 1, 50), (2, 2, unknown), (3, 2, 10), (4, 1, unknown), (5, 1, 70), (6, 1, unknown)]);
+        assert_eq!(sent.followed_by(&later), expected, "group 6: of two of one request nobody knows the order");
+        assert_eq!(sent.followed_by(&SessionToken::default()), sent);
+        assert_eq!(SessionToken::default().followed_by(&later), later);
     }
 
     #[test]

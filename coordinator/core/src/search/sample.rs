@@ -35,12 +35,13 @@ pub struct SampledRow {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
     rows: Vec<SampledRow>,
+    others: Vec<String>,
 }
 
 impl Sample {
-    /// Of these rows.
-    pub fn new(rows: Vec<SampledRow>) -> Self {
-        Self { rows }
+    /// Of these rows, and of others drawn with them of which the namespace alone is held: their metadata would take too much.
+    pub fn new(rows: Vec<SampledRow>, others: Vec<String>) -> Self {
+        Self { rows, others }
     }
 
     /// Bytes that it holds, about.
@@ -49,10 +50,11 @@ impl Sample {
             let tags: usize = row.tags.iter().map(|tag| size_of::<String>() + tag.len()).sum();
             size_of::<SampledRow>() + row.namespace.len() + row.key.len() + tags + map_bytes(&row.metadata)
         };
-        self.rows.iter().map(of_row).sum()
+        let others = self.others.iter().map(|namespace| size_of::<String>() + namespace.len());
+        self.rows.iter().map(of_row).chain(others).sum()
     }
 
-    /// Tries a filter, or none, on the rows; on so few that there is nothing to judge by if it is huge.
+    /// Tries a filter, or none, on the rows; on few or none if it is huge.
     pub fn tried(&self, filter: Option<&Expr>) -> Tried<'_> {
         let values = filter.map_or(0, values);
         let mut comparisons = 0;
@@ -64,7 +66,9 @@ impl Sample {
             matches: filter.is_none_or(|filter| holds(filter, row)),
             indexed: filter.and_then(|filter| indexed_part_holds(filter, row)),
         };
-        Tried { rows: rows.map(|row| (row.namespace.as_str(), try_on(row))).collect() }
+        let rows: Vec<_> = rows.map(|row| (row.namespace.as_str(), try_on(row))).collect();
+        let untried = self.rows[rows.len()..].iter().map(|row| &row.namespace).chain(&self.others);
+        Tried { untried: untried.map(String::as_str).collect(), rows }
     }
 }
 
@@ -72,6 +76,7 @@ fn map_bytes(map: &Map<String, Value>) -> usize {
     map.iter().map(|(name, value)| size_of::<String>() + name.len() + value_bytes(value)).sum()
 }
 
+/// Bytes that a JSON value takes in memory, about.
 fn value_bytes(value: &Value) -> usize {
     let inside = match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
@@ -86,6 +91,8 @@ fn value_bytes(value: &Value) -> usize {
 #[derive(Debug, Clone)]
 pub struct Tried<'a> {
     rows: Vec<(&'a str, TriedRow)>,
+    /// Namespaces of the others.
+    untried: Vec<&'a str>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,14 +103,20 @@ struct TriedRow {
 }
 
 impl Tried<'_> {
-    /// Whether it was tried on too few rows to judge by.
+    /// Whether there are no rows at all to judge by.
     pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.untried.is_empty()
+    }
+
+    /// Whether it was tried on no row, so that nothing is known of what matches.
+    pub fn is_untried(&self) -> bool {
         self.rows.is_empty()
     }
 
     /// Share of the table's rows that are of these namespaces.
     pub fn asked(&self, asked: impl Fn(&str) -> bool) -> f64 {
-        share(self.rows.iter().map(|(namespace, _)| asked(namespace)), None)
+        let namespaces = self.rows.iter().map(|(namespace, _)| namespace).chain(&self.untried);
+        share(namespaces.map(|namespace| asked(namespace)), None)
     }
 
     /// Share of the rows of these namespaces that match; of one with few sampled rows, the whole table has a say as well.

@@ -74,7 +74,7 @@ fn shares_are_those_of_the_namespaces_asked_for() {
         let namespace = if i % 2 == 0 { "even" } else { "odd" };
         row(namespace, "k", json!({"even": i % 2 == 0, "tenth": i % 10 == 0}), &[])
     });
-    let sample = Sample::new(rows.collect());
+    let sample = Sample::new(rows.collect(), Vec::new());
     let even = filter(json!({"must": [{"field": "metadata.even", "eq": true}]}));
     let tried = sample.tried(Some(&even));
     let of = |namespace: &'static str| tried.matching(move |asked| asked == namespace);
@@ -92,12 +92,31 @@ fn shares_are_those_of_the_namespaces_asked_for() {
 }
 
 #[test]
+fn rows_whose_metadata_is_not_held_count_by_their_namespace() {
+    let small = (0..100).map(|i| row("small", "k", json!({"even": i % 2 == 0}), &[]));
+    let sample = Sample::new(small.collect(), vec!["large".to_owned(); 300]);
+    let even = filter(json!({"must": [{"field": "metadata.even", "eq": true}]}));
+    for tried in [sample.tried(None), sample.tried(Some(&even))] {
+        let asked = ["small", "large"].map(|asked| tried.asked(|name| name == asked));
+        assert!((0.24..=0.26).contains(&asked[0]) && (0.74..=0.76).contains(&asked[1]), "{asked:?}");
+    }
+    let matching = sample.tried(Some(&even)).matching(|name| name == "large");
+    assert!((0.45..=0.55).contains(&matching), "by the others: {matching}");
+    let large = Sample::new(Vec::new(), vec!["large".to_owned(); 300]);
+    let tried = large.tried(Some(&even));
+    assert!(tried.is_untried() && !tried.is_empty() && tried.asked(|name| name == "large") > 0.99);
+}
+
+#[test]
 fn a_huge_filter_is_tried_on_few_rows_or_none() {
-    let sample = Sample::new((0..600).map(|_| row("n", "k", json!({}), &["a", "b", "c"])).collect());
+    let sample = Sample::new((0..600).map(|_| row("n", "k", json!({}), &["a", "b", "c"])).collect(), Vec::new());
     let tried_on = |values: usize, times: usize| {
         let tags: Vec<String> = (0..values).map(|i| format!("t{i}")).collect();
         let clauses: Vec<Value> = (0..times).map(|_| json!({"field": "tags", "any": tags})).collect();
-        sample.tried(Some(&filter(json!({"must": clauses})))).rows.len()
+        let filter = filter(json!({"must": clauses}));
+        let tried = sample.tried(Some(&filter));
+        assert!(tried.asked(|name| name == "n") > 0.99, "all rows tell that");
+        tried.rows.len()
     };
     assert_eq!(tried_on(1, 1), 600);
     assert_eq!(tried_on(1_000, 1), 250);
@@ -110,7 +129,7 @@ proptest! {
         let rows = matches.iter().map(|(here, hit)| {
             row(if *here { "here" } else { "there" }, "k", json!({"hit": hit}), if *hit { &["hit"] } else { &[] })
         });
-        let sample = Sample::new(rows.collect());
+        let sample = Sample::new(rows.collect(), Vec::new());
         for clause in [json!({"field": "metadata.hit", "eq": true}), json!({"field": "tags", "exists": true})] {
             let filter = filter(json!({"must": [clause]}));
             let tried = sample.tried(Some(&filter));

@@ -2,11 +2,10 @@
 //!
 //! At each step one stored entry is searched for: exactly, and with each ef of the ladder, in a number of namespaces with graphs that
 //! is drawn at random, until every kind of search that the collection can have is known well enough. A step that meets traffic
-//! waiting for connections, a shard that gives no answer, or graphs that come and go meanwhile, is given up: the next one starts
-//! anew. Nothing is half counted: a step is taken in whole, at its end.
+//! waiting for connections, a shard that gives no answer or is scanned after its walk, or graphs that come and go meanwhile, is given
+//! up: the next one starts anew. Nothing is half counted: a step is taken in whole, at its end.
 
 use super::super::Searcher;
-use super::super::fanout::shard_of;
 use super::super::request::CheckedSearch;
 use crate::error::RequestError;
 use crate::targets::Target;
@@ -122,10 +121,10 @@ impl Searcher {
     fn graphs_of(&self, target: &Target) -> Graphs {
         let mut graphs = Graphs { own: Vec::new(), shards: Vec::new() };
         for route in target.routes() {
-            let shard = shard_of(target, route);
-            let (own, shard_graph) = self.counts.graphs(shard, &target.name);
+            let shard = target.table_of(route);
+            let (own, shard_graph) = self.facts.graphs(shard, &target.name);
             graphs.own.extend(own);
-            graphs.shards.extend(shard_graph.then(|| self.counts.rows(shard, &target.name, None)).flatten());
+            graphs.shards.extend(shard_graph.then(|| self.facts.rows(shard, &target.name, None)).flatten());
         }
         graphs
     }
@@ -143,10 +142,10 @@ impl Searcher {
             if self.workers.have_waiters() {
                 return Ok(());
             }
-            // No more candidates than hits: ef can be as low as these.
-            let search = CheckedSearch { ef: Some(ef), overfetch: 1.0, ..search.clone() };
+            // No more candidates than hits: ef can be as low as these. One more, because the graph finds the entry itself as well.
+            let search = CheckedSearch { ef: Some(ef + 1), overfetch: 1.0, ..search.clone() };
             let probe = self.probe(target, &search, &entry.vector, deadline).await?;
-            let Some(walked) = probe.walked else { return Ok(()) };
+            let Some(walked) = probe.walked.filter(|_| !probe.fell_back) else { return Ok(()) };
             if *tier.get_or_insert(walked) != walked {
                 return Ok(());
             }

@@ -17,6 +17,7 @@ pub use settings::{CalibrationSettings, SearchSettings};
 
 use super::fanout::Tiers;
 use crate::targets::Target;
+use atoll_core::findings::BrokenPromise;
 use atoll_core::search::calibration::{Calibration, Measured, Tier, promise};
 use atoll_core::search::estimate::{Estimate, Shown};
 use atoll_core::search::plan::{Calibrated, Wish};
@@ -85,12 +86,19 @@ impl Recall {
         Calibrated { own_graphs: ef(tiers.own_graphs), shard_graphs: ef(tiers.shard_graphs) }
     }
 
-    /// Promises that are broken: collection, profile, and what live searches show.
-    pub fn broken_promises(&self) -> Vec<(CollectionName, Profile, Estimate)> {
+    /// Promises that are broken, as live searches show.
+    pub fn broken_promises(&self) -> Vec<BrokenPromise> {
         let collections = self.collections.read().expect(UNPOISONED);
         let of_one = |(name, known): (&CollectionName, &KnownRecall)| {
             let broken = known.estimates.iter().filter(|(_, estimate)| estimate.is_broken());
-            broken.map(|(kind, estimate)| (name.clone(), kind.profile, *estimate)).collect::<Vec<_>>()
+            let of_kind = |(kind, estimate): (&Kind, &Estimate)| BrokenPromise {
+                collection: name.to_string(),
+                profile: kind.profile,
+                filtered: kind.filtered,
+                promise: estimate.promise(),
+                recall: estimate.recall().unwrap_or_default(),
+            };
+            broken.map(of_kind).collect::<Vec<_>>()
         };
         collections.iter().flat_map(of_one).collect()
     }

@@ -22,6 +22,8 @@ pub(super) struct Probe {
     pub(super) ef: Option<u32>,
     /// Its kind, if it walked graphs of one kind.
     pub(super) walked: Option<Tier>,
+    /// Whether a shard was scanned because a graph gave too few: what it found then says nothing of ef.
+    pub(super) fell_back: bool,
 }
 
 impl Probe {
@@ -42,7 +44,13 @@ impl Searcher {
     ) -> Result<Probe, RequestError> {
         let Round { fan_out, summary, hits, fanout_ms, merge_ms, .. } =
             self.round(target, search, vector, deadline).await?;
-        Ok(Probe { ids: ids(&hits), ms: fanout_ms + merge_ms, ef: summary.ef, walked: fan_out.walked() })
+        Ok(Probe {
+            ids: ids(&hits),
+            ms: fanout_ms + merge_ms,
+            ef: summary.ef,
+            walked: fan_out.walked(),
+            fell_back: summary.strategies.exact_fallback > 0,
+        })
     }
 }
 

@@ -79,8 +79,8 @@ impl Searcher {
         let labels = [target.name.as_str(), name];
         if !filtered {
             self.metrics.recall_estimate.with_label_values(&labels).set(recall);
+            self.metrics.recall_samples.with_label_values(&labels).inc();
         }
-        self.metrics.recall_samples.with_label_values(&labels).inc();
         let (collection, promise) = (&target.name, estimate.promise());
         match shown {
             Shown::Nothing => {}

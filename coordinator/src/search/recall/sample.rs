@@ -1,11 +1,11 @@
 //! Stored entries of several shards, taken at random.
 
 use super::super::Searcher;
-use super::super::fanout::{scopes, shard_of};
+use super::super::fanout::scopes;
 use crate::error::RequestError;
 use crate::targets::{Place, Target, read_at};
 use crate::workers::knn::Scope;
-use crate::workers::sampled_entries::{self, Sample, SampledEntry};
+use crate::workers::sampled_entries::{self, Draw, SampledEntry};
 use atoll_proto::Namespace;
 use futures::{StreamExt, TryStreamExt, stream};
 use rand::seq::SliceRandom;
@@ -34,7 +34,7 @@ impl Searcher {
                     Scope::Namespaces(namespaces) => Some(namespaces),
                     Scope::Prefix(_) | Scope::All => None,
                 };
-                let rows = self.counts.rows(shard_of(target, route), &target.name, namespaces.as_deref());
+                let rows = self.facts.rows(target.table_of(route), &target.name, namespaces.as_deref());
                 Part { place: target.place(&self.workers, route), namespaces, rows }
             })
             .collect();
@@ -53,9 +53,9 @@ impl Searcher {
     }
 
     async fn sample_of(&self, part: &Part, count: u32, deadline: Instant) -> Result<Vec<SampledEntry>, RequestError> {
-        let sample = Sample { namespaces: part.namespaces.as_deref(), rows: part.rows, count };
+        let draw = Draw { namespaces: part.namespaces.as_deref(), rows: part.rows, count };
         let take =
-            |place: Place| async move { sampled_entries::entries(&place.pool, &place.table, sample, deadline).await };
+            |place: Place| async move { sampled_entries::entries(&place.pool, &place.table, draw, deadline).await };
         let (place, taken) = read_at(&self.views, &self.workers, &part.place, take).await;
         taken.map_err(|error| place.read_error(error))
     }
