@@ -19,6 +19,7 @@ pub mod lsn;
 pub mod name;
 mod object;
 pub mod problem;
+pub mod rebalance;
 pub mod recall;
 pub mod search;
 pub mod vector;
