@@ -27,7 +27,7 @@ async fn plans_say_what_to_move_and_why() {
     atoll.run(&["rebalance", "plan", "--by", "count"]).await.expect(0).prints(&[
         "none: nothing is to do",
         "by number of shards",
-        "12 shards stay: 3 groups within the threshold",
+        "unmoved: 12 shards of 3 groups within the threshold",
     ]);
 
     let config = configuration_of_a_fourth(&cluster);
@@ -88,7 +88,7 @@ fn the_fourth_gets_its_share(plan: &Value) {
     let moves = report["moves"].as_array().unwrap();
     assert_eq!(report["imbalance_before"], 1.0, "it held nothing: {report}");
     assert!(report["imbalance_after"].as_f64().unwrap() <= 0.2, "{report}");
-    assert!((2..=6).contains(&moves.len()), "no more than it takes: {report}");
+    assert!((1..=6).contains(&moves.len()), "no more than it takes: {report}");
     for one in moves {
         let figure = |name: &str| one[name].as_f64().unwrap();
         assert!(figure("to_after") < figure("from_before") && figure("from_after") > figure("to_before"), "{one}");

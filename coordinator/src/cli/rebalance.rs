@@ -178,12 +178,13 @@ fn reasons(groups: &[GroupBalance], stays: &[StayingShards]) -> Vec<String> {
         let examples: Vec<String> = stay.examples.iter().map(ToString::to_string).collect();
         let more = if stay.shards as usize > examples.len() { ", …" } else { "" };
         let shards = count(stay.shards, "shard");
-        format!("{shards} of {} ({}{more}) stay: {}", stay.group, examples.join(", "), stay.detail)
+        format!("unmoved: {shards} of {} ({}{more}): {}", stay.group, examples.join(", "), stay.detail)
     });
     let balanced: Vec<&StayingShards> = stays.iter().filter(is_balanced).collect();
     let shards: u64 = balanced.iter().map(|stay| u64::from(stay.shards)).sum();
     let in_groups = count(balanced.len() as u64, "group");
-    let at_rest = (shards > 0).then(|| format!("{} stay: {in_groups} within the threshold", count(shards, "shard")));
+    let at_rest =
+        (shards > 0).then(|| format!("unmoved: {} of {in_groups} within the threshold", count(shards, "shard")));
     obstacles.chain(others).chain(at_rest).collect()
 }
 
@@ -225,7 +226,7 @@ mod tests {
             "2 → 1",
             "200 % → 100 %",
             "g1 is full",
-            "1 shard stay: 1 group within the threshold",
+            "unmoved: 1 shard of 1 group within the threshold",
         ] {
             assert!(text.contains(part), "no `{part}` in:\n{text}");
         }
