@@ -15,10 +15,10 @@ const GROUPS: u64 = 1_000;
 const SHARDS: u32 = 100_000;
 
 /// Sizes that look random and are the same in every run; a few shards are fifty times as large as the others.
-fn size(shard: u32) -> Option<ShardSize> {
+fn size(shard: u32) -> ShardSize {
     let bytes = u64::from(shard).wrapping_mul(2_654_435_761) % 1_000_000_007;
     let bytes = if shard % 1_000 == 7 { bytes * 50 } else { bytes };
-    Some(ShardSize { rows: bytes / 2_000, bytes })
+    ShardSize { rows: bytes / 2_000, bytes }
 }
 
 /// Shards on the first of the groups, dealt out by number; the last ones are empty, as if they had just joined. Some drain.
@@ -29,7 +29,7 @@ fn cluster(owners: u64, draining: u64) -> Situation {
     };
     let shard = |id| {
         let owner = GroupId(1 + u64::from(id) % owners);
-        (ShardId(id), ShardKnown { group: owner, moving_to: None, size: size(id) })
+        (ShardId(id), ShardKnown { group: owner, moving_to: None, size: Some(size(id)) })
     };
     Situation { groups: (1..=GROUPS).map(group).collect(), shards: (0..SHARDS).map(shard).collect() }
 }

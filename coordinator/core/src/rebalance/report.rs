@@ -9,7 +9,7 @@ use atoll_proto::rebalance::{
     GroupBalance, GroupLoad, GroupPart, MoveReason, PlannedMove, RebalanceReport, StayReason, StayingShards,
 };
 use atoll_proto::{GroupId, ShardId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Shards named of those that stay for one reason.
 const EXAMPLES: usize = 5;
@@ -157,15 +157,18 @@ impl Figures<'_> {
     }
 
     fn stays(&self, steps: &[Step]) -> Vec<StayingShards> {
-        let moved: std::collections::BTreeSet<ShardId> = steps.iter().map(|step| step.shard).collect();
+        let moved: BTreeSet<ShardId> = steps.iter().map(|step| step.shard).collect();
         let mut reasons: BTreeMap<GroupId, StayReason> = BTreeMap::new();
         let mut stays: BTreeMap<(&str, StayReason), (GroupId, u32, Vec<ShardId>)> = BTreeMap::new();
         for (id, shard) in self.situation.shards.iter().filter(|(id, _)| !moved.contains(id)) {
             let of_group = *reasons.entry(shard.group).or_insert_with(|| self.stay_reason(shard.group));
-            let reason = match of_group {
-                _ if shard.moving_to.is_some() => StayReason::Moving,
-                StayReason::TooLarge if shard.load(self.policy) == Some(0) => StayReason::NoLoad,
-                other => other,
+            let weightless = of_group == StayReason::TooLarge && shard.load(self.policy) == Some(0);
+            let reason = if shard.moving_to.is_some() {
+                StayReason::Moving
+            } else if weightless {
+                StayReason::NoLoad
+            } else {
+                of_group
             };
             let (_, count, examples) =
                 stays.entry((self.name(shard.group), reason)).or_insert((shard.group, 0, Vec::new()));
