@@ -1,6 +1,6 @@
 //! Atoll's coordinator: stateless front end and Raft member.
 //!
-//! `http` → {`findings`, `search`, `write`, `read`, `settle`, `raft`} → {`workers` (SQL), `agents` (RPC)} → `atoll-core`. Nobody but
+//! `http` → {`findings`, `rebalance`, `search`, `write`, `read`, `settle`, `raft`} → {`workers` (SQL), `agents` (RPC)} → `atoll-core`. Nobody but
 //! `serve` imports `http`.
 
 pub mod agents;
@@ -13,6 +13,7 @@ pub mod http;
 pub mod internal_client;
 pub mod raft;
 pub mod read;
+pub mod rebalance;
 pub mod search;
 pub mod serve;
 pub mod settle;

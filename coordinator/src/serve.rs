@@ -8,6 +8,7 @@ use crate::freshness::Freshness;
 use crate::http::{self, App, Parts, Patience};
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
+use crate::rebalance::Rebalancer;
 use crate::search::{AnswerCache, Calibrator, Recall, Searcher, TableFacts};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
@@ -182,6 +183,7 @@ fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard, 
     let cache = AnswerCache::new(&config.cache, freshness.clone(), metrics.clone());
     App::new(Parts {
         findings: Findings::start(node.clone(), board.clone(), recall.clone()),
+        rebalancer: Rebalancer::new(node.clone(), board.clone()),
         searcher: Searcher::new(views.clone(), workers.clone(), facts, metrics.clone(), recall, cache),
         writer: Writer::new(views.clone(), workers.clone(), freshness, config.import_settings(), load_agents),
         reader: Reader::new(views, workers.clone(), CursorKey::new(&secrets.cluster)),

@@ -20,6 +20,7 @@ pub mod metadata;
 pub mod name;
 mod object;
 pub mod problem;
+pub mod rebalance;
 pub mod recall;
 pub mod search;
 pub mod vector;

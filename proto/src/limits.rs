@@ -55,5 +55,7 @@ pub const IDLE_MS: u64 = 60_000;
 pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
 /// Longest line of an import, in bytes.
 pub const IMPORT_LINE_BYTES: usize = 2 * 1024 * 1024;
+/// How far from the mean a group may be in a plan of moves, as a share of it.
+pub const REBALANCE_THRESHOLD: std::ops::RangeInclusive<f64> = 0.01..=1.0;
 /// Most shards of a cluster.
 pub const SHARDS: u32 = 9_999;

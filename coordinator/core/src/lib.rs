@@ -8,7 +8,7 @@
 //! - [`findings`]: what is wrong or unwise, by what a coordinator knows.
 //! - [`search`]: what to ask of each shard, and how to make one answer of theirs.
 //! - [`loads`]: which namespaces an import adds so much to that their graphs should go meanwhile.
-//! - [`rebalance`]: where shards should lie.
+//! - [`rebalance`]: where shards should lie, and which to move so that groups are evenly full.
 
 pub mod catalog;
 pub mod filter;

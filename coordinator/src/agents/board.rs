@@ -103,6 +103,11 @@ impl AgentBoard {
         self.round().tables.get(&(shard, collection.clone())).cloned()
     }
 
+    /// Rows and bytes of a collection's table in a shard, or of a reference collection (no shard).
+    pub fn size(&self, shard: Option<ShardId>, collection: &CollectionName) -> Option<(u64, u64)> {
+        self.round().tables.get(&(shard, collection.clone())).map(|table| (table.rows, table.bytes))
+    }
+
     /// Rows of a collection's table in a shard, or of a reference collection (no shard).
     pub fn rows(&self, shard: Option<ShardId>, collection: &CollectionName) -> Option<u64> {
         self.round().tables.get(&(shard, collection.clone())).map(|table| table.rows)

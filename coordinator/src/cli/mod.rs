@@ -16,6 +16,7 @@ mod namespace;
 mod output;
 mod path;
 mod pg_plan;
+mod rebalance;
 mod recall;
 mod search;
 mod server;
@@ -115,6 +116,9 @@ pub(crate) enum Command {
     /// List and remove coordinators.
     #[command(subcommand)]
     Coordinator(members::CoordinatorCommand),
+    /// Plan which shards to move so that groups are evenly full.
+    #[command(subcommand)]
+    Rebalance(rebalance::RebalanceCommand),
     /// Measure what a cluster can do, and what PostgreSQL alone would do.
     Bench(Box<bench::BenchArgs>),
     /// Say what is wrong with the cluster and what to do about it.
@@ -153,6 +157,7 @@ impl Cli {
             Command::Group(command) => command.run(&client()?, output).await,
             Command::Worker(command) => command.run(&client()?, output).await,
             Command::Coordinator(command) => command.run(&client()?, output).await,
+            Command::Rebalance(command) => command.run(&client()?, output).await,
             Command::Bench(args) => bench::run(*args, &client()?, output).await,
             Command::Doctor => doctor::run(&client()?, output).await,
         }
@@ -208,6 +213,9 @@ mod tests {
         }
         for profile in search::PROFILES {
             assert!(Cli::try_parse_from(["atoll", "search", "--vector", "[1]", "--profile", profile]).is_ok());
+        }
+        for measure in rebalance::MEASURES {
+            assert!(Cli::try_parse_from(["atoll", "rebalance", "plan", "--by", measure]).is_ok());
         }
         for include in search::INCLUDES {
             assert!(Cli::try_parse_from(["atoll", "search", "--vector", "[1]", "--include", include]).is_ok());

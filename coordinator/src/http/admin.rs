@@ -150,8 +150,8 @@ pub(super) async fn findings(State(app): State<App>) -> Answer<Json<FindingList>
 /// Rows and bytes of all tables of a shard, as its agent last counted them.
 pub(super) fn size(app: &App, view: &RoutingTable, shard: ShardId) -> (u64, u64) {
     let tables =
-        view.catalog.collections.values().filter_map(|collection| app.board.table(Some(shard), &collection.name));
-    tables.fold((0, 0), |(rows, bytes), table| (rows + table.rows, bytes + table.bytes))
+        view.catalog.collections.values().filter_map(|collection| app.board.size(Some(shard), &collection.name));
+    tables.fold((0, 0), |sum, (rows, bytes)| (sum.0 + rows, sum.1 + bytes))
 }
 
 fn role(is_primary: bool) -> String {

@@ -13,6 +13,7 @@ mod namespaces;
 mod ndjson;
 mod openapi;
 mod problem;
+mod rebalance;
 mod recall;
 mod search;
 mod service;

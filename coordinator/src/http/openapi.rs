@@ -2,7 +2,7 @@
 //! routes elsewhere, undescribed ([`service::untyped_routes`]).
 
 use super::state::App;
-use super::{admin, builds, collections, entries, namespaces, recall, search, service, streams};
+use super::{admin, builds, collections, entries, namespaces, rebalance, recall, search, service, streams};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
@@ -42,6 +42,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(admin::shards))
         .routes(routes!(admin::findings))
         .routes(routes!(builds::builds))
+        .routes(routes!(rebalance::plan))
+        .routes(routes!(rebalance::show_plan))
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
         .routes(routes!(service::version))

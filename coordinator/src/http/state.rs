@@ -5,6 +5,7 @@ use crate::config::Limits;
 use crate::findings::Findings;
 use crate::raft::CatalogNode;
 use crate::read::Reader;
+use crate::rebalance::Rebalancer;
 use crate::search::Searcher;
 use crate::telemetry::Metrics;
 use crate::workers::Workers;
@@ -27,6 +28,8 @@ pub struct Parts {
     pub workers: Arc<Workers>,
     /// Says what is wrong or unwise.
     pub findings: Findings,
+    /// Plans moves of shards.
+    pub rebalancer: Rebalancer,
     /// Answers searches.
     pub searcher: Searcher,
     /// Carries out writes.

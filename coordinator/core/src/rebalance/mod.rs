@@ -1,6 +1,16 @@
-//! Where shards should lie. The first placement is here; plans that move shards between groups belong here too, as pure
-//! functions of the catalog and measured loads.
+//! Where shards should lie: the first placement, before there is any data, and plans that move shards between groups, by measured
+//! loads. Decided here, never done.
 
+mod balance;
+mod cost;
 mod first_placement;
+mod fullness;
+mod plan;
+mod policy;
+mod report;
+mod situation;
 
 pub use first_placement::first_placement;
+pub use plan::{Plan, ShardMove, plan};
+pub use policy::Policy;
+pub use situation::{GroupKnown, ShardKnown, ShardSize, Situation, Standing};
