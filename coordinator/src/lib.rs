@@ -1,6 +1,6 @@
 //! Atoll's coordinator: stateless front end and Raft member.
 //!
-//! `http` → {`findings`, `search`, `write`, `read`, `settle`, `raft`} → {`workers` (SQL), `agents` (RPC)} → `atoll-core`. Nobody but
+//! `http` → {`findings`, `search`, `write`, `read`, `settle`, `moves`, `raft`} → {`workers` (SQL), `agents` (RPC)} → `atoll-core`. Nobody but
 //! `serve` imports `http`.
 
 pub mod agents;
@@ -11,6 +11,7 @@ pub mod findings;
 pub mod freshness;
 pub mod http;
 pub mod internal_client;
+pub mod moves;
 pub mod raft;
 pub mod read;
 pub mod search;

@@ -16,6 +16,7 @@ pub mod join;
 pub mod limits;
 pub mod load;
 pub mod lsn;
+pub mod moves;
 pub mod name;
 mod object;
 pub mod problem;
@@ -24,7 +25,7 @@ pub mod search;
 pub mod vector;
 
 pub use collection::{CollectionSettings, Distribution, Durability, IndexProfile, IndexScope, IndexSettings};
-pub use id::{CatalogVersion, CollectionId, CoordinatorId, Generation, GroupId, ShardId, WorkerId};
+pub use id::{CatalogVersion, CollectionId, CoordinatorId, Generation, GroupId, MoveId, ShardId, WorkerId};
 pub use lsn::Lsn;
 pub use name::{CollectionName, EntryKey, GroupName, NameError, Namespace, WorkerName};
 pub use vector::{Metric, Vector, VectorError, VectorType};
