@@ -27,7 +27,7 @@ pub async fn shard_of(client: &Client, collection: &str, namespace: &str) -> (u6
 
 /// Begins a move; gives its id.
 pub async fn begin(client: &Client, shard: u64, to: &str) -> u64 {
-    let answer = client.post("/v1/admin/moves", &json!({"shard": shard, "to": to})).await.expect(202).json();
+    let answer = client.post("/v1/admin/moves", &json!({"shard": shard, "to": to})).await.expect(200).json();
     answer["id"].as_u64().expect("a move has an id")
 }
 

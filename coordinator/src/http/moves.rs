@@ -11,7 +11,6 @@ use atoll_proto::moves::{MoveInfo, MoveList, MovePhase, MoveSeen, StartMove, WRI
 use atoll_proto::problem::{Problem, ProblemCode};
 use atoll_proto::{GroupId, MoveId};
 use axum::extract::State;
-use axum::http::StatusCode;
 use std::time::Duration;
 
 /// Usual time for the catalog to take note.
@@ -19,12 +18,8 @@ const NOTE_TIME: Duration = Duration::from_secs(5);
 
 /// Begin to move a shard to another group. Searches and writes go on.
 #[utoipa::path(post, path = "/v1/admin/moves", tag = "moves", request_body = StartMove,
-    responses((status = 202, description = "It is recorded and will be carried out", body = MoveInfo)))]
-pub(super) async fn start(
-    State(app): State<App>,
-    terms: Terms,
-    body: Body<StartMove>,
-) -> Answer<(StatusCode, Json<MoveInfo>)> {
+    responses((status = 200, description = "It is recorded and will be carried out", body = MoveInfo)))]
+pub(super) async fn start(State(app): State<App>, terms: Terms, body: Body<StartMove>) -> Answer<Json<MoveInfo>> {
     let StartMove { shard, to, max_write_pause_ms } = body.value;
     if !WRITE_PAUSE_MS_RANGE.contains(&max_write_pause_ms) {
         let (least, most) = (WRITE_PAUSE_MS_RANGE.start(), WRITE_PAUSE_MS_RANGE.end());
@@ -39,7 +34,7 @@ pub(super) async fn start(
     let command = Command::StartMove { token, shard, to, max_write_pause_ms };
     let proposed = app.node.propose(command, terms.deadline_or(NOTE_TIME)).await?;
     match proposed.outcome {
-        Outcome::MoveStarted { id } => Ok((StatusCode::ACCEPTED, Json(info_of(&app, id)?))),
+        Outcome::MoveStarted { id } => Ok(Json(info_of(&app, id)?)),
         Outcome::Refused(refusal @ (Refusal::NoSuchShard { .. } | Refusal::OwnsAlready { .. })) => {
             Err(Problem::invalid("/shard", refusal.to_string()).into())
         }
@@ -65,18 +60,14 @@ pub(super) async fn show(State(app): State<App>, InPath(id): InPath<u64>) -> Ans
 
 /// Give a move up and put everything back, as long as the target does not own the shard.
 #[utoipa::path(post, path = "/v1/admin/moves/{id}/cancel", tag = "moves", params(("id" = u64, Path)),
-    responses((status = 202, description = "It is recorded and will be carried out", body = MoveInfo)))]
-pub(super) async fn cancel(
-    State(app): State<App>,
-    InPath(id): InPath<u64>,
-    terms: Terms,
-) -> Answer<(StatusCode, Json<MoveInfo>)> {
+    responses((status = 200, description = "It is recorded and will be carried out", body = MoveInfo)))]
+pub(super) async fn cancel(State(app): State<App>, InPath(id): InPath<u64>, terms: Terms) -> Answer<Json<MoveInfo>> {
     let id = MoveId(id);
     let proposed = app.node.propose(Command::CancelMove { id }, terms.deadline_or(NOTE_TIME)).await?;
     if let Outcome::Refused(refusal) = proposed.outcome {
         return Err(refusal.into());
     }
-    Ok((StatusCode::ACCEPTED, Json(info_of(&app, id)?)))
+    Ok(Json(info_of(&app, id)?))
 }
 
 fn info_of(app: &App, id: MoveId) -> Result<MoveInfo, ApiError> {

@@ -2,6 +2,9 @@
 //! driver does next ([`next_step`]). `docs/moves.md` is the protocol.
 
 mod job;
+#[cfg(test)]
+#[path = "tests/mod.rs"]
+mod simulation;
 mod step;
 
 pub use job::{Advance, Cleanup, MoveJob};

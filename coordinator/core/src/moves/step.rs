@@ -281,3 +281,7 @@ fn first_to_go(job: &MoveJob, seen: &Observed, wanted: &[(Cleanup, Side, MoveWor
         false => Step::Order(*side, *work),
     })
 }
+
+#[cfg(test)]
+#[path = "step_tests.rs"]
+mod tests;
