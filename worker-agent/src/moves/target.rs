@@ -28,7 +28,9 @@ pub(super) async fn carry_out(
             Ok(MoveReport::done())
         }
         MoveWork::Copied => {
-            let (left, errors) = copy::tables_left(session, subject).await?;
+            let Some((left, errors)) = copy::tables_left(session, subject).await? else {
+                return Err(MoveError::NotReady { reason: "there is no subscription".to_owned() });
+            };
             mover.worker.status.move_seen(copy::progress(session, subject).await?);
             if left == 0 {
                 return Ok(MoveReport::done());

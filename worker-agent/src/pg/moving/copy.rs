@@ -31,9 +31,10 @@ pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -
     // A statement that is refused is logged as it is, and this one carries a password.
     let statement = format!(
         "set local log_min_error_statement = panic;\n\
-         create subscription {channel} connection {} publication {channel} with (create_slot = false, slot_name = {channel}, \
+         create subscription {channel} connection {} publication {channel} with (create_slot = false, slot_name = {}, \
          copy_data = true, binary = true, synchronous_commit = off)",
-        literal(&connection(subject, password))
+        literal(&connection(subject, password)),
+        literal(&subject.channel())
     );
     session.run("subscribe to a shard", &statement).await
 }
@@ -65,16 +66,17 @@ pub async fn owned(session: &Session, subject: &MoveSubject) -> Result<Option<St
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Tables of the subscription that are not copied yet, and errors that it met.
-pub async fn tables_left(session: &Session, subject: &MoveSubject) -> Result<(u64, u64), PgError> {
-    let statement = "select count(*) filter (where r.srsubstate <> 'r'),
+/// Tables of the subscription that are not copied yet, and errors that it met; none without a subscription.
+pub async fn tables_left(session: &Session, subject: &MoveSubject) -> Result<Option<(u64, u64)>, PgError> {
+    let statement = "select count(*), count(*) filter (where r.srsubstate <> 'r'),
                             coalesce(max(s.apply_error_count + s.sync_error_count), 0)::bigint
                        from pg_subscription p
                        join pg_subscription_rel r on r.srsubid = p.oid
                        left join pg_stat_subscription_stats s on s.subid = p.oid
                       where p.subname = $1";
     let row = session.query_one("look how far a copy is", statement, &[&subject.channel()]).await?;
-    Ok((unsigned(row.get(0)), unsigned(row.get(1))))
+    let known = row.get::<_, i64>(0) > 0;
+    Ok(known.then(|| (unsigned(row.get(1)), unsigned(row.get(2)))))
 }
 
 /// Rows and bytes of the copy.
