@@ -4,6 +4,7 @@ use super::{source, target};
 use crate::desired::apply::Applier;
 use crate::pg::connect::{PgError, chain};
 use crate::pg::moving::{self, STATEMENT_LIMIT, fence::Fence};
+use crate::pg::session::Session;
 use crate::secret::{Secret, SecretError};
 use crate::worker::Worker;
 use atoll_proto::moves::{MoveOrder, MoveReport, MoveWork, TableSum};
@@ -24,6 +25,8 @@ pub struct Mover {
 /// What is held for a move between two orders.
 #[derive(Default)]
 pub(super) struct Hands {
+    /// To connect takes longer than what is done in a cut-over.
+    session: Option<Session>,
     pub(super) fence: Option<HeldFence>,
     pub(super) sums: Option<JoinHandle<Result<(u64, Vec<TableSum>), PgError>>>,
 }
@@ -93,17 +96,21 @@ impl Mover {
 
     async fn carry_out_alone(&self, order: MoveOrder) -> Result<MoveReport, MoveError> {
         self.check(&order)?;
-        if matches!(order.work, MoveWork::RemoveSubscription | MoveWork::DropCopy | MoveWork::RemoveFeed) {
+        let ends = matches!(order.work, MoveWork::RemoveSubscription | MoveWork::DropCopy | MoveWork::RemoveFeed);
+        if ends {
             // What an earlier order still does is of no more use.
             moving::end_sessions(&self.worker.target, &order.subject).await?;
         }
         let hands = self.hands_of(order.subject.id);
         let mut hands = hands.lock().await;
-        let session = moving::session(&self.worker.target, &order.subject, STATEMENT_LIMIT).await?;
+        let session = match hands.session.take().filter(|session| !session.is_closed() && !ends) {
+            Some(session) => session,
+            None => moving::session(&self.worker.target, &order.subject, STATEMENT_LIMIT).await?,
+        };
         if !moving::note_order(&session, order.subject.id, order.ordered_at).await? {
             return Err(MoveError::Stale { id: order.subject.id });
         }
-        match order.work {
+        let done = match order.work {
             MoveWork::Feed
             | MoveWork::Mark
             | MoveWork::Sum
@@ -127,7 +134,9 @@ impl Mover {
                 moving::names::restore(&session, &order.subject).await?;
                 Ok(MoveReport::done())
             }
-        }
+        };
+        hands.session = Some(session).filter(|_| done.is_ok() && !ends && order.work != MoveWork::DropRetired);
+        done
     }
 
     fn check(&self, order: &MoveOrder) -> Result<(), MoveError> {
