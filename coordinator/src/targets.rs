@@ -29,8 +29,10 @@ pub enum Followed {
     Found(Place),
     /// Its shard is being moved, and may be back here.
     Waiting(Place),
-    /// No view knows it, or the time is up.
+    /// The latest view knows no such table.
     Lost,
+    /// Its shard is still being moved, and the time is up.
+    TimeUp,
 }
 
 /// One view, and a collection of it that can be read and written.
@@ -136,7 +138,7 @@ impl Place {
         // An error means that the time is up, or that there will be no new view.
         let moved = timeout_at(again_at, views.wait_for(|view| elsewhere(view))).await.is_ok();
         if !moved && Instant::now() >= until {
-            return Followed::Lost;
+            return Followed::TimeUp;
         }
         match self.latest(&views, workers) {
             Some(place) if moved => Followed::Found(place),
@@ -206,7 +208,7 @@ async fn read_where_it_went<T, F: Future<Output = Result<T, ShardError>>>(
                 found
             }
             Followed::Waiting(same) => same,
-            Followed::Lost => break,
+            Followed::Lost | Followed::TimeUp => break,
         };
         done = read(place.clone()).await;
     }

@@ -131,7 +131,8 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
                 match place.followed(&writer.views, &writer.workers, until).await {
                     Followed::Found(found) => place = found,
                     Followed::Waiting(same) => (place, tries) = (same, tries - 1),
-                    Followed::Lost => break Err(ShardError::Fenced { worker }),
+                    Followed::Lost => break Err(ShardError::Stale { worker }),
+                    Followed::TimeUp => break Err(ShardError::Fenced { worker }),
                 }
             }
             done => break done,
