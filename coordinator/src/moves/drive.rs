@@ -152,7 +152,7 @@ impl Driver {
             tracing::info!(id = %self.id, phase = %job.phase, ?work, reason, "a step of a move failed; will retry");
             self.told = Some(reason.clone());
         }
-        self.seen.failed(work, reason);
+        self.seen.failed(reason);
         if job.phase != MovePhase::Fencing {
             sleep(AGAIN_AFTER).await;
         }

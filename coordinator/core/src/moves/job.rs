@@ -28,7 +28,7 @@ pub struct MoveJob {
     pub max_write_pause_ms: u32,
     /// Whether both sides were compared and found equal.
     pub verified: bool,
-    /// Fences that were given up.
+    /// Verifications and fences that were given up.
     pub attempts: u32,
     /// How long writes had to wait, in milliseconds, once it is known.
     pub write_pause_ms: Option<u32>,
@@ -86,7 +86,6 @@ impl MoveJob {
             | (MovePhase::Copying, MovePhase::Indexing)
             | (MovePhase::Indexing, MovePhase::CatchingUp)
             | (MovePhase::CatchingUp, MovePhase::Verifying)
-            | (MovePhase::Verifying, MovePhase::CatchingUp)
             | (MovePhase::Switching, MovePhase::Cleaning) => {}
             (MovePhase::CatchingUp, MovePhase::Fencing) if self.verified && !self.may_be_retired() => {
                 next.cleanups.insert(Cleanup::Retired);
@@ -95,7 +94,7 @@ impl MoveJob {
                 next.verified = true;
                 next.cleanups.insert(Cleanup::Retired);
             }
-            (MovePhase::Fencing, MovePhase::CatchingUp) => next.attempts += 1,
+            (MovePhase::Verifying | MovePhase::Fencing, MovePhase::CatchingUp) => next.attempts += 1,
             (MovePhase::Fencing, MovePhase::Switching) => {
                 next.cleanups.remove(&Cleanup::Copy);
             }

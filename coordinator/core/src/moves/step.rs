@@ -10,7 +10,7 @@ use atoll_proto::moves::{MovePhase, MoveReport, MoveWork, TableSum};
 const CLOSE_BEHIND_MS: u64 = 500;
 /// Pauses before a fence is tried again grow up to this, in milliseconds.
 const BACK_OFF_MS_MAX: u64 = 10_000;
-/// Fences that are tried before the move is given up.
+/// Verifications and fences that are given up before the move is given up.
 const ATTEMPTS_MAX: u32 = 20;
 /// Failures in a row, of any order, before the move is given up.
 const FAILURES_MAX: u32 = 60;
@@ -101,14 +101,9 @@ impl Observed {
     }
 
     /// Notes that an order failed, or may have.
-    pub fn failed(&mut self, work: MoveWork, reason: String) {
+    pub fn failed(&mut self, reason: String) {
         self.failures += 1;
         self.last_failure = Some(reason);
-        if matches!(work, MoveWork::Hold | MoveWork::Sum | MoveWork::SumAt { .. }) {
-            // Both sides have to look at one marker: the comparison begins anew.
-            self.done.clear();
-            (self.marker, self.source_sums, self.target_sums) = (None, None, None);
-        }
     }
 
     fn has(&self, work: MoveWork) -> bool {
@@ -165,7 +160,7 @@ fn catching_up(job: &MoveJob, seen: &Observed) -> Step {
     }
     if job.attempts >= ATTEMPTS_MAX {
         return give_up(format!(
-            "the cut-over was given up {} times: writes would have had to wait longer than {} ms",
+            "verification and cut-over were given up {} times: something holds the tables, or writes would wait longer than {} ms",
             job.attempts, job.max_write_pause_ms
         ));
     }
@@ -186,6 +181,10 @@ fn catching_up(job: &MoveJob, seen: &Observed) -> Step {
 }
 
 fn verifying(seen: &Observed) -> Step {
+    if seen.failures > 0 {
+        // Both sides have to look at one marker: every marker of this try has to have arrived before the next.
+        return begin(MovePhase::CatchingUp);
+    }
     if !seen.has(MoveWork::Hold) {
         return Step::Order(Side::Target, MoveWork::Hold);
     }

@@ -67,7 +67,7 @@ fn drive(
                 orders.push((side, work));
                 match meddle(&job, work).unwrap_or_else(|| Ok(answer(work, &mut marker, "1"))) {
                     Ok(report) => seen.note(work, report, 5),
-                    Err(reason) => seen.failed(work, reason),
+                    Err(reason) => seen.failed(reason),
                 }
                 continue;
             }

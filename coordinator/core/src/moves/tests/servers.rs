@@ -180,8 +180,12 @@ impl Target {
                 }
                 *marker = *number;
             }
-            Change::Put(key, value) => drop(rows.insert(*key, *value)),
-            Change::Delete(key) => drop(rows.remove(key)),
+            Change::Put(key, value) => {
+                rows.insert(*key, *value);
+            }
+            Change::Delete(key) => {
+                rows.remove(key);
+            }
         }
         *applied = Some(*at + 1);
     }
@@ -210,7 +214,9 @@ impl Target {
                 return Ok(MoveReport::done());
             }
             MoveWork::SumAt { marker } => {
-                let Some((before, sum)) = self.held.clone() else { return Err("not there yet".to_owned()) };
+                let Some((before, sum)) = self.held.clone() else {
+                    return Ok(MoveReport::not_yet(None));
+                };
                 if before + 1 != marker {
                     return Err("another marker".to_owned());
                 }

@@ -166,7 +166,8 @@ impl World {
         match self.below(100) {
             0..30 => self.drive(),
             30..55 => self.deliver(),
-            55..75 => self.target.replicate(&self.source),
+            // Faster than writers write, else no copy would ever be close behind.
+            55..75 => (0..=self.below(6)).for_each(|_| self.target.replicate(&self.source)),
             75..95 => self.write()?,
             95 => self.target.flush(),
             _ if self.healed => {}
@@ -272,8 +273,8 @@ impl World {
             if let Message::Order { work, .. } = &sent.message {
                 match answer {
                     Ok(report) if !unheard => driver.seen.note(*work, report, 5),
-                    Ok(_) => driver.seen.failed(*work, "no answer".to_owned()),
-                    Err(reason) => driver.seen.failed(*work, reason),
+                    Ok(_) => driver.seen.failed("no answer".to_owned()),
+                    Err(reason) => driver.seen.failed(reason),
                 }
             }
         }
@@ -331,11 +332,10 @@ impl World {
                 _ => return Ok(()),
             },
         };
-        if deletes {
-            drop(rows.remove(&key))
-        } else {
-            drop(rows.insert(key, number))
-        }
+        match deletes {
+            true => rows.remove(&key),
+            false => rows.insert(key, number),
+        };
         if group != self.job().from {
             // The owner's own commits wait for the disk.
             self.target.flush();
