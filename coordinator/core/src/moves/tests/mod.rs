@@ -20,7 +20,7 @@ fn whatever_breaks_nothing_is_lost_and_it_ends() {
         }
     }
     // A simulation in which nothing happens proves nothing.
-    assert!(done > seeds() / 10 && back > seeds() / 10, "{done} moves were done, {back} went back");
+    assert!(done > seeds() / 4 && back > seeds() / 20, "{done} moves were done, {back} went back");
 }
 
 #[test]

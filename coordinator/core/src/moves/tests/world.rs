@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 const SHARD: ShardId = ShardId(1);
 const MOVE: MoveId = MoveId(10);
+/// Not one that writers use.
+const NOBODYS_KEY: u8 = 200;
 const STEPS: u32 = 1_500;
 const STEPS_TO_END: u32 = 20_000;
 
@@ -168,14 +170,15 @@ impl World {
             30..55 => self.deliver(),
             // Faster than writers write, else no copy would ever be close behind.
             55..75 => (0..=self.below(6)).for_each(|_| self.target.replicate(&self.source)),
-            75..95 => self.write()?,
+            75..94 => self.write()?,
+            94 if !self.healed && self.one_in(20) => self.meddle(),
+            94 => {}
             95 => self.target.flush(),
             _ if self.healed => {}
             96 if self.one_in(4) => self.target.crash(),
             97 if self.one_in(4) => self.source.crash(),
             98 if self.one_in(3) => self.elect(),
-            99 if self.one_in(60) => drop(self.record(Command::CancelMove { id: MOVE })),
-            99 if self.one_in(60) => self.meddle(),
+            99 if self.one_in(25) => drop(self.record(Command::CancelMove { id: MOVE })),
             _ => {}
         }
         if self.broken == Some(Broken::RetiredIsMadeAnew)
@@ -344,13 +347,11 @@ impl World {
         Ok(())
     }
 
-    /// Somebody alters a row of the copy behind everybody's back, before it is verified.
+    /// Somebody adds a row to the copy behind everybody's back, before it is verified.
     fn meddle(&mut self) {
         let early = [MovePhase::Indexing, MovePhase::CatchingUp].contains(&self.job().phase) && !self.job().verified;
-        if let (true, Some((_, rows))) = (early && !self.meddled, &mut self.target.now.copy)
-            && let Some(key) = rows.keys().next().copied()
-        {
-            rows.insert(key, 0);
+        if let (true, Some((_, rows))) = (early && !self.meddled, &mut self.target.now.copy) {
+            rows.insert(NOBODYS_KEY, 0);
             self.meddled = true;
             self.target.flush();
         }
