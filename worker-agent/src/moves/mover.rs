@@ -28,8 +28,11 @@ pub(super) struct Hands {
     /// To connect takes longer than what is done in a cut-over.
     session: Option<Session>,
     pub(super) fence: Option<HeldFence>,
-    pub(super) sums: Option<JoinHandle<Result<(u64, Vec<TableSum>), PgError>>>,
+    pub(super) sums: Option<Summing>,
 }
+
+/// The marker before the one at which the target stopped, and its sums there.
+type Summing = JoinHandle<Result<(u64, Vec<TableSum>), PgError>>;
 
 /// A lock that waits to be used, or to be let go.
 pub(super) struct HeldFence {
