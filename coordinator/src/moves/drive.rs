@@ -19,6 +19,8 @@ const AT_A_TIME: usize = 2;
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
 /// For what an agent makes, asks or renames.
 const ORDER_WITHIN: Duration = Duration::from_secs(90);
+/// While a move goes back: a server that hangs shall not keep it.
+const CLEANUP_WITHIN: Duration = Duration::from_secs(10);
 /// For indexes and sums: as long as they take, but not for ever. Asked again, an agent goes on where it is.
 const LONG_ORDER_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 /// Between two tries of what failed, or is not done yet.
@@ -123,6 +125,7 @@ impl Driver {
         let within = match work {
             MoveWork::Index | MoveWork::Sum | MoveWork::SumAt { .. } => LONG_ORDER_WITHIN,
             _ if job.phase == MovePhase::Fencing => Duration::from_millis(u64::from(job.max_write_pause_ms)),
+            _ if job.phase == MovePhase::Cancelling => CLEANUP_WITHIN,
             _ => ORDER_WITHIN,
         };
         match self.agents.put_move(agent_url, &order, sent + within).await {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long one order waits for a marker; the leader asks again.
 const AWAIT_FOR: Duration = Duration::from_secs(1);
+/// Errors of a subscription that pass by themselves, such as while the source starts again, are fewer: it tries once a second.
+const ERRORS_MAX: u64 = 100;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Does the target's part.
@@ -35,9 +37,12 @@ pub(super) async fn carry_out(
             if left == 0 {
                 return Ok(MoveReport::done());
             }
-            let waits =
-                (errors > 0).then(|| format!("the subscription met {errors} errors; see the target's PostgreSQL log"));
-            Ok(MoveReport::not_yet(waits))
+            let told = || format!("the subscription met {errors} errors; see the target's PostgreSQL log");
+            match errors {
+                0 => Ok(MoveReport::not_yet(None)),
+                1..=ERRORS_MAX => Ok(MoveReport::not_yet(Some(told()))),
+                _ => Err(MoveError::NotReady { reason: told() }),
+            }
         }
         MoveWork::Index => {
             let source = Target {

@@ -8,6 +8,8 @@ use atoll_proto::moves::{MovePhase, MoveReport, MoveWork, TableSum};
 
 /// A copy that answers a marker within this time is close behind, in milliseconds.
 const CLOSE_BEHIND_MS: u64 = 500;
+/// A copy that is not close behind after so long will never be, in milliseconds.
+const CATCH_UP_MS_MAX: u64 = 60 * 60 * 1_000;
 /// Pauses before a fence is tried again grow up to this, in milliseconds.
 const BACK_OFF_MS_MAX: u64 = 10_000;
 /// Verifications and fences that are given up before the move is given up.
@@ -163,6 +165,9 @@ fn catching_up(job: &MoveJob, seen: &Observed) -> Step {
             "verification and cut-over were given up {} times: something holds the tables, or writes would wait longer than {} ms",
             job.attempts, job.max_write_pause_ms
         ));
+    }
+    if seen.phase_ms > CATCH_UP_MS_MAX {
+        return give_up("the copy does not catch up; see the target's PostgreSQL log".to_owned());
     }
     let pause_ms = match job.attempts {
         0 => 0,
