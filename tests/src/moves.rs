@@ -9,6 +9,9 @@ use std::time::Duration;
 
 const MOVE_PATIENCE: Duration = Duration::from_secs(180);
 
+/// What an agent says of a build that had to make way for a fence.
+pub const GRAPH_SENT_AWAY: &str = "graph of a namespace not done, trying again later";
+
 /// What there may be of a move on a server.
 const LEFT: &str = "
     select 'slot ' || slot_name from pg_replication_slots where not temporary

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use cluster_tests::command_line::CommandLine;
-use cluster_tests::moves::{begin, shard_of, wait_for_phase, wait_nothing_left, wait_over};
+use cluster_tests::moves::{GRAPH_SENT_AWAY, begin, shard_of, wait_for_phase, wait_nothing_left, wait_over};
 use cluster_tests::traffic::{Asked, Traffic, longest_gap};
 use cluster_tests::wordnet::{self, Sample};
 use cluster_tests::{Client, Cluster, ClusterOptions};
@@ -85,7 +85,7 @@ async fn moves_a_shard() {
     assert!(run.out.contains("cancelled") && run.out.contains("done"), "{}", run.out);
     let run = command.run(&["move", "show", &id.to_string()]).await;
     assert!(run.out.contains("write pause"), "{}", run.out);
-    cluster.finish(&[]).await;
+    cluster.finish(&[GRAPH_SENT_AWAY]).await;
 }
 
 /// A write that may come again; gives what became of it.

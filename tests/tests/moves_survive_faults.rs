@@ -5,7 +5,7 @@
 
 use cluster_tests::cluster::WorkerPlace;
 use cluster_tests::logs::WORKER_LOSS;
-use cluster_tests::moves::{begin, shard_of, wait_for_phase, wait_nothing_left, wait_over};
+use cluster_tests::moves::{GRAPH_SENT_AWAY, begin, shard_of, wait_for_phase, wait_nothing_left, wait_over};
 use cluster_tests::traffic::{Asked, Traffic};
 use cluster_tests::wordnet;
 use cluster_tests::{Client, Cluster, ClusterOptions};
@@ -16,7 +16,10 @@ use std::time::Duration;
 
 const KEYS: u64 = 200;
 /// What is said, as it should be, while parts of a cluster are away.
-const EXPECTED: [&str; 5] = [
+const EXPECTED: [&str; 8] = [
+    "\"target\":\"openraft::",
+    "the coordinator cannot be reached",
+    GRAPH_SENT_AWAY,
     "a step of a move could not be recorded",
     "not registered",
     r#""code":"shard-unavailable""#,
