@@ -1,6 +1,6 @@
 //! Moves that go as they should, and each way back.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 use super::*;
 use crate::catalog::testing::{init, worker};
 use crate::catalog::{Catalog, Command, Outcome, Refusal};

@@ -1,5 +1,7 @@
 //! The two servers of a simulated move: what orders do to them, as `docs/moves.md` says.
 
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use super::world::Broken;
 use atoll_proto::moves::{MoveReport, MoveWork, TableSum};
 use std::collections::BTreeMap;
