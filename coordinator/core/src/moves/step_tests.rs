@@ -4,9 +4,11 @@
 use super::*;
 use crate::catalog::testing::{init, worker};
 use crate::catalog::{Catalog, Command, Outcome, Refusal};
+use crate::routing::RoutingTable;
 use atoll_proto::{
     CatalogVersion, CollectionId, CollectionName, CollectionSettings, Generation, GroupId, MoveId, ShardId,
 };
+use std::sync::Arc;
 
 /// A cluster of two groups with one collection that is settled.
 fn catalog() -> Catalog {
@@ -248,4 +250,17 @@ fn a_snapshot_of_before_moves_can_be_read() {
     value.as_object_mut().unwrap().remove("moves");
     let read: Catalog = serde_json::from_value(value).unwrap();
     assert!(read.moves.is_empty());
+}
+
+#[test]
+fn a_move_of_the_first_shard_leaves_reference_collections_where_they_are_read() {
+    let mut catalog = catalog();
+    let before = RoutingTable::new(Arc::new(catalog.clone()), None).reference().unwrap().group;
+    assert_eq!(catalog.placements[&ShardId(0)].group, before);
+    start(&mut catalog, 10, 0);
+    assert!(RoutingTable::new(Arc::new(catalog.clone()), None).is_moving(ShardId(0)));
+    drive(&mut catalog, MoveId(10), &mut 10, |_, _| None);
+    let after = RoutingTable::new(Arc::new(catalog.clone()), None);
+    assert!(catalog.placements[&ShardId(0)].group != before && !after.is_moving(ShardId(0)));
+    assert_eq!(after.reference().unwrap().group, before);
 }
