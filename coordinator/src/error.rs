@@ -190,6 +190,11 @@ fn shards_problem(failures: &[ShardFailure], total: usize, cause: &ShardError) -
         )
     } else if all("overloaded") {
         Problem::new(ProblemCode::Overloaded, format!("{gave_none}: too many requests wait for their workers"))
+    } else if all("fenced") {
+        Problem::new(
+            ProblemCode::WriteFenced,
+            format!("{gave_none}: they are being handed over to other groups; try again in a moment"),
+        )
     } else if all("deadline") && failures.len() == total {
         Problem::new(ProblemCode::DeadlineExceeded, format!("{gave_none} before the deadline; X-Timeout-Ms sets it"))
     } else {

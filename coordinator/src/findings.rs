@@ -4,7 +4,7 @@ use crate::agents::AgentBoard;
 use crate::raft::CatalogNode;
 use crate::search::Recall;
 use crate::targets::Target;
-use atoll_core::findings::{Known, KnownWorker, MissingGraph, findings};
+use atoll_core::findings::{Known, KnownMove, KnownWorker, MissingGraph, findings};
 use atoll_core::routing::RoutingTable;
 use atoll_proto::agent::{GRAPH_FROM_ROWS, GRAPHS_MAX, NamespaceRows, TableStats};
 use atoll_proto::collection::CollectionState;
@@ -82,6 +82,13 @@ impl Findings {
             rows,
             seconds: since.elapsed().as_secs(),
         });
+        let open = catalog.moves.iter().filter(|(_, job)| job.is_open());
+        let moves = open.map(|(id, job)| KnownMove {
+            id: id.0,
+            shard: job.shard.0,
+            attempts: job.attempts,
+            is_over: job.phase.is_over(),
+        });
         Known {
             has_leader: cluster.leader.is_some(),
             // Without a catalog there is a group to wait for at least.
@@ -92,6 +99,7 @@ impl Findings {
             unsettled: unsettled.map(|collection| (collection.name.to_string(), collection.state)).collect(),
             graphs_missing: graphs_missing.collect(),
             promises_broken: self.recall.broken_promises(),
+            moves: moves.collect(),
             shard_rows: view.shards().iter().map(|route| (route.shard.0, self.rows(&view, route.shard))).collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! Atoll's coordinator: stateless front end and Raft member.
 //!
-//! `http` → {`findings`, `rebalance`, `search`, `write`, `read`, `settle`, `raft`} → {`workers` (SQL), `agents` (RPC)} → `atoll-core`. Nobody but
-//! `serve` imports `http`.
+//! `http` → {`findings`, `rebalance`, `search`, `write`, `read`, `settle`, `moves`, `raft`} → {`workers` (SQL), `agents` (RPC)} →
+//! `atoll-core`. Nobody but `serve` imports `http`.
 
 pub mod agents;
 pub mod cluster_secret;
@@ -11,6 +11,7 @@ pub mod findings;
 pub mod freshness;
 pub mod http;
 pub mod internal_client;
+pub mod moves;
 pub mod raft;
 pub mod read;
 pub mod rebalance;

@@ -3,8 +3,10 @@
 use crate::agents::AgentBoard;
 use crate::raft::CatalogNode;
 use atoll_core::catalog::Catalog;
+use atoll_core::moves::MoveJob;
 use atoll_core::rebalance::{GroupKnown, Policy, ShardKnown, ShardMove, ShardSize, Situation, Standing, plan};
 use atoll_proto::collection::CollectionState;
+use atoll_proto::moves::MovePhase;
 use atoll_proto::rebalance::RebalancePlan;
 use atoll_proto::{CollectionName, Distribution, ShardId, WorkerId};
 use std::collections::VecDeque;
@@ -85,7 +87,12 @@ fn situation(
             let (rows, bytes) = size(*id, collection)?;
             Some(ShardSize { rows: sum.rows + rows, bytes: sum.bytes + bytes })
         });
-        (*id, ShardKnown { group: placement.group, moving_to: None, size: counted })
+        let on_its_way = |job: &&MoveJob| {
+            let settled = job.phase.is_over() || job.phase == MovePhase::Cancelling;
+            job.shard == *id && !settled && job.to != placement.group
+        };
+        let moving_to = catalog.moves.values().find(on_its_way).map(|job| job.to);
+        (*id, ShardKnown { group: placement.group, moving_to, size: counted })
     });
     Situation { groups: groups.collect(), shards: shards.collect() }
 }

@@ -6,6 +6,7 @@ use crate::config::{Config, ConfigError};
 use crate::findings::Findings;
 use crate::freshness::Freshness;
 use crate::http::{self, App, Parts, Patience};
+use crate::moves::Mover;
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
 use crate::rebalance::Rebalancer;
@@ -107,6 +108,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let freshness = Freshness::new(write::late_by(config.statement_timeout()));
     let board = AgentBoard::start(AgentClient::new(node.client().clone()), node.watch(), freshness.clone());
     let settler = Settler::start(node.clone(), board.clone());
+    let mover = Mover::start(node.clone());
     let app = app(&config, secrets, node.clone(), board, freshness);
     let calibrator = Calibrator::start(app.searcher.clone());
     tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
@@ -125,7 +127,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let serving = http::serve(public, http::router(app), async { drop(stopped.await) }, patience);
     let (ended, ()) = tokio::join!(until_told, serving);
 
-    drop((settler, calibrator));
+    drop((settler, mover, calibrator));
     node.shutdown().await;
     // The internal listener answers to the end, so that the others learn of the shutdown from Raft itself.
     drop(close_internal);

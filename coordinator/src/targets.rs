@@ -10,10 +10,32 @@ use atoll_proto::problem::ShardFailure;
 use atoll_proto::{CollectionName, Distribution, GroupId, Namespace, ShardId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 /// The latest view of the catalog.
 pub type Views = watch::Receiver<Arc<RoutingTable>>;
+
+/// How long a request waits for a shard that is being handed over; its own deadline may come first.
+pub const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
+/// A move that was turned round shows in no view: it is looked this often whether the table is back.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// Times that a read follows a shard to another place.
+const STALE_TRIES: usize = 3;
+
+/// Where a table went that was not where it should be.
+#[derive(Debug)]
+pub enum Followed {
+    /// The latest view has it here.
+    Found(Place),
+    /// Its shard is being moved, and may be back here.
+    Waiting(Place),
+    /// The latest view knows no such table.
+    Lost,
+    /// Its shard is still being moved, and the time is up.
+    TimeUp,
+}
 
 /// One view, and a collection of it that can be read and written.
 #[derive(Debug, Clone)]
@@ -59,7 +81,7 @@ impl Target {
     pub fn route(&self, namespace: &Namespace) -> &ShardRoute {
         let route = match self.collection.settings.distribution {
             Distribution::Hash => self.view.route(namespace),
-            Distribution::Reference => self.view.shards().first(),
+            Distribution::Reference => self.view.reference(),
         };
         route.expect("find refuses a view without placements")
     }
@@ -68,7 +90,7 @@ impl Target {
     pub fn routes(&self) -> &[ShardRoute] {
         match self.collection.settings.distribution {
             Distribution::Hash => self.view.shards(),
-            Distribution::Reference => self.view.shards().get(..1).unwrap_or_default(),
+            Distribution::Reference => self.view.reference().map_or(&[], std::slice::from_ref),
         }
     }
 
@@ -102,8 +124,37 @@ impl Place {
     /// The same table by the latest view; none if that view knows no such place.
     pub fn latest(&self, views: &Views, workers: &Workers) -> Option<Self> {
         let latest = Target::find(views, self.table.collection()).ok()?;
-        let route = latest.view.shard(self.route.shard)?;
-        Some(latest.place(workers, route))
+        match latest.collection.settings.distribution {
+            Distribution::Hash => Some(latest.place(workers, latest.view.shard(self.route.shard)?)),
+            Distribution::Reference => {
+                let copies = latest.view.copies();
+                let own = copies.iter().find(|copy| copy.group == self.route.group)?;
+                Some(latest.place(workers, own))
+            }
+        }
+    }
+
+    /// Where a table that is not here any more may be found: by another place in the latest view, or, while its shard is being
+    /// moved, after a little wait for one. A move that is turned round leaves the table where it was.
+    pub async fn followed(&self, views: &Views, workers: &Workers, until: Instant) -> Followed {
+        let mut views = views.clone();
+        let (shard, schema) = (self.route.shard, &self.route.schema);
+        let elsewhere = |view: &RoutingTable| view.shard(shard).is_none_or(|route| route.schema != *schema);
+        let view = views.borrow_and_update().clone();
+        if elsewhere(&view) || !view.is_moving(shard) {
+            return self.latest(&views, workers).map_or(Followed::Lost, Followed::Found);
+        }
+        let again_at = until.min(Instant::now() + LOOK_AGAIN_AFTER);
+        // An error means that the time is up, or that there will be no new view.
+        let moved = timeout_at(again_at, views.wait_for(|view| elsewhere(view))).await.is_ok();
+        if !moved && Instant::now() >= until {
+            return Followed::TimeUp;
+        }
+        match self.latest(&views, workers) {
+            Some(place) if moved => Followed::Found(place),
+            Some(place) => Followed::Waiting(place),
+            None => Followed::Lost,
+        }
     }
 
     /// The shard's failure, as an answer names it.
@@ -138,6 +189,9 @@ pub async fn read_at<T, F: Future<Output = Result<T, ShardError>>>(
     read: impl Fn(Place) -> F,
 ) -> (Place, Result<T, ShardError>) {
     let done = read(place.clone()).await;
+    if matches!(done, Err(ShardError::Stale { .. })) {
+        return read_where_it_went(views, workers, place.clone(), read, done).await;
+    }
     if done.as_ref().is_err_and(worth_a_second_try)
         && let Some(latest) = place.latest(views, workers)
     {
@@ -147,6 +201,30 @@ pub async fn read_at<T, F: Future<Output = Result<T, ShardError>>>(
     (place.clone(), done)
 }
 
+/// Follows a shard that is not where it was: tries once where the latest view has it, and as long as it is being moved.
+async fn read_where_it_went<T, F: Future<Output = Result<T, ShardError>>>(
+    views: &Views,
+    workers: &Workers,
+    mut place: Place,
+    read: impl Fn(Place) -> F,
+    mut done: Result<T, ShardError>,
+) -> (Place, Result<T, ShardError>) {
+    let until = Instant::now() + HAND_OVER_WAIT;
+    let mut tries = 0;
+    while tries < STALE_TRIES && matches!(done, Err(ShardError::Stale { .. })) {
+        place = match place.followed(views, workers, until).await {
+            Followed::Found(found) => {
+                tries += 1;
+                found
+            }
+            Followed::Waiting(same) => same,
+            Followed::Lost | Followed::TimeUp => break,
+        };
+        done = read(place.clone()).await;
+    }
+    (place, done)
+}
+
 /// Whether a read that failed so may be tried again at once: nothing happened, or nothing that matters to a read.
 fn worth_a_second_try(error: &ShardError) -> bool {
     match error {
@@ -154,6 +232,7 @@ fn worth_a_second_try(error: &ShardError) -> bool {
         ShardError::Unreachable { .. }
         | ShardError::Deadline { .. }
         | ShardError::TimedOut { .. }
+        | ShardError::Fenced { .. }
         | ShardError::Overloaded { .. }
         | ShardError::Refused { .. }
         | ShardError::Malformed { .. } => false,

@@ -6,10 +6,11 @@
 //! desired state: a lost push is repaired by the next registration.
 
 use crate::build::GraphBuild;
+use crate::moves::MoveSeen;
 use crate::problem::Problem;
 use crate::{
-    CatalogVersion, CollectionId, CollectionName, CollectionSettings, Generation, GroupId, GroupName, Lsn, ShardId,
-    WorkerId, WorkerName,
+    CatalogVersion, CollectionId, CollectionName, CollectionSettings, Generation, GroupId, GroupName, Lsn, MoveId,
+    ShardId, WorkerId, WorkerName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +109,9 @@ pub struct DesiredState {
     pub collections: Vec<DesiredCollection>,
     /// Collections whose tables should go. A table is dropped only when it is named here.
     pub dropping: Vec<DesiredCollection>,
+    /// Moves that the group takes part in and that are not over, or have left something.
+    #[serde(default)]
+    pub moves: Vec<MoveId>,
 }
 
 /// A shard that a group owns. Its schema is `s{shard:04}_g{generation}`, see [`shard_schema`].
@@ -171,6 +175,9 @@ pub struct AgentStatus {
     /// Every write whose position is below this one is seen by reads that begin now; null while that is not known, as of a standby.
     #[serde(default)]
     pub settled: Option<Lsn>,
+    /// How far the moves are that the server takes part in.
+    #[serde(default)]
+    pub moves: Vec<MoveSeen>,
 }
 
 /// Size of one collection's table in one shard.
@@ -229,5 +236,7 @@ pub const REFERENCE_SCHEMA: &str = "atoll_reference";
 pub const IDEMPOTENCY_TABLE: &str = "_idempotency";
 /// Role that coordinators connect as: reads and writes rows, owns nothing.
 pub const COORDINATOR_ROLE: &str = "atoll_rw";
+/// Role that the target of a move connects to its source as: may replicate, and read the tables of moves under way.
+pub const MOVE_ROLE: &str = "atoll_move";
 /// Oldest pgvector a worker may have: older ones corrupt HNSW indexes on vacuum.
 pub const PGVECTOR_MIN: (u32, u32, u32) = (0, 8, 4);

@@ -66,4 +66,8 @@ pub enum FindingCode {
     RecallBelowPromise,
     /// One shard holds far more than the others.
     ShardSkew,
+    /// A move does not get through with its cut-over.
+    MoveStuck,
+    /// A move is over, and a server that did not answer still holds what it made.
+    MoveLeftThings,
 }

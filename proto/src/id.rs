@@ -55,3 +55,8 @@ number!(
     CatalogVersion,
     u64
 );
+number!(
+    /// A move of a shard: the index of the log entry that began it.
+    MoveId,
+    u64
+);

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod load;
 pub mod lsn;
 pub mod metadata;
+pub mod moves;
 pub mod name;
 mod object;
 pub mod problem;
@@ -26,7 +27,7 @@ pub mod search;
 pub mod vector;
 
 pub use collection::{CollectionSettings, Distribution, Durability, IndexProfile, IndexScope, IndexSettings};
-pub use id::{CatalogVersion, CollectionId, CoordinatorId, Generation, GroupId, ShardId, WorkerId};
+pub use id::{CatalogVersion, CollectionId, CoordinatorId, Generation, GroupId, MoveId, ShardId, WorkerId};
 pub use lsn::Lsn;
 pub use metadata::StoredMetadata;
 pub use name::{CollectionName, EntryKey, GroupName, NameError, Namespace, WorkerName};

@@ -156,7 +156,7 @@ pub struct ShardFailure {
     pub shard: crate::ShardId,
     /// The group that owns it.
     pub group: String,
-    /// `unavailable`, `deadline`, `overloaded`, `stale` or `internal`.
+    /// `unavailable`, `deadline`, `overloaded`, `stale`, `fenced` or `internal`.
     pub reason: String,
 }
 

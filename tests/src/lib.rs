@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod command_line;
 pub mod entries;
 pub mod logs;
+pub mod moves;
 pub mod oracle;
 pub mod poll;
 pub mod ports;

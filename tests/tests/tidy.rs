@@ -160,7 +160,7 @@ fn names_stay_in_their_folders() {
 }
 
 /// Who may use whom inside the coordinator, beyond itself. `serve` knows all parts; `cli` and `dev` belong to the program.
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: [(&str, &[&str]); 21] = [
     ("agents", &["freshness", "internal_client"]),
     // Workers for the floor of benchmarks alone: `commands_go_through_the_coordinator` keeps it there.
     ("cli", &["config", "dev", "serve", "workers"]),
@@ -191,6 +191,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
         ],
     ),
     ("internal_client", &["cluster_secret"]),
+    ("moves", &["agents", "internal_client", "raft"]),
     ("raft", &["cluster_secret", "internal_client", "telemetry"]),
     ("read", &["error", "targets", "telemetry", "vectors", "workers"]),
     ("rebalance", &["agents", "raft"]),

@@ -4,6 +4,7 @@ use crate::config::{Config, ConfigError};
 use crate::desired::apply::Applier;
 use crate::desired::{graphs, upkeep};
 use crate::identity::IdentityError;
+use crate::moves::Mover;
 use crate::pg::account::{Account, AccountError};
 use crate::pg::conf::ServerSettings;
 use crate::pg::connect::Target;
@@ -117,11 +118,12 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     parts.spawn(upkeep::rebuild_indexes(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
     parts.spawn(graphs::keep_graphs(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
     parts.spawn(upkeep::sweep_expired(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
+    let mover = Arc::new(Mover::new(Arc::clone(&worker), Arc::clone(&applier)));
     parts.spawn({
         let (worker, mut stop) = (Arc::clone(&worker), stop);
         let until_stop = async move { stop.told().await };
         async move {
-            if let Err(error) = http::serve(listener, worker, applier, until_stop).await {
+            if let Err(error) = http::serve(listener, http::Parts { worker, applier, mover }, until_stop).await {
                 tracing::error!(%error, "the agent's HTTP ended");
             }
         }

@@ -1,10 +1,12 @@
 //! The agent's own HTTP: what it knows, and what its server should be. The only place that knows axum.
 
 use crate::desired::apply::{Applier, ApplyError};
-use crate::pg::connect::PgError;
+use crate::moves::{MoveError, Mover};
+use crate::pg::connect::{PgError, chain};
 use crate::worker::Worker;
 use atoll_proto::agent::{AgentStatus, Applied, DESIRED_PATH, DesiredState, STATUS_PATH};
 use atoll_proto::load::{DROP_PATIENCE, LOAD_PATH, LoadHeard, LoadReport};
+use atoll_proto::moves::{MOVE_PATH, MoveOrder, MoveReport};
 use atoll_proto::problem::{Problem, ProblemCode};
 use axum::Json;
 use axum::Router;
@@ -24,24 +26,28 @@ const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How often it is looked whether graphs are gone.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// What requests are about.
 #[derive(Clone)]
-struct Parts {
-    worker: Arc<Worker>,
-    applier: Arc<Applier>,
+pub struct Parts {
+    /// The worker.
+    pub worker: Arc<Worker>,
+    /// Shapes the server.
+    pub applier: Arc<Applier>,
+    /// Takes part in moves.
+    pub mover: Arc<Mover>,
 }
 
 /// Serves until `stopped`.
 pub async fn serve(
     listener: TcpListener,
-    worker: Arc<Worker>,
-    applier: Arc<Applier>,
+    parts: Parts,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let parts = Parts { worker, applier };
     let routes = Router::new()
         .route(STATUS_PATH, get(status))
         .route(DESIRED_PATH, put(desired))
         .route(LOAD_PATH, put(load))
+        .route(MOVE_PATH, put(carry_out))
         .layer(from_fn_with_state(parts.clone(), bearer))
         .route("/healthz", get(alive))
         .route("/metrics", get(metrics))
@@ -64,6 +70,15 @@ async fn desired(
     let Json(desired) = body?;
     let applied = parts.applier.apply(desired).await;
     applied.map(Json).map_err(|error| Refused(problem(&error)))
+}
+
+/// Does its part of a move.
+async fn carry_out(
+    State(parts): State<Parts>,
+    body: Result<Json<MoveOrder>, JsonRejection>,
+) -> Result<Json<MoveReport>, Refused> {
+    let Json(order) = body?;
+    parts.mover.carry_out(order).await.map(Json).map_err(|error| Refused(move_problem(&error)))
 }
 
 /// Hears of a load, and waits a while for its graphs to be gone.
@@ -135,6 +150,21 @@ fn problem(error: &ApplyError) -> Problem {
         | ApplyError::Postgres { .. } => error.to_string(),
     };
     Problem::new(code, detail)
+}
+
+fn move_problem(error: &MoveError) -> Problem {
+    let code = match error {
+        MoveError::Stale { .. } => ProblemCode::StalePlan,
+        MoveError::NotOurs => ProblemCode::Forbidden,
+        MoveError::NotReady { .. } => ProblemCode::ShardUnavailable,
+        MoveError::Secret(_) => ProblemCode::Internal,
+        MoveError::Postgres { source } => match source {
+            PgError::Unreachable { .. } | PgError::Slow { .. } => ProblemCode::ShardUnavailable,
+            PgError::Rights { .. } | PgError::Refused { .. } => ProblemCode::Internal,
+        },
+    };
+    // To the leader, which tells it to operators: with its causes.
+    Problem::new(code, chain(error))
 }
 
 /// A problem document as an answer.

@@ -11,6 +11,7 @@ pub mod desired;
 pub mod http;
 pub mod identity;
 pub mod logging;
+pub mod moves;
 pub mod pg;
 pub mod register;
 pub mod secret;

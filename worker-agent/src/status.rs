@@ -11,7 +11,8 @@ use crate::worker::Worker;
 use atoll_proto::agent::{AgentStatus, DesiredState, PostgresFacts, REFERENCE_SCHEMA, TableStats, shard_schema};
 use atoll_proto::build::GraphBuild;
 use atoll_proto::load::LoadReport;
-use atoll_proto::{CatalogVersion, CollectionName, Lsn, ShardId, WorkerId};
+use atoll_proto::moves::MoveSeen;
+use atoll_proto::{CatalogVersion, CollectionName, Lsn, MoveId, ShardId, WorkerId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -69,6 +70,7 @@ struct Seen {
     builds: Vec<GraphBuild>,
     counted_at: Option<Instant>,
     settled: Option<Lsn>,
+    moves: BTreeMap<MoveId, MoveSeen>,
 }
 
 impl Seen {
@@ -96,8 +98,21 @@ impl Status {
             stats_age_seconds: seen.counted_at.map(|at| at.elapsed().as_secs()),
             builds: seen.builds.clone(),
             settled: seen.settled,
+            moves: seen.moves.values().cloned().collect(),
             counting: !loads.ended_since(seen.graphs.as_ref().map(|graphs| graphs.counted_at)).is_empty(),
         })
+    }
+
+    /// How far a move is.
+    pub fn move_seen(&self, seen: MoveSeen) {
+        self.write(|status| {
+            status.moves.insert(seen.id, seen);
+        });
+    }
+
+    /// Forgets all other moves.
+    pub fn moves_open(&self, open: &[MoveId]) {
+        self.write(|seen| seen.moves.retain(|id, _| open.contains(id)));
     }
 
     /// Whether PostgreSQL answered last.

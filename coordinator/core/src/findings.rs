@@ -13,6 +13,8 @@ const GRAPH_MISSING_SECONDS_MAX: u64 = 1_800;
 /// A shard of so many times the rows of the mean is worth a word, from so many rows on.
 const SKEW_FACTOR: f64 = 3.0;
 const SKEW_FROM_ROWS: u64 = 50_000;
+/// A cut-over that was given up so often is worth a word.
+const STUCK_FROM_ATTEMPTS: u32 = 3;
 
 /// What a coordinator knows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,6 +37,21 @@ pub struct Known {
     pub promises_broken: Vec<BrokenPromise>,
     /// Rows of each shard.
     pub shard_rows: Vec<(u32, u64)>,
+    /// Moves that are not over, or have left something.
+    pub moves: Vec<KnownMove>,
+}
+
+/// What is known of a move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownMove {
+    /// Its id.
+    pub id: u64,
+    /// Its shard.
+    pub shard: u32,
+    /// Cut-overs that were given up.
+    pub attempts: u32,
+    /// Whether it is over.
+    pub is_over: bool,
 }
 
 /// What is known of a worker.
@@ -90,8 +107,34 @@ pub fn findings(known: &Known) -> Vec<Finding> {
         of_a_worker(worker, &mut found);
     }
     of_the_data(known, &mut found);
+    for one in &known.moves {
+        found.extend(of_a_move(one));
+    }
     found.sort_by_key(|finding| finding.severity);
     found
+}
+
+fn of_a_move(of: &KnownMove) -> Option<Finding> {
+    let KnownMove { id, shard, attempts, is_over } = of;
+    let subject = format!("move {id}");
+    if *is_over {
+        return Some(Finding {
+            severity: Severity::Warning,
+            code: FindingCode::MoveLeftThings,
+            subject,
+            detail: format!("move {id} of shard {shard} is over, and a server that did not answer holds what it made"),
+            action: "bring the worker back: what is left goes by itself then".to_owned(),
+        });
+    }
+    (*attempts >= STUCK_FROM_ATTEMPTS).then(|| Finding {
+        severity: Severity::Warning,
+        code: FindingCode::MoveStuck,
+        subject,
+        detail: format!(
+            "move {id} of shard {shard} has given its cut-over up {attempts} times: something holds its tables"
+        ),
+        action: format!("end long transactions on the source, wait for a quieter hour, or: atoll move cancel {id}"),
+    })
 }
 
 fn of_the_catalog(known: &Known, found: &mut Vec<Finding>) {

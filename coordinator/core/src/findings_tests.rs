@@ -133,3 +133,12 @@ fn graphs_that_are_missing_are_one_finding_a_collection() {
     let of_d = "one has 2000 rows and no whole graph for 30 min: its searches look at every row";
     assert_eq!(said, [("collection c", of_c), ("collection d", of_d)]);
 }
+
+#[test]
+fn moves_that_do_not_get_through_or_left_something_are_told() {
+    let one = |attempts, is_over| KnownMove { id: 12, shard: 7, attempts, is_over };
+    assert_eq!(codes(&Known { moves: vec![one(2, false)], ..healthy() }), []);
+    let both = vec![one(3, false), one(0, true)];
+    let wanted = [FindingCode::MoveStuck, FindingCode::MoveLeftThings];
+    assert_eq!(codes(&Known { moves: both, ..healthy() }), wanted);
+}

@@ -8,6 +8,7 @@
 //! - [`findings`]: what is wrong or unwise, by what a coordinator knows.
 //! - [`search`]: what to ask of each shard, and how to make one answer of theirs.
 //! - [`loads`]: which namespaces an import adds so much to that their graphs should go meanwhile.
+//! - [`moves`]: how a shard goes from one group to another.
 //! - [`rebalance`]: where shards should lie, and which to move so that groups are evenly full.
 
 pub mod catalog;
@@ -15,6 +16,7 @@ pub mod filter;
 pub mod findings;
 pub mod freshness;
 pub mod loads;
+pub mod moves;
 pub mod rebalance;
 pub mod routing;
 pub mod search;

@@ -49,6 +49,7 @@ fn record(rows: u64, stats_age_seconds: Option<u64>, postgres_up: bool) -> Agent
         stats_age_seconds,
         builds: Vec::new(),
         counting: false,
+        moves: Vec::new(),
         settled: postgres_up.then_some(Lsn(rows)),
     };
     AgentRecord { status: Some(status.into()), answered_at: Some(Instant::now()), error: None }

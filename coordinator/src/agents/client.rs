@@ -3,6 +3,7 @@
 use crate::internal_client::{CallError, InternalClient};
 use atoll_proto::agent::{AgentStatus, Applied, DESIRED_PATH, DesiredState, STATUS_PATH};
 use atoll_proto::load::{LOAD_PATH, LoadHeard, LoadReport};
+use atoll_proto::moves::{MOVE_PATH, MoveOrder, MoveReport};
 use tokio::time::Instant;
 
 /// Asks agents. A clone shares the connections.
@@ -31,6 +32,16 @@ impl AgentClient {
         deadline: Instant,
     ) -> Result<Applied, CallError> {
         self.client.put(agent_url, DESIRED_PATH, desired, deadline).await
+    }
+
+    /// Orders the agent to do its part of a move. After an error or a cancelled call it may be done or not: ordering again does no harm.
+    pub async fn put_move(
+        &self,
+        agent_url: &str,
+        order: &MoveOrder,
+        deadline: Instant,
+    ) -> Result<MoveReport, CallError> {
+        self.client.put(agent_url, MOVE_PATH, order, deadline).await
     }
 
     /// Tells the agent what an import loads; answers when the graphs of that are gone, or do not go soon. Telling again does no harm.

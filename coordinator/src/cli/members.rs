@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::error::CommandError;
+use super::moves::BeginMove;
 use super::output::{Output, bytes, or_dash, table, yes_no};
 use super::path;
 use atoll_proto::admin::{ClusterInfo, GroupInfo, GroupList, ShardInfo, ShardList, WorkerInfo, WorkerList};
@@ -18,6 +19,8 @@ pub(crate) enum ShardCommand {
         #[arg(long, value_name = "GROUP")]
         group: Option<GroupName>,
     },
+    /// Move a shard to another group while searches and writes go on; waits until it is over.
+    Move(BeginMove),
 }
 
 /// What can be done with groups.
@@ -49,10 +52,14 @@ pub(crate) enum CoordinatorCommand {
 impl ShardCommand {
     /// Does it.
     pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
-        let Self::List { group } = self;
-        let query = path::query(&[("group", group.map(String::from))]);
-        let answer = client.get(&format!("/v1/admin/shards{query}")).await?;
-        output.show(&answer, |list: ShardList| shards_table(&list.shards))
+        match self {
+            Self::List { group } => {
+                let query = path::query(&[("group", group.map(String::from))]);
+                let answer = client.get(&format!("/v1/admin/shards{query}")).await?;
+                output.show(&answer, |list: ShardList| shards_table(&list.shards))
+            }
+            Self::Move(begin) => begin.run(client, output).await,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod export;
 mod import;
 mod like;
 mod members;
+mod moves;
 mod namespace;
 mod output;
 mod path;
@@ -104,9 +105,12 @@ pub(crate) enum Command {
     Import(import::ImportArgs),
     /// Read all entries, as a file that `import` takes.
     Export(export::ExportArgs),
-    /// List shards.
+    /// List shards, and move them to other groups.
     #[command(subcommand)]
     Shard(members::ShardCommand),
+    /// List, show and cancel moves of shards.
+    #[command(subcommand)]
+    Move(moves::MoveCommand),
     /// List groups.
     #[command(subcommand)]
     Group(members::GroupCommand),
@@ -154,6 +158,7 @@ impl Cli {
             Command::Import(args) => import::run(args, &client()?, output).await,
             Command::Export(args) => export::run(args, &client()?, output).await,
             Command::Shard(command) => command.run(&client()?, output).await,
+            Command::Move(command) => command.run(&client()?, output).await,
             Command::Group(command) => command.run(&client()?, output).await,
             Command::Worker(command) => command.run(&client()?, output).await,
             Command::Coordinator(command) => command.run(&client()?, output).await,

@@ -1,6 +1,7 @@
 //! What the cluster consists of, for operators.
 
 use super::extract::{Body, InPath, InQuery, Json, Terms};
+use super::moves::of_shard;
 use super::problem::Answer;
 use super::state::App;
 use crate::raft::Hop;
@@ -134,7 +135,7 @@ pub(super) async fn shards(
             schema: route.schema.to_string(),
             rows,
             bytes,
-            moving: None,
+            moving: of_shard(&view, route.shard),
         }
     });
     Ok(Json(ShardList { shards: shards.collect() }))

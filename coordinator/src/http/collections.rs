@@ -62,7 +62,8 @@ pub(super) async fn put(
         other @ (Outcome::Done
         | Outcome::Unchanged
         | Outcome::CoordinatorAdded { .. }
-        | Outcome::WorkerRegistered { .. }) => return Err(unexpected(&other)),
+        | Outcome::WorkerRegistered { .. }
+        | Outcome::MoveStarted { .. }) => return Err(unexpected(&other)),
     };
     wait(&app, id, changed_at, deadline).await?;
     let view = app.node.view();
@@ -94,7 +95,10 @@ pub(super) async fn delete(
         Outcome::CollectionPut { id, changed_at } => wait(&app, id, changed_at, deadline).await?,
         Outcome::Unchanged => {}
         Outcome::Refused(refusal) => return Err(refusal.into()),
-        other @ (Outcome::Done | Outcome::CoordinatorAdded { .. } | Outcome::WorkerRegistered { .. }) => {
+        other @ (Outcome::Done
+        | Outcome::CoordinatorAdded { .. }
+        | Outcome::WorkerRegistered { .. }
+        | Outcome::MoveStarted { .. }) => {
             return Err(unexpected(&other));
         }
     }

@@ -152,6 +152,7 @@ fn rehearse(catalog: &Catalog, asked: RegisterWorker) -> Rehearsal {
         Outcome::Done
         | Outcome::CoordinatorAdded { .. }
         | Outcome::WorkerRegistered { .. }
+        | Outcome::MoveStarted { .. }
         | Outcome::CollectionPut { .. } => Rehearsal::Changes,
     }
 }

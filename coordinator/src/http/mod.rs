@@ -9,6 +9,7 @@ mod extract;
 pub mod internal;
 mod listener;
 mod middleware;
+mod moves;
 mod namespaces;
 mod ndjson;
 mod openapi;

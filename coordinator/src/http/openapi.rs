@@ -2,7 +2,7 @@
 //! routes elsewhere, undescribed ([`service::untyped_routes`]).
 
 use super::state::App;
-use super::{admin, builds, collections, entries, namespaces, rebalance, recall, search, service, streams};
+use super::{admin, builds, collections, entries, moves, namespaces, rebalance, recall, search, service, streams};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
@@ -41,6 +41,9 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(admin::groups))
         .routes(routes!(admin::shards))
         .routes(routes!(admin::findings))
+        .routes(routes!(moves::list, moves::start))
+        .routes(routes!(moves::show))
+        .routes(routes!(moves::cancel))
         .routes(routes!(builds::builds))
         .routes(routes!(rebalance::plan))
         .routes(routes!(rebalance::show_plan))

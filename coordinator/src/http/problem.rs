@@ -90,6 +90,13 @@ fn membership_problem(error: &MembershipError) -> Problem {
 pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
     let code = match refusal {
         Refusal::SettingsConflict { .. } | Refusal::BeingDropped { .. } => ProblemCode::CollectionSettingsConflict,
+        Refusal::MoveInProgress { .. } | Refusal::MoveLeftThings { .. } => ProblemCode::MoveInProgress,
+        Refusal::NoSuchMove { .. } => ProblemCode::MoveNotFound,
+        Refusal::NoSuchShard { .. }
+        | Refusal::NoSuchGroup { .. }
+        | Refusal::OwnsAlready { .. }
+        | Refusal::Ephemeral { .. }
+        | Refusal::TooLateToCancel { .. } => ProblemCode::ValidationFailed,
         // Init is under way: try again.
         Refusal::NotInitialised => ProblemCode::NoLeader,
         Refusal::AlreadyInitialised { .. }

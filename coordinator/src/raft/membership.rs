@@ -132,6 +132,7 @@ impl CatalogNode {
             outcome @ (Outcome::Done
             | Outcome::Unchanged
             | Outcome::WorkerRegistered { .. }
+            | Outcome::MoveStarted { .. }
             | Outcome::CollectionPut { .. }) => {
                 unreachable!("adding a coordinator gives an id or a refusal, not {outcome:?}")
             }

@@ -47,6 +47,12 @@ pub enum ShardError {
         /// The worker.
         worker: String,
     },
+    /// The shard is being handed over to another group, and that took too long, or too many requests wait for it. Nothing happened.
+    #[error("a shard on worker {worker} is being handed over")]
+    Fenced {
+        /// The worker.
+        worker: String,
+    },
     /// Another transaction was in the way; nothing happened, and a retry may succeed.
     #[error("a concurrent transaction on worker {worker} was in the way")]
     Conflict {
@@ -128,6 +134,7 @@ impl ShardError {
             Self::Deadline { .. } | Self::TimedOut { .. } => "deadline",
             Self::Overloaded { .. } => "overloaded",
             Self::Stale { .. } => "stale",
+            Self::Fenced { .. } => "fenced",
             Self::Refused { .. } | Self::Malformed { .. } => "internal",
         }
     }
@@ -140,6 +147,7 @@ impl ShardError {
             | Self::TimedOut { .. }
             | Self::Overloaded { .. }
             | Self::Stale { .. }
+            | Self::Fenced { .. }
             | Self::Conflict { .. }
             | Self::Refused { .. }
             | Self::Malformed { .. } => false,

@@ -131,6 +131,7 @@ pub(super) async fn close<T: Serialize + Debug + Sync>(
     Ok(Written { value: Replay::Fresh(outcome), position })
 }
 
+/// Without the schema: its name changes when the shard moves, and the record moves with it.
 fn done_key(table: &ShardTable, ticket: &Ticket) -> String {
-    format!("done:{}:{}", table.quoted(), ticket.key)
+    format!("done:{}:{}", table.collection(), ticket.key)
 }

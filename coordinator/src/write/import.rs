@@ -186,7 +186,7 @@ impl Writer {
             let write = |place: Place| async move {
                 copy::import(&place.pool, &place.table, rows, Instant::now() + BATCH_TIME).await
             };
-            match with_retries(self, session, touched, &place, write).await {
+            match with_retries(self, session, touched, &place, Instant::now() + BATCH_TIME, write).await {
                 Ok(changed) => break changed,
                 Err(ShardError::Unreachable { .. } | ShardError::Broken { .. } | ShardError::Overloaded { .. })
                     if Instant::now() < patience =>

@@ -13,7 +13,7 @@ mod terms;
 
 use crate::error::RequestError;
 use crate::freshness::Freshness;
-use crate::targets::{Place, Target, Views};
+use crate::targets::{Followed, HAND_OVER_WAIT, Place, Target, Views};
 use crate::workers::idempotency::{self, Replay};
 use crate::workers::{ShardError, UNSENT_TIME, Workers, Written};
 use atoll_core::freshness::{MarkSet, Position};
@@ -24,10 +24,16 @@ pub use single::Precondition;
 use std::sync::Arc;
 use std::time::Duration;
 pub use terms::{SessionLog, WriteTerms};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
 
 /// Tries of a write that another transaction was in the way of.
 const TRIES: usize = 4;
+
+/// Most writes of this coordinator that wait at a time for shards that are being handed over; further ones are told to come again.
+const HAND_OVERS: usize = 1_000;
+/// Between two tries to claim a key on a shard that is being moved.
+const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Longest that a write whose end nobody knows may still be carried out, where a request's deadline is no further off than
 /// `deadline_max`: it lies in the socket for a while, and then the server gives it its time.
@@ -49,6 +55,8 @@ pub struct Writer {
     /// Writers to reference collections wait for each other here first, so that of those who wait for the same turn on a
     /// server only one holds a connection.
     reference_writers: Arc<Mutex<()>>,
+    /// Writes that may wait for shards that are being handed over.
+    hand_overs: Arc<Semaphore>,
 }
 
 impl Writer {
@@ -60,7 +68,15 @@ impl Writer {
         import: ImportSettings,
         load_agents: LoadAgents,
     ) -> Self {
-        Self { views, workers, freshness, import, load_agents, reference_writers: Arc::default() }
+        Self {
+            views,
+            workers,
+            freshness,
+            import,
+            load_agents,
+            reference_writers: Arc::default(),
+            hand_overs: Arc::new(Semaphore::new(HAND_OVERS)),
+        }
     }
 
     /// The same place by the latest view, if that knows it.
@@ -71,12 +87,26 @@ impl Writer {
     /// Remembers a request that may come again; refuses a key that belongs to another one.
     async fn claim(&self, target: &Target, terms: &WriteTerms) -> Result<(), RequestError> {
         let Some(ticket) = terms.ticket() else { return Ok(()) };
-        let Some(route) = target.view.route_of_key(&ticket.key) else { return Ok(()) };
-        let place = target.place(&self.workers, route);
-        match idempotency::claim(&place.pool, route, ticket, terms.deadline).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(RequestError::KeyReused),
-            Err(error) => Err(place.read_error(error)),
+        let until = terms.deadline.min(Instant::now() + HAND_OVER_WAIT);
+        let mut target = target.clone();
+        loop {
+            let Some(route) = target.view.route_of_key(&ticket.key) else { return Ok(()) };
+            let place = target.place(&self.workers, route);
+            match idempotency::claim(&place.pool, route, ticket, terms.deadline).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(RequestError::KeyReused),
+                // The shard of the key is being moved, or was.
+                Err(ShardError::Stale { .. }) if Instant::now() < until => {
+                    let before = (route.shard, route.generation);
+                    tokio::time::sleep(CLAIM_AGAIN_AFTER).await;
+                    target.view = self.views.borrow().clone();
+                    let now = target.view.shard(before.0).map(|route| route.generation);
+                    if now == Some(before.1) && !target.view.is_moving(before.0) {
+                        return Err(place.read_error(ShardError::Stale { worker: place.route.primary.name.clone() }));
+                    }
+                }
+                Err(error) => return Err(place.read_error(error)),
+            }
         }
     }
 }
@@ -89,17 +119,31 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
     session: &SessionLog,
     touched: MarkSet,
     place: &Place,
+    deadline: Instant,
     write: impl Fn(Place) -> F,
 ) -> Result<T, ShardError> {
     let writing = writer.freshness.writing(touched);
     let mut place = place.clone();
+    let until = deadline.min(Instant::now() + HAND_OVER_WAIT);
+    let mut waiting = None;
     let mut tries = 0;
     let done = loop {
         tries += 1;
         match write(place.clone()).await {
             Err(ShardError::Conflict { .. }) if tries < TRIES => {}
             Err(ShardError::Unreachable { .. }) if tries == 1 => place = writer.latest(place),
-            Err(ShardError::Stale { .. }) if tries < TRIES => place = writer.latest(place),
+            Err(ShardError::Stale { worker }) if tries < TRIES => {
+                waiting = waiting.or_else(|| writer.hand_overs.try_acquire().ok());
+                if waiting.is_none() {
+                    break Err(ShardError::Fenced { worker });
+                }
+                match place.followed(&writer.views, &writer.workers, until).await {
+                    Followed::Found(found) => place = found,
+                    Followed::Waiting(same) => (place, tries) = (same, tries - 1),
+                    Followed::Lost => break Err(ShardError::Stale { worker }),
+                    Followed::TimeUp => break Err(ShardError::Fenced { worker }),
+                }
+            }
             done => break done,
         }
     };

@@ -54,6 +54,7 @@ async fn status(State(state): State<Arc<Mutex<Received>>>) -> Json<AgentStatus> 
         builds: Vec::new(),
         counting: false,
         settled: None,
+        moves: Vec::new(),
     })
 }
 

@@ -5,29 +5,31 @@ use crate::desired::plan::{Conflict, Plan, SchemaPlan, plan};
 use crate::pg::applied;
 use crate::pg::connect::{PgError, Target, chain};
 use crate::pg::existing::Existing;
+use crate::pg::moving;
 use crate::pg::shape;
 use crate::worker::Worker;
 use atoll_proto::CatalogVersion;
-use atoll_proto::agent::{Applied, DesiredState};
+use atoll_proto::agent::{Applied, DesiredState, shard_schema};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 /// Schemas are shaped over this many connections at a time.
 const CONNECTIONS: usize = 2;
 const STATEMENT_LIMIT: Duration = Duration::from_secs(600);
+const STILL_WITHIN: Duration = Duration::from_millis(100);
 
 /// Applies desired states.
 #[derive(Debug)]
 pub struct Applier {
     worker: Arc<Worker>,
-    progress: Mutex<Progress>,
+    progress: Arc<Mutex<Progress>>,
     current: watch::Sender<Option<Arc<DesiredState>>>,
 }
 
 /// How far this process got.
 #[derive(Debug, Default)]
-struct Progress {
+pub struct Progress {
     finished: Option<Finished>,
     /// The failure that was logged last: the same again, every few seconds, is not worth a line.
     told: String,
@@ -83,12 +85,17 @@ pub enum ApplyError {
 impl Applier {
     /// For `worker`.
     pub fn new(worker: Arc<Worker>) -> Self {
-        Self { worker, progress: Mutex::default(), current: watch::Sender::new(None) }
+        Self { worker, progress: Arc::default(), current: watch::Sender::new(None) }
     }
 
     /// The state that was applied last by this process.
     pub fn current(&self) -> watch::Receiver<Option<Arc<DesiredState>>> {
         self.current.subscribe()
+    }
+
+    /// Waits a little for the one that is being applied; none is applied while the answer is held. None if it takes longer.
+    pub async fn hold_still(&self) -> Option<OwnedMutexGuard<Progress>> {
+        tokio::time::timeout(STILL_WITHIN, Arc::clone(&self.progress).lock_owned()).await.ok()
     }
 
     /// Whether one is being applied right now.
@@ -159,13 +166,19 @@ impl Applier {
         }
         *finished = None;
         applied::begin(&session, &desired.cluster_id, desired.catalog_version).await?;
-        let Plan { schemas: plans, conflicts } = plan(desired, &Existing::read(&session).await?);
+        let mut shaped = desired.clone();
+        // What this server has retired belongs, or will belong, to another group: made anew it would take writes that nobody finds.
+        let retired = moving::retired(&session).await?;
+        shaped.shards.retain(|shard| !retired.contains(&shard_schema(shard.shard, shard.generation)));
+        let Plan { schemas: plans, conflicts } = plan(&shaped, &Existing::read(&session).await?);
         let schemas = plans.len();
         shape_all(target, plans).await?;
         if let Some(source) = conflicts.into_iter().next() {
             return Err(ApplyError::Conflict { source });
         }
         applied::finish(&session, desired.catalog_version).await?;
+        moving::forget(&session, &desired.moves, desired.catalog_version).await?;
+        self.worker.status.moves_open(&desired.moves);
         *finished = Some(this);
         self.current.send_replace(Some(Arc::new(desired.clone())));
         tracing::info!(catalog_version = desired.catalog_version.0, schemas_changed = schemas, "desired state applied");

@@ -258,6 +258,7 @@ mod tests {
                 shards: vec![DesiredShard { shard: ShardId(3), generation: Generation(1) }],
                 collections: vec![collection],
                 dropping: Vec::new(),
+                moves: Vec::new(),
             };
             self.memory.remember(self.after(counted), std::slice::from_ref(&stats));
             let now = self.after(now);

@@ -257,6 +257,7 @@ mod tests {
             shards: vec![DesiredShard { shard: ShardId(3), generation: Generation(2) }],
             collections,
             dropping,
+            moves: Vec::new(),
         }
     }
 

@@ -6,4 +6,12 @@ create table if not exists atoll.applied (
     applied bigint,
     changed_at timestamptz not null default now()
 );
+create table if not exists atoll.moves (
+    move_id bigint primary key,
+    ordered_at bigint not null,
+    retired text,
+    marker bigint,
+    changed_at timestamptz not null default now()
+);
+comment on table atoll.moves is 'newest order of each move, and the schema it retired; kept by atoll-agent';
 comment on table atoll.applied is 'catalog version that this server was shaped by; kept by atoll-agent';

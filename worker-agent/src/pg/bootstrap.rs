@@ -6,7 +6,7 @@ use crate::pg::connect::{PgError, Target};
 use crate::pg::ddl::quote;
 use crate::pg::session::Session;
 use crate::secret::Secret;
-use atoll_proto::agent::COORDINATOR_ROLE;
+use atoll_proto::agent::{COORDINATOR_ROLE, MOVE_ROLE};
 use postgres_protocol::password::scram_sha_256;
 use std::time::Duration;
 
@@ -28,11 +28,15 @@ pub async fn make_database(target: &Target) -> Result<(), PgError> {
 pub async fn make_ready(target: &Target, password: &Secret) -> Result<(), PgError> {
     let session = target.connect(STATEMENT_LIMIT).await?;
     make_extension(&session).await?;
-    if !exists(&session, "select to_regclass($1) is not null", "atoll.applied").await? {
+    if !exists(&session, "select to_regclass($1) is not null", "atoll.moves").await? {
         let what = "create the schema `atoll`; grant `create` on the database, or create it for the agent's user";
         session.run(what, include_str!("bookkeeping.sql")).await?;
     }
-    make_role(&session, password).await?;
+    make_role(&session, COORDINATOR_ROLE, "", password).await?;
+    match make_role(&session, MOVE_ROLE, " replication", password).await {
+        Err(error) if error.is_rights() => tracing::warn!(%error, "no shard can move away from this server"),
+        done => done?,
+    }
     grant(&session, target).await
 }
 
@@ -63,11 +67,11 @@ async fn make_extension(session: &Session) -> Result<(), PgError> {
 
 /// Makes the role, or brings it to what it should be. What it is already is not mentioned: to say `nosuperuser` takes a
 /// superuser even where nothing changes. Its password cannot be read, so it is set each time.
-async fn make_role(session: &Session, password: &Secret) -> Result<(), PgError> {
+async fn make_role(session: &Session, role: &str, extra: &str, password: &Secret) -> Result<(), PgError> {
     let statement = "select rolcanlogin, rolsuper, rolcreatedb, rolcreaterole from pg_roles where rolname = $1";
-    let there = session.query_opt("look into its catalog", statement, &[&COORDINATOR_ROLE]).await?;
+    let there = session.query_opt("look into its catalog", statement, &[&role]).await?;
     let (verb, options) = match &there {
-        None => ("create", " login".to_owned()),
+        None => ("create", format!(" login{extra}")),
         Some(row) => {
             let [can_login, others @ ..] = [row.get::<_, bool>(0), row.get(1), row.get(2), row.get(3)];
             let login = if can_login { "" } else { " login" };
@@ -78,8 +82,8 @@ async fn make_role(session: &Session, password: &Secret) -> Result<(), PgError> 
     // A statement that is refused is logged as it is, so it carries what the server stores and not the password. There is
     // no quote in a verifier.
     let verifier = scram_sha_256(password.expose().as_bytes());
-    let statement = format!("{verb} role {}{options} password '{verifier}'", quote(COORDINATOR_ROLE));
-    let what = format!("{verb} the role `{COORDINATOR_ROLE}` with its password; grant `createrole`, or do it by hand");
+    let statement = format!("{verb} role {}{options} password '{verifier}'", quote(role));
+    let what = format!("{verb} the role `{role}` with its password; grant `createrole`, or do it by hand");
     match session.run(what, &statement).await {
         Err(error) if there.is_some() && error.is_rights() => {
             tracing::warn!(%error, "the role keeps the password it has");
@@ -91,17 +95,20 @@ async fn make_role(session: &Session, password: &Secret) -> Result<(), PgError> 
 
 async fn grant(session: &Session, target: &Target) -> Result<(), PgError> {
     let (database, role) = (quote(&target.database), quote(COORDINATOR_ROLE));
+    let moving = quote(MOVE_ROLE);
     // Types and operators of the extension are in `public`, so its use stays; making things there does not.
     let statements = [
         format!("revoke all on database {database} from public"),
         format!("grant connect, temporary on database {database} to {role}"),
         "revoke all on schema public from public".to_owned(),
         format!("grant usage on schema public to {role}"),
+        format!("grant connect on database {database} to {moving}"),
+        format!("grant usage on schema public to {moving}"),
     ];
     let ours = target.first_database.is_some();
     if !ours {
         // Somebody else's database may serve others too: give, but do not take away.
-        for statement in [&statements[1], &statements[3]] {
+        for statement in [&statements[1], &statements[3], &statements[4], &statements[5]] {
             grant_or_warn(session, statement).await?;
         }
         return Ok(());

@@ -77,8 +77,12 @@ impl ServerSettings {
              full_page_writes = on\n\
              wal_level = logical\n\
              max_wal_size = 2GB\n\
-             max_wal_senders = 10\n\
+             max_wal_senders = 20\n\
              max_replication_slots = 20\n\
+             max_worker_processes = 24\n\
+             max_logical_replication_workers = 12\n\
+             max_sync_workers_per_subscription = 2\n\
+             wal_retrieve_retry_interval = 1s\n\
              max_slot_wal_keep_size = 4GB\n\
              hot_standby = on\n\
              autovacuum = on\n\

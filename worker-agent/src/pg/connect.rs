@@ -95,6 +95,12 @@ impl PgError {
         updated || *error.code() == SqlState::T_R_DEADLOCK_DETECTED
     }
 
+    /// Whether somebody uses what the statement was to drop.
+    pub fn is_in_use(&self) -> bool {
+        let Self::Refused { source, .. } = self else { return false };
+        source.code() == Some(&SqlState::OBJECT_IN_USE)
+    }
+
     /// Whether a lock did not become free in time.
     pub fn is_locked(&self) -> bool {
         let Self::Refused { source, .. } = self else { return false };

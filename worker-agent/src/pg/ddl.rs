@@ -83,6 +83,51 @@ pub fn create_schema(schema: &str) -> String {
 
 /// A collection's table with its indexes.
 pub fn create_table(schema: &str, collection: &DesiredCollection) -> String {
+    let indexes: String = indexes(schema, collection, &[]).into_iter().map(|(_, statement)| statement).collect();
+    table(schema, collection) + &indexes + &grant(schema, collection)
+}
+
+/// A collection's table with its primary key alone, to be filled.
+pub fn create_bare_table(schema: &str, collection: &DesiredCollection) -> String {
+    table(schema, collection) + &grant(schema, collection)
+}
+
+/// The indexes of a collection's table besides its primary key, by name; `namespaces` have graphs of their own. Each build
+/// keeps writers out, and is done whole or not at all.
+pub fn indexes(schema: &str, collection: &DesiredCollection, namespaces: &[Namespace]) -> Vec<(String, String)> {
+    let DesiredCollection { id, name, settings } = collection;
+    let table = qualified(schema, name.as_str());
+    let create = |index: String, definition: &str| {
+        let statement = format!("create index {} on {table} {definition};\n", quote(&index));
+        (index, statement)
+    };
+    let mut all: Vec<(String, String)> = [
+        ("created", "(namespace, created_at, key)"),
+        ("updated", "(namespace, updated_at, key)"),
+        ("tags", "using gin (tags)"),
+        ("meta", "using gin (metadata jsonb_path_ops)"),
+        ("expires", "(expires_at) where expires_at is not null"),
+    ]
+    .into_iter()
+    .map(|(purpose, definition)| create(index_name(name, purpose), definition))
+    .collect();
+    let Some(definition) = vector_index_definition(settings) else { return all };
+    if settings.index.scope.has_shard_graph() {
+        all.push(create(vector_index(name), &definition));
+    }
+    // A namespace has no quotes in it, so it can be no syntax: its type sees to that.
+    all.extend(namespaces.iter().map(|namespace| {
+        create(namespace_graph(*id, namespace), &format!("{definition} where namespace = '{namespace}'"))
+    }));
+    all
+}
+
+fn grant(schema: &str, collection: &DesiredCollection) -> String {
+    let table = qualified(schema, collection.name.as_str());
+    format!("grant select, insert, update, delete on {table} to {};\n", quote(COORDINATOR_ROLE))
+}
+
+fn table(schema: &str, collection: &DesiredCollection) -> String {
     let DesiredCollection { id, name, settings } = collection;
     let table = qualified(schema, name.as_str());
     let unlogged = if is_logged(settings.durability) { "" } else { "unlogged " };
@@ -113,21 +158,6 @@ pub fn create_table(schema: &str, collection: &DesiredCollection) -> String {
         let storage = storage(dimensions, settings.vector_type);
         text.push_str(&format!("alter table {table} alter column embedding set storage {storage};\n"));
     }
-    for (purpose, definition) in [
-        ("created", "(namespace, created_at, key)"),
-        ("updated", "(namespace, updated_at, key)"),
-        ("tags", "using gin (tags)"),
-        ("meta", "using gin (metadata jsonb_path_ops)"),
-        ("expires", "(expires_at) where expires_at is not null"),
-    ] {
-        text.push_str(&format!("create index {} on {table} {definition};\n", quote(&index_name(name, purpose))));
-    }
-    if let Some(definition) = vector_index_definition(settings)
-        && settings.index.scope.has_shard_graph()
-    {
-        text.push_str(&format!("create index {} on {table} {definition};\n", quote(&vector_index(name))));
-    }
-    text.push_str(&format!("grant select, insert, update, delete on {table} to {};\n", quote(COORDINATOR_ROLE)));
     text
 }
 

@@ -16,6 +16,7 @@ pub mod index;
 pub mod init;
 pub mod layout;
 pub mod machine;
+pub mod moving;
 pub mod patience;
 pub mod position;
 pub mod process;

@@ -238,6 +238,7 @@ pub(crate) fn desired(
         shards: (0..3).map(|shard| DesiredShard { shard: ShardId(shard), generation: Generation(1) }).collect(),
         collections,
         dropping,
+        moves: Vec::new(),
     }
 }
 

@@ -29,11 +29,18 @@ impl Catalog {
             Command::PutCollection { name, settings } => self.put_collection(index, name, settings),
             Command::DropCollection { id } => self.drop_collection(index, id),
             Command::SettleCollection { id, changed_at } => self.settle_collection(id, changed_at),
+            Command::StartMove { token, shard, to, max_write_pause_ms } => {
+                self.start_move(index, token, shard, to, max_write_pause_ms)
+            }
+            Command::AdvanceMove { id, decided_at, to, brings } => self.advance_move(index, id, decided_at, to, brings),
+            Command::CancelMove { id } => self.cancel_move(index, id),
+            Command::NoteCleaned { id, decided_at, cleanup } => self.note_cleaned(id, decided_at, cleanup),
             Command::CatchUp => Outcome::Unchanged,
         };
         let changed = match &outcome {
             Outcome::Unchanged | Outcome::Refused(_) => false,
             Outcome::CollectionPut { changed_at, .. } => changed_at.0 == index,
+            Outcome::MoveStarted { id } => id.0 == index,
             Outcome::Done | Outcome::CoordinatorAdded { .. } | Outcome::WorkerRegistered { .. } => true,
         };
         if changed {
@@ -147,7 +154,11 @@ impl Catalog {
             return Outcome::Refused(Refusal::NotInitialised);
         }
         let changed_at = CatalogVersion(index);
+        let held = self.move_that_holds_collections();
         let Some((id, known)) = self.collections.iter_mut().find(|(_, known)| known.name == name) else {
+            if let Some(refusal) = held {
+                return Outcome::Refused(refusal);
+            }
             let id = CollectionId(index);
             let state = CollectionState::Creating;
             self.collections.insert(id, Collection { name, settings, state, changed_at, settled: false });
@@ -160,6 +171,9 @@ impl Catalog {
             return Outcome::Refused(Refusal::SettingsConflict { name, field: field.to_owned() });
         }
         if known.settings != settings {
+            if let Some(refusal) = held {
+                return Outcome::Refused(refusal);
+            }
             known.settings = settings;
             known.changed_at = changed_at;
             known.settled = false;
@@ -168,8 +182,12 @@ impl Catalog {
     }
 
     fn drop_collection(&mut self, index: u64, id: CollectionId) -> Outcome {
+        let held = self.move_that_holds_collections();
         let Some(known) = self.collections.get_mut(&id) else { return Outcome::Unchanged };
         if known.state != CollectionState::Dropping {
+            if let Some(refusal) = held {
+                return Outcome::Refused(refusal);
+            }
             known.state = CollectionState::Dropping;
             known.changed_at = CatalogVersion(index);
             known.settled = false;

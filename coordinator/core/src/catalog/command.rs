@@ -1,7 +1,11 @@
 //! Changes of the catalog, as they stand in the Raft log, and what becomes of them.
 
+use crate::moves::{Advance, Cleanup};
 use atoll_proto::agent::RegisterWorker;
-use atoll_proto::{CatalogVersion, CollectionId, CollectionName, CollectionSettings, CoordinatorId, GroupId, WorkerId};
+use atoll_proto::moves::MovePhase;
+use atoll_proto::{
+    CatalogVersion, CollectionId, CollectionName, CollectionSettings, CoordinatorId, GroupId, MoveId, ShardId, WorkerId,
+};
 use serde::{Deserialize, Serialize};
 
 /// A command with the number of its format: a program that meets a higher one must stop, not skip.
@@ -74,6 +78,43 @@ pub enum Command {
         /// The change that was carried out.
         changed_at: CatalogVersion,
     },
+    /// Begins a move of a shard. Asked twice with one token, it is one move.
+    StartMove {
+        /// Chosen by who asks.
+        token: String,
+        /// The shard.
+        shard: ShardId,
+        /// The group that shall own it.
+        to: GroupId,
+        /// Longest pause of writes, in milliseconds.
+        max_write_pause_ms: u32,
+    },
+    /// Begins a move's next phase; without effect if the move has changed since that was decided. The phase `switching` makes the
+    /// target the owner.
+    AdvanceMove {
+        /// Which.
+        id: MoveId,
+        /// The entry that began the phase in which it was decided.
+        decided_at: CatalogVersion,
+        /// The phase.
+        to: MovePhase,
+        /// What the phase that ends brought.
+        brings: Advance,
+    },
+    /// Gives a move up, if its target does not own the shard yet.
+    CancelMove {
+        /// Which.
+        id: MoveId,
+    },
+    /// Something that a move left is gone; without effect if the move has changed since that was seen.
+    NoteCleaned {
+        /// Which.
+        id: MoveId,
+        /// The entry that began the phase in which it was seen.
+        decided_at: CatalogVersion,
+        /// What is gone.
+        cleanup: Cleanup,
+    },
     /// Changes nothing. Who proposed it has seen everything before it.
     CatchUp,
 }
@@ -104,6 +145,11 @@ pub enum Outcome {
         id: CollectionId,
         /// The change that servers have to match.
         changed_at: CatalogVersion,
+    },
+    /// The move's id.
+    MoveStarted {
+        /// Its id.
+        id: MoveId,
     },
     /// It was not done.
     Refused(Refusal),
@@ -169,5 +215,65 @@ pub enum Refusal {
     BeingDropped {
         /// The collection.
         name: CollectionName,
+    },
+    /// There is no such shard.
+    #[error("there is no shard {shard}; GET /v1/admin/shards lists them")]
+    NoSuchShard {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// There is no such group.
+    #[error("there is no group {group}; GET /v1/admin/groups lists them")]
+    NoSuchGroup {
+        /// The group.
+        group: String,
+    },
+    /// The shard is there.
+    #[error("shard {shard} belongs to group {group} already")]
+    OwnsAlready {
+        /// The shard.
+        shard: ShardId,
+        /// The group.
+        group: String,
+    },
+    /// A move is in the way.
+    #[error("move {id} of shard {shard} is under way; wait for it, or cancel it")]
+    MoveInProgress {
+        /// The move.
+        id: MoveId,
+        /// Its shard.
+        shard: ShardId,
+    },
+    /// A move is over, but a server that does not answer still holds what it made.
+    #[error(
+        "move {id} of shard {shard} left something on a server that does not answer; it goes when the server is back"
+    )]
+    MoveLeftThings {
+        /// The move.
+        id: MoveId,
+        /// Its shard.
+        shard: ShardId,
+    },
+    /// PostgreSQL does not replicate its tables.
+    #[error(
+        "collection {name} is ephemeral, and shards with such a collection cannot move; change its durability or drop it"
+    )]
+    Ephemeral {
+        /// The collection.
+        name: CollectionName,
+    },
+    /// There is no such move.
+    #[error("there is no move {id}; GET /v1/admin/moves lists them")]
+    NoSuchMove {
+        /// The id.
+        id: MoveId,
+    },
+    /// The target owns the shard, or the move is over.
+    #[error("move {id} is {phase} and can't be cancelled any more; move the shard back instead")]
+    TooLateToCancel {
+        /// The move.
+        id: MoveId,
+        /// Its phase.
+        phase: MovePhase,
     },
 }

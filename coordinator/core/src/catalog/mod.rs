@@ -5,6 +5,7 @@
 mod apply;
 mod command;
 mod member;
+mod moves;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod view;
@@ -12,17 +13,19 @@ mod view;
 pub use command::{Command, CommandEnvelope, Outcome, Refusal};
 pub use member::{Coordinator, Group, Worker};
 
+use crate::moves::MoveJob;
 use atoll_proto::collection::CollectionState;
 use atoll_proto::{
-    CatalogVersion, CollectionId, CollectionName, CollectionSettings, CoordinatorId, Generation, GroupId, ShardId,
-    WorkerId,
+    CatalogVersion, CollectionId, CollectionName, CollectionSettings, CoordinatorId, Generation, GroupId, MoveId,
+    ShardId, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Number of the snapshot's and the commands' format. A coordinator that reads a higher one stops: it can't know what the
 /// newer program meant.
-pub const FORMAT: u32 = 1;
+/// 2 knows moves.
+pub const FORMAT: u32 = 2;
 
 /// Everything that the cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +46,9 @@ pub struct Catalog {
     pub collections: BTreeMap<CollectionId, Collection>,
     /// Owner of each shard; empty until the first groups have registered.
     pub placements: BTreeMap<ShardId, Placement>,
+    /// Moves under way, those that left something, and the last ones that are over.
+    #[serde(default)]
+    pub moves: BTreeMap<MoveId, MoveJob>,
 }
 
 /// What was chosen at init and never changes.
@@ -93,6 +99,7 @@ impl Default for Catalog {
             groups: BTreeMap::new(),
             collections: BTreeMap::new(),
             placements: BTreeMap::new(),
+            moves: BTreeMap::new(),
         }
     }
 }

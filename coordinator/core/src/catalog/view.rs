@@ -1,9 +1,11 @@
 //! Questions to the catalog.
 
 use super::{Catalog, Collection, Group, Worker};
+use crate::moves::MoveJob;
 use atoll_proto::agent::{DesiredCollection, DesiredShard, DesiredState};
 use atoll_proto::collection::CollectionState;
-use atoll_proto::{CollectionId, CollectionName, GroupId, WorkerId, WorkerName};
+use atoll_proto::moves::MoveSubject;
+use atoll_proto::{CollectionId, CollectionName, Distribution, GroupId, MoveId, WorkerId, WorkerName};
 
 impl Catalog {
     /// The collection of a name, whatever its state.
@@ -49,6 +51,29 @@ impl Catalog {
             shards,
             collections: named(|state| state != CollectionState::Dropping),
             dropping: named(|state| state == CollectionState::Dropping),
+            moves: self.open_moves(group),
+        })
+    }
+
+    fn open_moves(&self, group: GroupId) -> Vec<MoveId> {
+        let concerns = |job: &MoveJob| job.is_open() && [job.from, job.to].contains(&group);
+        self.moves.iter().filter(|(_, job)| concerns(job)).map(|(id, _)| *id).collect()
+    }
+
+    /// What moves, and how everything is named; none while the catalog lacks a part of it.
+    pub fn move_subject(&self, id: MoveId) -> Option<MoveSubject> {
+        let job = self.moves.get(&id)?;
+        let source = self.primary(self.groups.get(&job.from)?);
+        let target = self.primary(self.groups.get(&job.to)?);
+        let hashed = |collection: &DesiredCollection| collection.settings.distribution == Distribution::Hash;
+        Some(MoveSubject {
+            id,
+            shard: job.shard,
+            source_generation: job.source_generation,
+            target_generation: job.target_generation,
+            collections: self.desired_state(job.from)?.collections.into_iter().filter(hashed).collect(),
+            source: source.postgres.clone(),
+            target_system: target.facts.system_identifier.clone(),
         })
     }
 

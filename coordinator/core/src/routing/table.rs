@@ -19,6 +19,7 @@ pub struct RoutingTable {
     pub catalog: Arc<Catalog>,
     ring: Arc<ShardRing>,
     shards: Vec<ShardRoute>,
+    reference: Option<ShardRoute>,
     collections: BTreeMap<CollectionName, Arc<Collection>>,
 }
 
@@ -86,7 +87,20 @@ impl RoutingTable {
             .values()
             .map(|collection| (collection.name.clone(), Arc::new(collection.clone())))
             .collect();
-        Self { version: catalog.version, catalog, ring, shards, collections }
+        let mut table = Self { version: catalog.version, catalog, ring, shards, reference: None, collections };
+        table.reference = table.copies().into_iter().next();
+        table
+    }
+
+    /// The copy of reference collections that is read, and written first: that of the group which registered first. Moves of
+    /// shards leave it where it is. None before the first placement.
+    pub fn reference(&self) -> Option<&ShardRoute> {
+        self.reference.as_ref()
+    }
+
+    /// Whether a shard is being moved: its tables may be nowhere for a moment.
+    pub fn is_moving(&self, shard: ShardId) -> bool {
+        self.catalog.moves.values().any(|job| job.shard == shard && !job.phase.is_over())
     }
 
     /// Whether every shard has an owner.

@@ -1,0 +1,129 @@
+//! Commands about moves.
+
+use super::{Catalog, Outcome, Placement, Refusal};
+use crate::moves::{Advance, Cleanup, MoveJob};
+use atoll_proto::moves::MovePhase;
+use atoll_proto::{CatalogVersion, Distribution, Durability, Generation, GroupId, MoveId, ShardId};
+use std::collections::BTreeSet;
+
+/// Moves that are over and kept to be shown.
+const KEPT_MAX: usize = 200;
+
+impl Catalog {
+    pub(super) fn start_move(
+        &mut self,
+        index: u64,
+        token: String,
+        shard: ShardId,
+        to: GroupId,
+        max_write_pause_ms: u32,
+    ) -> Outcome {
+        if let Some((id, _)) = self.moves.iter().find(|(_, job)| job.token == token) {
+            return Outcome::MoveStarted { id: *id };
+        }
+        let Some(placement) = self.placements.get(&shard).copied() else {
+            return Outcome::Refused(Refusal::NoSuchShard { shard });
+        };
+        if !self.groups.contains_key(&to) {
+            return Outcome::Refused(Refusal::NoSuchGroup { group: to.to_string() });
+        }
+        if placement.group == to {
+            return Outcome::Refused(Refusal::OwnsAlready { shard, group: self.groups[&to].name.to_string() });
+        }
+        if let Some((id, job)) = self.moves.iter().find(|(_, job)| job.shard == shard && job.is_open()) {
+            return Outcome::Refused(match job.phase.is_over() {
+                false => Refusal::MoveInProgress { id: *id, shard },
+                true => Refusal::MoveLeftThings { id: *id, shard },
+            });
+        }
+        if let Some(name) = self.ephemeral_collection() {
+            return Outcome::Refused(Refusal::Ephemeral { name });
+        }
+        // Greater than any that a move of this shard was ever given, also one that came to nothing.
+        let given = self.moves.values().filter(|job| job.shard == shard).map(|job| job.target_generation);
+        let last = given.chain([placement.generation]).max().unwrap_or(placement.generation);
+        let job = MoveJob {
+            token,
+            shard,
+            from: placement.group,
+            to,
+            source_generation: placement.generation,
+            target_generation: Generation(last.0 + 1),
+            phase: MovePhase::Planned,
+            changed_at: CatalogVersion(index),
+            max_write_pause_ms,
+            verified: false,
+            attempts: 0,
+            write_pause_ms: None,
+            rows: None,
+            error: None,
+            cleanups: BTreeSet::new(),
+        };
+        self.moves.insert(MoveId(index), job);
+        self.forget_old_moves();
+        Outcome::MoveStarted { id: MoveId(index) }
+    }
+
+    pub(super) fn advance_move(
+        &mut self,
+        index: u64,
+        id: MoveId,
+        decided_at: CatalogVersion,
+        to: MovePhase,
+        brings: Advance,
+    ) -> Outcome {
+        let Some(job) = self.moves.get(&id) else { return Outcome::Unchanged };
+        let may_begin = to != MovePhase::Preparing || self.unsettled().next().is_none();
+        if job.changed_at != decided_at || !may_begin {
+            return Outcome::Unchanged;
+        }
+        let Some(next) = job.advanced(to, CatalogVersion(index), brings) else { return Outcome::Unchanged };
+        if to == MovePhase::Switching {
+            self.placements.insert(next.shard, Placement { group: next.to, generation: next.target_generation });
+        }
+        self.moves.insert(id, next);
+        Outcome::Done
+    }
+
+    pub(super) fn cancel_move(&mut self, index: u64, id: MoveId) -> Outcome {
+        let Some(job) = self.moves.get(&id) else { return Outcome::Refused(Refusal::NoSuchMove { id }) };
+        if matches!(job.phase, MovePhase::Cancelling | MovePhase::Cancelled) {
+            return Outcome::Unchanged;
+        }
+        match job.advanced(MovePhase::Cancelling, CatalogVersion(index), Advance::default()) {
+            Some(next) => {
+                self.moves.insert(id, next);
+                Outcome::Done
+            }
+            None => Outcome::Refused(Refusal::TooLateToCancel { id, phase: job.phase }),
+        }
+    }
+
+    pub(super) fn note_cleaned(&mut self, id: MoveId, decided_at: CatalogVersion, cleanup: Cleanup) -> Outcome {
+        let Some(job) = self.moves.get_mut(&id).filter(|job| job.changed_at == decided_at) else {
+            return Outcome::Unchanged;
+        };
+        if job.cleanups.remove(&cleanup) { Outcome::Done } else { Outcome::Unchanged }
+    }
+
+    /// The move that keeps collections from changing.
+    pub(super) fn move_that_holds_collections(&self) -> Option<Refusal> {
+        let (id, job) = self.moves.iter().find(|(_, job)| job.holds_collections())?;
+        Some(Refusal::MoveInProgress { id: *id, shard: job.shard })
+    }
+
+    fn ephemeral_collection(&self) -> Option<atoll_proto::CollectionName> {
+        let ephemeral = |collection: &&super::Collection| {
+            collection.settings.distribution == Distribution::Hash
+                && collection.settings.durability == Durability::Ephemeral
+        };
+        self.collections.values().find(ephemeral).map(|collection| collection.name.clone())
+    }
+
+    fn forget_old_moves(&mut self) {
+        let over: Vec<MoveId> = self.moves.iter().filter(|(_, job)| !job.is_open()).map(|(id, _)| *id).collect();
+        for id in over.iter().take(over.len().saturating_sub(KEPT_MAX)) {
+            self.moves.remove(id);
+        }
+    }
+}

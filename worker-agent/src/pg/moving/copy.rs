@@ -1,0 +1,157 @@
+//! The target's side of replication: the copy, its subscription and its indexes.
+
+use super::{create_markers, drop_markers, literal, schema_exists, unsigned};
+use crate::pg::connect::{PgError, Target};
+use crate::pg::ddl::{self, quote};
+use crate::pg::existing::Existing;
+use crate::pg::index;
+use crate::pg::session::Session;
+use crate::secret::Secret;
+use atoll_proto::Namespace;
+use atoll_proto::agent::MOVE_ROLE;
+use atoll_proto::moves::{MoveSeen, MoveSubject};
+
+/// Makes an empty copy that subscribes to the source.
+pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -> Result<(), PgError> {
+    if owned(session, subject).await?.is_none() {
+        let schema = subject.source_schema();
+        let mut statements = ddl::create_schema(&schema);
+        statements.push_str(&format!("comment on schema {} is {};\n", quote(&schema), literal(&comment(subject))));
+        for collection in &subject.collections {
+            statements.push_str(&ddl::create_bare_table(&schema, collection));
+        }
+        statements.push_str(&create_markers(subject));
+        session.run("make a copy's tables", &statements).await?;
+    }
+    let subscribed = "select exists (select from pg_subscription where subname = $1)";
+    if session.query_one("look for a subscription", subscribed, &[&subject.channel()]).await?.get(0) {
+        return Ok(());
+    }
+    let channel = quote(&subject.channel());
+    // A statement that is refused is logged as it is, and this one carries a password.
+    let statement = format!(
+        "set local log_min_error_statement = panic;\n\
+         create subscription {channel} connection {} publication {channel} with (create_slot = false, slot_name = {}, \
+         copy_data = true, binary = true, synchronous_commit = off)",
+        literal(&connection(subject, password)),
+        literal(&subject.channel())
+    );
+    session.run("subscribe to a shard", &statement).await
+}
+
+/// How the subscription reaches its source.
+fn connection(subject: &MoveSubject, password: &Secret) -> String {
+    let value = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+    let source = &subject.source;
+    format!(
+        "host={} port={} dbname={} user={} password={} connect_timeout=5 keepalives_idle=10",
+        value(&source.host),
+        source.port,
+        value(&source.database),
+        value(MOVE_ROLE),
+        value(password.expose())
+    )
+}
+
+fn comment(subject: &MoveSubject) -> String {
+    format!("atoll move {}", subject.id)
+}
+
+/// The schema that holds this move's copy, under whichever of its names.
+pub async fn owned(session: &Session, subject: &MoveSubject) -> Result<Option<String>, PgError> {
+    let statement = "select nspname::text from pg_namespace
+                      where nspname = any ($1) and obj_description(oid, 'pg_namespace') = $2";
+    let names = [subject.source_schema(), subject.target_schema()];
+    let row = session.query_opt("look for a copy", statement, &[&&names[..], &comment(subject)]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// Tables of the subscription that are not copied yet, and errors that it met; none without a subscription.
+pub async fn tables_left(session: &Session, subject: &MoveSubject) -> Result<Option<(u64, u64)>, PgError> {
+    let statement = "select count(*), count(*) filter (where r.srsubstate <> 'r'),
+                            coalesce(max(s.apply_error_count + s.sync_error_count), 0)::bigint
+                       from pg_subscription p
+                       join pg_subscription_rel r on r.srsubid = p.oid
+                       left join pg_stat_subscription_stats s on s.subid = p.oid
+                      where p.subname = $1";
+    let row = session.query_one("look how far a copy is", statement, &[&subject.channel()]).await?;
+    let known = row.get::<_, i64>(0) > 0;
+    Ok(known.then(|| (unsigned(row.get(1)), unsigned(row.get(2)))))
+}
+
+/// Rows and bytes of the copy.
+pub async fn progress(session: &Session, subject: &MoveSubject) -> Result<MoveSeen, PgError> {
+    let statement = "select coalesce(sum(greatest(coalesce(p.tuples_processed, 0), s.n_live_tup)), 0)::bigint,
+                            coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
+                       from pg_class c
+                       join pg_namespace n on n.oid = c.relnamespace
+                       left join pg_stat_all_tables s on s.relid = c.oid
+                       left join pg_stat_progress_copy p on p.relid = c.oid
+                      where n.nspname = any ($1) and c.relkind = 'r' and c.relname <> '_idempotency'";
+    let names = [subject.source_schema(), subject.target_schema()];
+    let row = session.query_one("measure a copy", statement, &[&&names[..]]).await?;
+    let (rows, bytes) = (Some(unsigned(row.get(0))), Some(unsigned(row.get(1))));
+    Ok(MoveSeen { id: subject.id, rows, bytes, lag_bytes: None })
+}
+
+/// Builds every index of the copy that is missing, the graphs that the source has included. The subscription waits meanwhile.
+/// `session` must have no statement limit. One that is cut off leaves no index.
+pub async fn build_indexes(
+    session: &Session,
+    subject: &MoveSubject,
+    source: &Target,
+    helpers: u32,
+) -> Result<(), PgError> {
+    let from = Existing::read(&source.connect(super::STATEMENT_LIMIT).await?).await?;
+    let Some(schema) = owned(session, subject).await? else { return Ok(()) };
+    let named = "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                  where n.nspname = $1 and c.relkind = 'i'";
+    let rows = session.query("list a copy's indexes", named, &[&schema]).await?;
+    let there: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    index::prepare(session, helpers).await?;
+    for collection in &subject.collections {
+        let table = from.schemas.get(&subject.source_schema()).and_then(|tables| tables.get(collection.name.as_str()));
+        let graphs = table.into_iter().flat_map(|table| table.vector_indexes.values());
+        let graphs: Vec<Namespace> = graphs
+            .filter(|graph| graph.valid)
+            .filter_map(|graph| Namespace::parse(graph.namespace.as_deref()?).ok())
+            .collect();
+        for (name, statement) in ddl::indexes(&schema, collection, &graphs) {
+            if !there.contains(&name) {
+                session.run("build an index of a copy", &statement).await?;
+            }
+        }
+        let table = ddl::qualified(&schema, collection.name.as_str());
+        session.run("take statistics of a copy", &format!("analyze {table}")).await?;
+    }
+    Ok(())
+}
+
+/// Removes the subscription and the markers. The source need not be there.
+pub async fn remove_subscription(session: &Session, subject: &MoveSubject) -> Result<(), PgError> {
+    let what = "remove a subscription";
+    let subscribed = "select exists (select from pg_subscription where subname = $1)";
+    if session.query_one("look for a subscription", subscribed, &[&subject.channel()]).await?.get(0) {
+        let channel = quote(&subject.channel());
+        session.run(what, &format!("alter subscription {channel} disable")).await?;
+        // The slot is the source's to drop: the source may be away.
+        session.run(what, &format!("alter subscription {channel} set (slot_name = none)")).await?;
+        session.run(what, &format!("drop subscription {channel}")).await?;
+    }
+    session.run("remove markers", &drop_markers(subject)).await
+}
+
+/// Removes the copy, if it is this move's.
+pub async fn drop(session: &Session, subject: &MoveSubject) -> Result<(), PgError> {
+    let Some(schema) = owned(session, subject).await? else { return Ok(()) };
+    session.run("remove a copy", &format!("drop schema {} cascade", quote(&schema))).await
+}
+
+/// Removes the source's retired schema.
+pub async fn drop_retired(session: &Session, subject: &MoveSubject) -> Result<(), PgError> {
+    let schema = subject.retired_schema();
+    if !schema_exists(session, &schema).await? {
+        return Ok(());
+    }
+    session.run("remove a retired schema", &format!("drop schema {} cascade", quote(&schema))).await
+}

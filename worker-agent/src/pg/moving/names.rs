@@ -1,0 +1,77 @@
+//! The names of a move's schemas: what the source gives up, and what the target takes.
+
+use super::{copy, last_marker, number, schema_exists};
+use crate::pg::connect::PgError;
+use crate::pg::ddl::quote;
+use crate::pg::session::Session;
+use atoll_proto::CatalogVersion;
+use atoll_proto::moves::MoveSubject;
+
+/// The marker that the source wrote under the lock, if the schema is retired.
+pub async fn retired_at(session: &Session, subject: &MoveSubject) -> Result<Option<u64>, PgError> {
+    let statement = "select marker from atoll.moves where move_id = $1 and retired is not null";
+    let row = session.query_opt("look whether a schema is retired", statement, &[&number(subject.id.0)]).await?;
+    Ok(row.and_then(|row| row.get::<_, Option<i64>>(0)).map(super::unsigned))
+}
+
+/// The statements that retire the schema, in the transaction that holds its locks. They fail if a newer order came meanwhile.
+pub fn retire(subject: &MoveSubject, ordered_at: CatalogVersion, marker: u64) -> String {
+    format!(
+        "do $$ begin
+             update atoll.moves set retired = '{schema}', marker = {marker}, changed_at = now()
+              where move_id = {id} and ordered_at = {ordered_at};
+             if not found then raise exception 'a newer order came'; end if;
+         end $$;
+         alter schema {quoted} rename to {retired};
+         commit",
+        schema = subject.source_schema(),
+        id = subject.id,
+        quoted = quote(&subject.source_schema()),
+        retired = quote(&subject.retired_schema()),
+    )
+}
+
+/// Gives the copy its own name, if it has everything up to the marker, and flushes. Whether it has.
+pub async fn take_over(
+    session: &Session,
+    subject: &MoveSubject,
+    ordered_at: CatalogVersion,
+    marker: u64,
+) -> Result<bool, PgError> {
+    let what = "hand a shard over";
+    if last_marker(session, subject).await? < marker {
+        return Ok(false);
+    }
+    let rename = match copy::owned(session, subject).await? {
+        Some(name) if name == subject.target_schema() => String::new(),
+        Some(name) => format!("alter schema {} rename to {};", quote(&name), quote(&subject.target_schema())),
+        None => return Ok(false),
+    };
+    // The commit writes a record of its own, so it waits for the disk to have everything before it.
+    let statements = format!(
+        "set local synchronous_commit = on;
+         do $$ begin
+             update atoll.moves set marker = {marker}, changed_at = now()
+              where move_id = {} and ordered_at = {ordered_at};
+             if not found then raise exception 'a newer order came'; end if;
+         end $$;
+         {rename}",
+        subject.id
+    );
+    session.run(what, &statements).await?;
+    Ok(true)
+}
+
+/// Gives both schemas the source's name back, whichever is here.
+pub async fn restore(session: &Session, subject: &MoveSubject) -> Result<(), PgError> {
+    let mut statements =
+        format!("update atoll.moves set retired = null, marker = null where move_id = {};\n", subject.id);
+    let source = quote(&subject.source_schema());
+    if schema_exists(session, &subject.retired_schema()).await? {
+        statements.push_str(&format!("alter schema {} rename to {source};\n", quote(&subject.retired_schema())));
+    }
+    if copy::owned(session, subject).await?.is_some_and(|name| name == subject.target_schema()) {
+        statements.push_str(&format!("alter schema {} rename to {source};\n", quote(&subject.target_schema())));
+    }
+    session.run("put names back", &statements).await
+}
