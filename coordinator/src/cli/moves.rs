@@ -108,13 +108,12 @@ async fn watch(id: u64, client: &Client, output: &Output) -> Result<(), CommandE
         if now.phase.is_over() {
             bar.finish_and_clear();
             output.show(&answer, |one: MoveInfo| shown(&one))?;
-            return match now.phase {
-                MovePhase::Done => Ok(()),
-                phase => {
-                    let why = now.error.map(|why| format!(": {why}")).unwrap_or_default();
-                    Err(CommandError::Failed(format!("move {id} is {phase}{why}; shard {} is where it was", now.shard)))
-                }
-            };
+            if now.phase == MovePhase::Done {
+                return Ok(());
+            }
+            let MoveInfo { phase, shard, error, .. } = now;
+            let why = error.map(|why| format!(": {why}")).unwrap_or_default();
+            return Err(CommandError::Failed(format!("move {id} is {phase}{why}; shard {shard} is where it was")));
         }
         tokio::time::sleep(ASK_EVERY).await;
     }

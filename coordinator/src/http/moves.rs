@@ -39,7 +39,13 @@ pub(super) async fn start(State(app): State<App>, terms: Terms, body: Body<Start
             Err(Problem::invalid("/shard", refusal.to_string()).into())
         }
         Outcome::Refused(refusal) => Err(refusal.into()),
-        other => Err(Problem::new(ProblemCode::Internal, format!("unexpected outcome: {other:?}")).into()),
+        other @ (Outcome::Done
+        | Outcome::Unchanged
+        | Outcome::CoordinatorAdded { .. }
+        | Outcome::WorkerRegistered { .. }
+        | Outcome::CollectionPut { .. }) => {
+            Err(Problem::new(ProblemCode::Internal, format!("unexpected outcome: {other:?}")).into())
+        }
     }
 }
 

@@ -122,11 +122,12 @@ impl Driver {
         let order = MoveOrder { cluster_id: cluster.id.clone(), ordered_at: job.changed_at, subject, work };
         let agent_url = &catalog.primary(&catalog.groups[&group]).agent_url;
         let sent = Instant::now();
-        let within = match work {
-            MoveWork::Index | MoveWork::Sum | MoveWork::SumAt { .. } => LONG_ORDER_WITHIN,
-            _ if job.phase == MovePhase::Fencing => Duration::from_millis(u64::from(job.max_write_pause_ms)),
-            _ if job.phase == MovePhase::Cancelling => CLEANUP_WITHIN,
-            _ => ORDER_WITHIN,
+        let is_long = matches!(work, MoveWork::Index | MoveWork::Sum | MoveWork::SumAt { .. });
+        let within = match job.phase == MovePhase::Fencing {
+            true => Duration::from_millis(u64::from(job.max_write_pause_ms)),
+            false if is_long => LONG_ORDER_WITHIN,
+            false if job.phase == MovePhase::Cancelling => CLEANUP_WITHIN,
+            false => ORDER_WITHIN,
         };
         match self.agents.put_move(agent_url, &order, sent + within).await {
             Ok(report) => self.note(job, work, report, sent).await,
