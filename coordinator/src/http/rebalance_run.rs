@@ -68,10 +68,11 @@ pub(super) async fn status(State(app): State<App>) -> Json<RebalanceStatus> {
 }
 
 async fn record(app: &App, terms: Terms, command: Command) -> Answer<Json<RebalanceStatus>> {
-    match app.node.propose(command, terms.deadline_or(NOTE_TIME)).await?.outcome {
-        Outcome::Refused(refusal) => Err(refusal.into()),
-        _ => Ok(Json(status_of(app))),
+    let proposed = app.node.propose(command, terms.deadline_or(NOTE_TIME)).await?;
+    if let Outcome::Refused(refusal) = proposed.outcome {
+        return Err(refusal.into());
     }
+    Ok(Json(status_of(app)))
 }
 
 fn status_of(app: &App) -> RebalanceStatus {
