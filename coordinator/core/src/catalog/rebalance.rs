@@ -45,10 +45,12 @@ impl Catalog {
             Some(placement) if placement.group == from => self.start_move(index, token, shard, to, WRITE_PAUSE_MS),
             Some(_) | None => Outcome::Refused(Refusal::NoSuchShard { shard }),
         };
-        let (fate, outcome) = match outcome {
-            Outcome::MoveStarted { id } => (Fate::UnderWay(id), outcome),
-            Outcome::Refused(refusal) => (Fate::Skipped(skip_reason(&refusal)), Outcome::Done),
-            other => return other,
+        let (fate, outcome) = if let Outcome::MoveStarted { id } = outcome {
+            (Fate::UnderWay(id), outcome)
+        } else if let Outcome::Refused(refusal) = outcome {
+            (Fate::Skipped(skip_reason(&refusal)), Outcome::Done)
+        } else {
+            return outcome;
         };
         if let Some(run) = &mut self.rebalance {
             run.moves[place].fate = fate;
