@@ -9,7 +9,7 @@ use crate::http::{self, App, Parts, Patience};
 use crate::moves::Mover;
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
-use crate::rebalance::Rebalancer;
+use crate::rebalance::{PlanRunner, Rebalancer};
 use crate::search::{AnswerCache, Calibrator, Recall, Searcher, TableFacts};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
@@ -109,6 +109,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let board = AgentBoard::start(AgentClient::new(node.client().clone()), node.watch(), freshness.clone());
     let settler = Settler::start(node.clone(), board.clone());
     let mover = Mover::start(node.clone());
+    let runner = PlanRunner::start(node.clone());
     let app = app(&config, secrets, node.clone(), board, freshness);
     let calibrator = Calibrator::start(app.searcher.clone());
     tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
@@ -127,7 +128,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let serving = http::serve(public, http::router(app), async { drop(stopped.await) }, patience);
     let (ended, ()) = tokio::join!(until_told, serving);
 
-    drop((settler, mover, calibrator));
+    drop((settler, runner, mover, calibrator));
     node.shutdown().await;
     // The internal listener answers to the end, so that the others learn of the shutdown from Raft itself.
     drop(close_internal);

@@ -57,5 +57,7 @@ pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
 pub const IMPORT_LINE_BYTES: usize = 2 * 1024 * 1024;
 /// How far from the mean a group may be in a plan of moves, as a share of it.
 pub const REBALANCE_THRESHOLD: std::ops::RangeInclusive<f64> = 0.01..=1.0;
+/// Moves that are under way at a time in the whole cluster; later ones wait.
+pub const PARALLEL_MOVES_MAX: u32 = 2;
 /// Most shards of a cluster.
 pub const SHARDS: u32 = 9_999;

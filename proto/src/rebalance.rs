@@ -1,9 +1,12 @@
-//! Plans that even out what groups hold: what is asked for, what would be moved and why, and why the rest stays.
+//! Plans that even out what groups hold: what is asked for, what would be moved and why, and why the rest stays; and how far their
+//! carrying out is.
 
-use crate::{CatalogVersion, ShardId};
+use crate::moves::MoveInfo;
+use crate::{CatalogVersion, MoveId, ShardId};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
-crate::object::only_objects!(RebalanceRequest);
+crate::object::only_objects!(ApplyRequest, RebalanceRequest);
 
 /// Body of `POST /v1/admin/rebalance/plan`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -217,4 +220,141 @@ pub struct MoveCost {
     pub write_pause_ms: u32,
     /// The most that they may wait: a move that would take longer tries again later.
     pub write_pause_ms_max: u32,
+}
+
+/// Body of `POST /v1/admin/rebalance/apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// A plan that the asked coordinator made.
+    pub plan_id: String,
+    /// Moves that may be under way at a time, 1 or 2.
+    #[serde(default = "ApplyRequest::one")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 2))]
+    pub max_parallel_moves: u32,
+}
+
+impl ApplyRequest {
+    fn one() -> u32 {
+        1
+    }
+}
+
+/// Answer of `GET /v1/admin/rebalance/status`: how far the plan is that is being carried out, or was last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RebalanceStatus {
+    /// The plan; null if none was ever carried out.
+    pub plan_id: Option<String>,
+    /// Where it stands.
+    pub state: RunState,
+    /// Moves that may be under way at a time.
+    pub max_parallel_moves: u32,
+    /// Moves by what became of them.
+    pub counts: RunCounts,
+    /// Why it paused by itself; null if it did not.
+    pub note: Option<String>,
+    /// The plan's moves, in their order.
+    pub moves: Vec<RunMoveInfo>,
+}
+
+/// Where the carrying out of a plan stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// No plan was ever carried out.
+    None,
+    /// Moves are begun as others end.
+    Running,
+    /// Moves that are under way go on, none is begun.
+    Paused,
+    /// Moves that are under way go back, none is begun.
+    Cancelling,
+    /// It was cancelled.
+    Cancelled,
+    /// Every move has ended, one way or another.
+    Done,
+}
+
+/// Moves by what became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunCounts {
+    /// All.
+    pub total: u32,
+    /// Not begun.
+    pub waiting: u32,
+    /// Under way.
+    pub under_way: u32,
+    /// Shards that have moved.
+    pub moved: u32,
+    /// Shards that are where they were, because somebody wanted that.
+    pub cancelled: u32,
+    /// Shards that are where they were, because of an error.
+    pub failed: u32,
+    /// Moves that could not be begun.
+    pub skipped: u32,
+}
+
+/// One move of a plan that is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunMoveInfo {
+    /// The shard.
+    pub shard: ShardId,
+    /// Name of the group that owned it when the plan was made.
+    pub from: String,
+    /// Name of the group that shall own it.
+    pub to: String,
+    /// What became of it.
+    pub state: RunMoveState,
+    /// The move; null before it was begun. Beyond the last ones that are kept, `GET /v1/admin/moves/{id}` does not know it.
+    pub id: Option<MoveId>,
+    /// How far it is; null unless it is under way.
+    pub progress: Option<MoveInfo>,
+    /// Why it failed or was skipped.
+    pub error: Option<String>,
+}
+
+/// What became of a planned move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RunMoveState {
+    /// It is not begun.
+    Waiting,
+    /// It is under way.
+    UnderWay,
+    /// The shard has moved.
+    Moved,
+    /// The shard is where it was, because somebody wanted that.
+    Cancelled,
+    /// The shard is where it was, because of an error.
+    Failed,
+    /// It could not be begun.
+    Skipped,
+}
+
+/// Why a planned move could not be begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// Its shard is not where it was when the plan was made.
+    Elsewhere,
+    /// Another move of its shard is under way, or has left something.
+    OtherMove,
+    /// A collection is ephemeral.
+    Ephemeral,
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Elsewhere => "the shard is not where it was when the plan was made",
+            Self::OtherMove => "another move of the shard was under way, or had left something",
+            Self::Ephemeral => "shards with an ephemeral collection cannot move",
+        })
+    }
 }

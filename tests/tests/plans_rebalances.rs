@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+use cluster_tests::fourth_worker;
 use cluster_tests::processes::signal;
 use cluster_tests::{Client, Cluster, ClusterOptions, CommandLine, poll};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::Duration;
 
 const PLAN: &str = "/v1/admin/rebalance/plan";
@@ -30,7 +30,7 @@ async fn plans_say_what_to_move_and_why() {
         "unmoved: 12 shards of 3 groups within the threshold",
     ]);
 
-    let config = configuration_of_a_fourth(&cluster);
+    let config = fourth_worker::configuration(&cluster);
     cluster.start_by_config("w4", &config);
     for by in ["count", "rows", "bytes"] {
         let plan = counted_plan(&client, by, 4).await;
@@ -155,26 +155,4 @@ async fn nonsense_is_refused(client: &Client) {
     }
     let usual = client.post(PLAN, &json!({})).await.expect(200).json();
     assert_eq!((&usual["report"]["by"], &usual["report"]["threshold"]), (&json!("bytes"), &json!(0.2)), "{usual}");
-}
-
-/// The first worker's, with a name, a group, ports and a folder of its own.
-fn configuration_of_a_fourth(cluster: &Cluster) -> PathBuf {
-    let folder = cluster.folder();
-    let text = std::fs::read_to_string(folder.join("config/w1.toml")).unwrap();
-    let (agent, server) = (cluster.first_port() + 100, cluster.first_port() + 200);
-    let mut changed = text;
-    for (from, to) in [
-        ("name = \"w1\"".to_owned(), "name = \"w4\"".to_owned()),
-        ("group = \"g1\"".to_owned(), "group = \"g4\"".to_owned()),
-        (format!("127.0.0.1:{agent}\""), format!("127.0.0.1:{}\"", agent + 3)),
-        (format!("port = {server}"), format!("port = {}", server + 3)),
-        ("/w1/postgres\"".to_owned(), "/w4/postgres\"".to_owned()),
-    ] {
-        assert!(changed.contains(&from), "no {from} in {changed}");
-        changed = changed.replace(&from, &to);
-    }
-    std::fs::create_dir(folder.join("w4")).unwrap();
-    let path = folder.join("config/w4.toml");
-    std::fs::write(&path, changed).unwrap();
-    path
 }

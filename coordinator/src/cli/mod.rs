@@ -120,7 +120,7 @@ pub(crate) enum Command {
     /// List and remove coordinators.
     #[command(subcommand)]
     Coordinator(members::CoordinatorCommand),
-    /// Plan which shards to move so that groups are evenly full.
+    /// Even out what groups hold: plan which shards to move, and move them.
     #[command(subcommand)]
     Rebalance(rebalance::RebalanceCommand),
     /// Measure what a cluster can do, and what PostgreSQL alone would do.

@@ -9,9 +9,10 @@ use atoll_proto::moves::{MoveInfo, MoveList, MovePhase, StartMove, WRITE_PAUSE_M
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
 
-const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Between two questions how far a move is.
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(500);
 /// Questions in a row that may go unanswered while a move is watched: the coordinator may be starting again.
-const SILENT_TRIES: u32 = 40;
+pub(super) const SILENT_TRIES: u32 = 40;
 
 /// What can be done with moves.
 #[derive(Debug, clap::Subcommand)]
@@ -119,7 +120,8 @@ async fn watch(id: u64, client: &Client, output: &Output) -> Result<(), CommandE
     }
 }
 
-fn progress(of: &MoveInfo) -> String {
+/// How far a move is, in a line.
+pub(super) fn progress(of: &MoveInfo) -> String {
     let lag = of.lag_bytes.map(|lag| format!(", lag {}", bytes(lag))).unwrap_or_default();
     let (done, total) = (bytes(of.bytes_done), bytes(of.bytes_total));
     format!("{} {}/{} rows, {done}/{total}{lag}", of.phase, of.rows_done, of.rows_total)

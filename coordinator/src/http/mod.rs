@@ -15,6 +15,7 @@ mod ndjson;
 mod openapi;
 mod problem;
 mod rebalance;
+mod rebalance_run;
 mod recall;
 mod search;
 mod service;

@@ -85,7 +85,7 @@ fn info_of(app: &App, id: MoveId) -> Result<MoveInfo, ApiError> {
 }
 
 /// The record, and what the two agents said last.
-fn info(app: &App, view: &RoutingTable, id: MoveId, job: &MoveJob) -> MoveInfo {
+pub(super) fn info(app: &App, view: &RoutingTable, id: MoveId, job: &MoveJob) -> MoveInfo {
     let seen = |group: GroupId| -> Option<MoveSeen> {
         let status = app.board.status(view.catalog.groups.get(&group)?.primary)?;
         status.moves.iter().find(|seen| seen.id == id).cloned()

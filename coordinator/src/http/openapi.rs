@@ -2,7 +2,9 @@
 //! routes elsewhere, undescribed ([`service::untyped_routes`]).
 
 use super::state::App;
-use super::{admin, builds, collections, entries, moves, namespaces, rebalance, recall, search, service, streams};
+use super::{
+    admin, builds, collections, entries, moves, namespaces, rebalance, rebalance_run, recall, search, service, streams,
+};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
@@ -47,6 +49,11 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(builds::builds))
         .routes(routes!(rebalance::plan))
         .routes(routes!(rebalance::show_plan))
+        .routes(routes!(rebalance_run::apply))
+        .routes(routes!(rebalance_run::pause))
+        .routes(routes!(rebalance_run::resume))
+        .routes(routes!(rebalance_run::cancel))
+        .routes(routes!(rebalance_run::status))
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
         .routes(routes!(service::version))

@@ -90,7 +90,11 @@ fn membership_problem(error: &MembershipError) -> Problem {
 pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
     let code = match refusal {
         Refusal::SettingsConflict { .. } | Refusal::BeingDropped { .. } => ProblemCode::CollectionSettingsConflict,
-        Refusal::MoveInProgress { .. } | Refusal::MoveLeftThings { .. } => ProblemCode::MoveInProgress,
+        Refusal::MoveInProgress { .. } | Refusal::MoveLeftThings { .. } | Refusal::RebalanceInProgress { .. } => {
+            ProblemCode::MoveInProgress
+        }
+        Refusal::StalePlan { .. } => ProblemCode::StalePlan,
+        Refusal::NoRebalance => ProblemCode::OperationNotFound,
         Refusal::NoSuchMove { .. } => ProblemCode::MoveNotFound,
         Refusal::NoSuchShard { .. }
         | Refusal::NoSuchGroup { .. }

@@ -6,6 +6,7 @@ use crate::raft::CatalogNode;
 use atoll_core::catalog::{Catalog, Command, Outcome};
 use atoll_core::moves::{Advance, MoveJob, Observed, Side, Step, next_step};
 use atoll_core::routing::RoutingTable;
+use atoll_proto::limits;
 use atoll_proto::moves::{MoveOrder, MovePhase, MoveReport, MoveWork};
 use atoll_proto::{CatalogVersion, MoveId};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 /// Moves that are under way at a time; later ones wait.
-const AT_A_TIME: usize = 2;
+const AT_A_TIME: usize = limits::PARALLEL_MOVES_MAX as usize;
 /// For the catalog to take note.
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
 /// For what an agent makes, asks or renames.

@@ -35,6 +35,11 @@ impl Catalog {
             Command::AdvanceMove { id, decided_at, to, brings } => self.advance_move(index, id, decided_at, to, brings),
             Command::CancelMove { id } => self.cancel_move(index, id),
             Command::NoteCleaned { id, decided_at, cleanup } => self.note_cleaned(id, decided_at, cleanup),
+            Command::ApplyPlan { plan_id, planned_at, parallel, moves } => {
+                self.apply_plan(index, plan_id, planned_at, parallel, moves)
+            }
+            Command::BeginPlannedMove { run_began_at, place } => self.begin_planned_move(index, run_began_at, place),
+            Command::SteerRebalance { wish } => self.steer_rebalance(index, wish),
             Command::CatchUp => Outcome::Unchanged,
         };
         let changed = match &outcome {

@@ -4,6 +4,7 @@
 use super::*;
 use crate::catalog::testing::{self, worker};
 use crate::moves::{Advance, Cleanup};
+use crate::rebalance::{ShardMove, Wish};
 use atoll_proto::moves::MovePhase;
 use atoll_proto::{MoveId, ShardId};
 use proptest::prelude::*;
@@ -186,6 +187,21 @@ fn any_command() -> impl Strategy<Value = Command> {
             to: GroupId(to),
             max_write_pause_ms: 500,
         }),
+        (0_u8..3, 0_u64..40, 1_u32..3, prop::collection::vec((0_u32..3, 3_u64..8, 3_u64..8), 0..4)).prop_map(
+            |(plan, at, parallel, moves)| Command::ApplyPlan {
+                plan_id: plan.to_string(),
+                planned_at: CatalogVersion(at),
+                parallel,
+                moves: moves
+                    .into_iter()
+                    .map(|(shard, from, to)| ShardMove { shard: ShardId(shard), from: GroupId(from), to: GroupId(to) })
+                    .collect(),
+            }
+        ),
+        (2_u64..40, 0_usize..4)
+            .prop_map(|(at, place)| Command::BeginPlannedMove { run_began_at: CatalogVersion(at), place }),
+        prop::sample::select(vec![Wish::Run, Wish::Pause, Wish::Cancel])
+            .prop_map(|wish| Command::SteerRebalance { wish }),
         (2_u64..20).prop_map(|id| Command::CancelMove { id: MoveId(id) }),
         (2_u64..20, 2_u64..40, any_phase()).prop_map(|(id, at, to)| Command::AdvanceMove {
             id: MoveId(id),
@@ -237,6 +253,10 @@ proptest! {
         }
         for shard in catalog.placements.keys() {
             prop_assert!(*shard < ShardId(12));
+        }
+        for (id, shard) in catalog.rebalance.iter().flat_map(|run| run.under_way()) {
+            let job = &catalog.moves[&id];
+            prop_assert!(job.shard == shard && !job.phase.is_over());
         }
         prop_assert!(catalog.placements.is_empty() || catalog.placements.len() == 12);
         let _ = crate::routing::RoutingTable::new(std::sync::Arc::new(catalog), None);

@@ -1,6 +1,7 @@
 //! Changes of the catalog, as they stand in the Raft log, and what becomes of them.
 
 use crate::moves::{Advance, Cleanup};
+use crate::rebalance::{ShardMove, Wish};
 use atoll_proto::agent::RegisterWorker;
 use atoll_proto::moves::MovePhase;
 use atoll_proto::{
@@ -114,6 +115,29 @@ pub enum Command {
         decided_at: CatalogVersion,
         /// What is gone.
         cleanup: Cleanup,
+    },
+    /// Begins to carry a plan out. Asked twice with one plan, it is one run.
+    ApplyPlan {
+        /// The plan.
+        plan_id: String,
+        /// The catalog it was made from.
+        planned_at: CatalogVersion,
+        /// Moves that may be under way at a time.
+        parallel: u32,
+        /// Its moves, in their order.
+        moves: Vec<ShardMove>,
+    },
+    /// Begins a planned move, or notes why it can't be; without effect if it is not its turn.
+    BeginPlannedMove {
+        /// The entry that began the run.
+        run_began_at: CatalogVersion,
+        /// Its place in the plan, from 0.
+        place: usize,
+    },
+    /// Lets the run go on, begin nothing more for now, or nothing more at all.
+    SteerRebalance {
+        /// Which.
+        wish: Wish,
     },
     /// Changes nothing. Who proposed it has seen everything before it.
     CatchUp,
@@ -276,4 +300,23 @@ pub enum Refusal {
         /// Its phase.
         phase: MovePhase,
     },
+    /// Another plan is being carried out.
+    #[error("plan {plan_id} is being carried out; wait for it, or cancel it")]
+    RebalanceInProgress {
+        /// That plan.
+        plan_id: String,
+    },
+    /// What the plan was made from has changed.
+    #[error(
+        "the plan was made from catalog version {planned_at}, and groups or moves have changed since, at {changed_at}; make it anew"
+    )]
+    StalePlan {
+        /// The catalog it was made from.
+        planned_at: CatalogVersion,
+        /// The last change.
+        changed_at: CatalogVersion,
+    },
+    /// No run is there to be steered.
+    #[error("no plan is being carried out; GET /v1/admin/rebalance/status shows the last one")]
+    NoRebalance,
 }

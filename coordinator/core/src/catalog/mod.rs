@@ -6,6 +6,7 @@ mod apply;
 mod command;
 mod member;
 mod moves;
+mod rebalance;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod view;
@@ -14,6 +15,7 @@ pub use command::{Command, CommandEnvelope, Outcome, Refusal};
 pub use member::{Coordinator, Group, Worker};
 
 use crate::moves::MoveJob;
+use crate::rebalance::RebalanceRun;
 use atoll_proto::collection::CollectionState;
 use atoll_proto::{
     CatalogVersion, CollectionId, CollectionName, CollectionSettings, CoordinatorId, Generation, GroupId, MoveId,
@@ -24,8 +26,8 @@ use std::collections::BTreeMap;
 
 /// Number of the snapshot's and the commands' format. A coordinator that reads a higher one stops: it can't know what the
 /// newer program meant.
-/// 2 knows moves.
-pub const FORMAT: u32 = 2;
+/// 2 knows moves, 3 runs of plans.
+pub const FORMAT: u32 = 3;
 
 /// Everything that the cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +51,9 @@ pub struct Catalog {
     /// Moves under way, those that left something, and the last ones that are over.
     #[serde(default)]
     pub moves: BTreeMap<MoveId, MoveJob>,
+    /// The plan that is being carried out, or was last.
+    #[serde(default)]
+    pub rebalance: Option<RebalanceRun>,
 }
 
 /// What was chosen at init and never changes.
@@ -100,6 +105,7 @@ impl Default for Catalog {
             collections: BTreeMap::new(),
             placements: BTreeMap::new(),
             moves: BTreeMap::new(),
+            rebalance: None,
         }
     }
 }

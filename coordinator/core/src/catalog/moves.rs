@@ -81,6 +81,7 @@ impl Catalog {
         if to == MovePhase::Switching {
             self.placements.insert(next.shard, Placement { group: next.to, generation: next.target_generation });
         }
+        self.note_in_run(id, &next);
         self.moves.insert(id, next);
         Outcome::Done
     }

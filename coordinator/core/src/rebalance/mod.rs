@@ -1,5 +1,5 @@
 //! Where shards should lie: the first placement, before there is any data, and plans that move shards between groups, by measured
-//! loads. Decided here, never done.
+//! loads. Decided here, never done. [`RebalanceRun`] is a plan that is being carried out, as the catalog keeps it.
 
 mod balance;
 mod cost;
@@ -8,9 +8,11 @@ mod fullness;
 mod plan;
 mod policy;
 mod report;
+mod run;
 mod situation;
 
 pub use first_placement::first_placement;
 pub use plan::{Plan, ShardMove, plan};
 pub use policy::Policy;
+pub use run::{FAILURES_MAX, Fate, RebalanceRun, RunMove, Wish};
 pub use situation::{GroupKnown, ShardKnown, ShardSize, Situation, Standing};

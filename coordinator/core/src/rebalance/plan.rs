@@ -20,6 +20,7 @@ use super::report::report;
 use super::{Policy, Situation};
 use atoll_proto::rebalance::{MoveReason, RebalanceReport};
 use atoll_proto::{GroupId, ShardId};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What to move, and why.
@@ -32,7 +33,7 @@ pub struct Plan {
 }
 
 /// One shard's move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardMove {
     /// The shard.
     pub shard: ShardId,

@@ -1,6 +1,8 @@
-//! `atoll rebalance`: what would even groups out, and why.
+//! `atoll rebalance`: what would even groups out, and why; and its carrying out ([`run`]).
 
-use super::client::Client;
+mod run;
+
+use super::client::{Answer, Client};
 use super::error::CommandError;
 use super::one_of;
 use super::output::{Output, bytes, count, or_dash, table};
@@ -16,7 +18,7 @@ Examples:
   atoll rebalance plan                                   what to move so that groups hold as many bytes as they should
   atoll rebalance plan --by count --threshold 0.1        the same by number of shards, to a tenth of the mean
 
-Nothing is moved. Groups are weighed in proportion to their capacities.";
+Nothing is moved: `atoll rebalance apply` does it. Groups are weighed in proportion to their capacities.";
 
 /// What `--by` takes.
 pub(super) const MEASURES: &[&str] = &["bytes", "rows", "count"];
@@ -28,12 +30,26 @@ const LINES: usize = 40;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum RebalanceCommand {
     /// Show which shards to move so that groups are evenly full, why, and what it would cost.
+    #[command(after_help = AFTER_HELP)]
     Plan(PlanArgs),
+    /// Carry a plan out while clients go on, and show how far it is. Ctrl-C stops the showing, not the work.
+    Apply(run::ApplyArgs),
+    /// Show how far the plan is that is being carried out, or was last.
+    Status {
+        /// Wait until it is over or paused, and show how far it is meanwhile.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Begin no more moves for now; those under way go on.
+    Pause,
+    /// Go on after a pause.
+    Resume,
+    /// Begin no more moves, and put back what is under way; shards that have moved stay.
+    Cancel,
 }
 
 /// What `atoll rebalance plan` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = AFTER_HELP)]
 pub(crate) struct PlanArgs {
     /// What to even out.
     #[arg(long, value_name = "MEASURE", default_value = "bytes", value_parser = one_of::<BalanceBy>(MEASURES))]
@@ -46,9 +62,21 @@ pub(crate) struct PlanArgs {
 impl RebalanceCommand {
     /// Does it.
     pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
-        let Self::Plan(PlanArgs { by, threshold }) = self;
-        let answer = client.post("/v1/admin/rebalance/plan", &RebalanceRequest { by, threshold }).await?;
-        output.show(&answer, |plan: RebalancePlan| shown(&plan))
+        match self {
+            Self::Plan(args) => output.show(&args.ask(client).await?, |plan: RebalancePlan| shown(&plan)),
+            Self::Apply(args) => args.run(client, output).await,
+            Self::Status { wait } => run::status(wait, client, output).await,
+            Self::Pause => run::steer("pause", client, output).await,
+            Self::Resume => run::steer("resume", client, output).await,
+            Self::Cancel => run::steer("cancel", client, output).await,
+        }
+    }
+}
+
+impl PlanArgs {
+    async fn ask(self, client: &Client) -> Result<Answer, CommandError> {
+        let Self { by, threshold } = self;
+        client.post("/v1/admin/rebalance/plan", &RebalanceRequest { by, threshold }).await
     }
 }
 
