@@ -21,7 +21,7 @@ use crate::{http, register, status, stop};
 use atoll_proto::agent::WorkerMode;
 use std::fs::File;
 use std::future::Future;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,9 +29,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Requests and rounds in progress may take this long to end.
 const PARTS_STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long the address may be taken by a predecessor.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -81,13 +84,25 @@ struct Prepared {
     claim: Option<File>,
 }
 
+/// Takes an address. A predecessor that was killed a moment ago may hold it until the system has cleared it away.
+async fn listen(address: SocketAddr) -> Result<TcpListener, AgentError> {
+    let patience = Instant::now() + ADDRESS_PATIENCE;
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < patience => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(source) => return Err(AgentError::Listen { address, source }),
+        }
+    }
+}
+
 /// Runs the agent until `stopped`; a managed server is stopped at the end.
 pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<(), AgentError> {
     let cluster_secret = Secret::read(&config.cluster_secret_file)?;
     // Early, so that two agents of one address do not both touch a data directory.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| AgentError::Listen { address: config.listen, source })?;
+    let listener = listen(config.listen).await?;
     tokio::pin!(stopped);
     let preparing = tokio::task::spawn_blocking({
         let config = config.clone();

@@ -18,7 +18,7 @@ pub struct Mover(JoinHandle<()>);
 impl Mover {
     /// Starts it. It sleeps unless this coordinator leads.
     pub fn start(node: CatalogNode) -> Self {
-        Self(tokio::spawn(run(node)))
+        Self(tokio::spawn(async move { node.while_leading(|| drive_all(&node)).await }))
     }
 }
 
@@ -28,18 +28,8 @@ impl Drop for Mover {
     }
 }
 
-async fn run(node: CatalogNode) {
-    let mut leadership = node.leadership();
-    while leadership.wait_for(|leads| *leads).await.is_ok() {
-        tokio::select! {
-            () = drive_while_leading(&node) => return,
-            lost = leadership.wait_for(|leads| !*leads) => if lost.is_err() { return },
-        }
-    }
-}
-
 /// Goes on until cancelled, or until there are no more views. Each open move has a driver of its own.
-async fn drive_while_leading(node: &CatalogNode) {
+async fn drive_all(node: &CatalogNode) {
     let agents = AgentClient::new(node.client().clone());
     let mut views = node.watch();
     let mut drivers = JoinSet::new();

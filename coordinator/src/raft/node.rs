@@ -81,9 +81,16 @@ impl CatalogNode {
         *self.shared.leadership.borrow()
     }
 
-    /// Whether this coordinator leads, as it changes.
-    pub fn leadership(&self) -> watch::Receiver<bool> {
-        self.shared.leadership.clone()
+    /// Does `work` while this coordinator leads: from the beginning each time that it comes to lead, cancelled when it no longer
+    /// does. Ends with the work, or with the node.
+    pub async fn while_leading<F: Future<Output = ()>>(&self, work: impl Fn() -> F) {
+        let mut leadership = self.shared.leadership.clone();
+        while leadership.wait_for(|leads| *leads).await.is_ok() {
+            tokio::select! {
+                () = work() => return,
+                lost = leadership.wait_for(|leads| !*leads) => if lost.is_err() { return },
+            }
+        }
     }
 
     /// Coordinators, leader and versions, as this coordinator knows them.

@@ -17,7 +17,7 @@ pub struct PlanRunner(JoinHandle<()>);
 impl PlanRunner {
     /// Starts it. It sleeps unless this coordinator leads.
     pub fn start(node: CatalogNode) -> Self {
-        Self(tokio::spawn(run(node)))
+        Self(tokio::spawn(async move { node.while_leading(|| begin_moves(&node)).await }))
     }
 }
 
@@ -27,18 +27,8 @@ impl Drop for PlanRunner {
     }
 }
 
-async fn run(node: CatalogNode) {
-    let mut leadership = node.leadership();
-    while leadership.wait_for(|leads| *leads).await.is_ok() {
-        tokio::select! {
-            () = begin_while_leading(&node) => return,
-            lost = leadership.wait_for(|leads| !*leads) => if lost.is_err() { return },
-        }
-    }
-}
-
 /// Goes on until cancelled, or until there are no more views.
-async fn begin_while_leading(node: &CatalogNode) {
+async fn begin_moves(node: &CatalogNode) {
     let mut views = node.watch();
     loop {
         let next = next(&views.borrow_and_update().catalog);

@@ -29,24 +29,13 @@ pub struct Settler(JoinHandle<()>);
 impl Settler {
     /// Starts it. It sleeps unless this coordinator leads.
     pub fn start(node: CatalogNode, board: AgentBoard) -> Self {
-        Self(tokio::spawn(run(node, board)))
+        Self(tokio::spawn(async move { node.while_leading(|| settle_all(&node, &board)).await }))
     }
 }
 
 impl Drop for Settler {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-async fn run(node: CatalogNode, board: AgentBoard) {
-    let mut leadership = node.leadership();
-    while leadership.wait_for(|leads| *leads).await.is_ok() {
-        let term = settle_while_leading(&node, &board);
-        tokio::select! {
-            () = term => return,
-            lost = leadership.wait_for(|leads| !*leads) => if lost.is_err() { return },
-        }
     }
 }
 
@@ -70,7 +59,7 @@ struct Term {
 }
 
 /// Goes on until cancelled, or until there are no more views.
-async fn settle_while_leading(node: &CatalogNode, board: &AgentBoard) {
+async fn settle_all(node: &CatalogNode, board: &AgentBoard) {
     let mut views = node.watch();
     let mut term = Term {
         board: board.clone(),
