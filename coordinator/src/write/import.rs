@@ -188,9 +188,12 @@ impl Writer {
             };
             match with_retries(self, session, touched, &place, Instant::now() + BATCH_TIME, write).await {
                 Ok(changed) => break changed,
-                Err(ShardError::Unreachable { .. } | ShardError::Broken { .. } | ShardError::Overloaded { .. })
-                    if Instant::now() < patience =>
-                {
+                Err(
+                    ShardError::Unreachable { .. }
+                    | ShardError::Broken { .. }
+                    | ShardError::Overloaded { .. }
+                    | ShardError::Fenced { .. },
+                ) if Instant::now() < patience => {
                     tokio::time::sleep(Duration::from_millis(250)).await;
                     place = self.latest(place);
                 }

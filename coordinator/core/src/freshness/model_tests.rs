@@ -163,13 +163,14 @@ impl World {
         self.flushed += u64::from(to == Stage::Flushed);
     }
 
-    /// Whatever was flushed becomes visible before much time has passed.
+    /// Whatever was flushed becomes visible before much time has passed, and what was given up in the time that it has.
     fn wait(&mut self, ms: u64) {
-        if ms > LATE_MS / 2 {
-            let flushed = self.writes.iter_mut().filter(|write| write.stage == Stage::Flushed);
-            flushed.for_each(|write| write.stage = Stage::Visible);
-        }
         self.now_ms += ms;
+        let now_ms = self.now_ms;
+        let is_over = |write: &Write| write.given_up_ms.is_some_and(|at| now_ms >= at + LATE_MS);
+        let flushed = self.writes.iter_mut().filter(|write| write.stage == Stage::Flushed);
+        let shown = flushed.filter(|write| ms > LATE_MS / 2 || is_over(write));
+        shown.for_each(|write| write.stage = Stage::Visible);
     }
 
     fn acknowledge(&mut self, which: usize) {

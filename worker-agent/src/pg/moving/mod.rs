@@ -31,7 +31,8 @@ pub async fn session(target: &Target, subject: &MoveSubject, limit: Duration) ->
 /// Ends every session that works for the move.
 pub async fn end_sessions(target: &Target, subject: &MoveSubject) -> Result<(), PgError> {
     let session = target.connect(STATEMENT_LIMIT).await?;
-    let statement = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1";
+    let statement = "select pg_terminate_backend(pid) from pg_stat_activity
+                      where application_name = $1 and datname = current_database()";
     session.query("end work for a move", statement, &[&session_name(subject.id)]).await.map(drop)
 }
 

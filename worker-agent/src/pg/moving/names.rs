@@ -15,9 +15,12 @@ pub async fn retired_at(session: &Session, subject: &MoveSubject) -> Result<Opti
 }
 
 /// The statements that retire the schema, in the transaction that holds its locks. They fail if a newer order came meanwhile.
+///
+/// Their commit waits for the disk, whatever the server's default: a source that forgot it in a crash would take writes again.
 pub fn retire(subject: &MoveSubject, ordered_at: CatalogVersion, marker: u64) -> String {
     format!(
-        "do $$ begin
+        "set local synchronous_commit = on;
+         do $$ begin
              update atoll.moves set retired = '{schema}', marker = {marker}, changed_at = now()
               where move_id = {id} and ordered_at = {ordered_at};
              if not found then raise exception 'a newer order came'; end if;
