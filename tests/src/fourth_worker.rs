@@ -1,6 +1,8 @@
 //! A worker that joins a cluster of three: `w4`, alone in group `g4`.
 
+use crate::client::Client;
 use crate::cluster::Cluster;
+use serde_json::json;
 use std::path::PathBuf;
 
 /// A configuration file like the first worker's, with a name, a group, ports and a folder of its own.
@@ -24,4 +26,13 @@ pub fn configuration(cluster: &Cluster) -> PathBuf {
     let path = folder.join("config/w4.toml");
     std::fs::write(&path, changed).expect("the cluster has its files, and takes more");
     path
+}
+
+/// Gives the first three something to share: many namespaces of a few entries each, so that no shard is without.
+pub async fn fill(client: &Client) {
+    client.put("/v1/collections/points", &json!({"dimensions": 2})).await.expect(201);
+    let line = |i: u32| json!({"namespace": format!("n{}", i % 400), "key": i.to_string(), "vector": [1, i], "value": "v".repeat(200)});
+    let lines: Vec<String> = (0..8_000).map(|i| line(i).to_string()).collect();
+    let told = client.import("points", lines.join("\n")).await;
+    assert_eq!((&told["done"], &told["written"]), (&json!(true), &json!(8_000)), "{told}");
 }

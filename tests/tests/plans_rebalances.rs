@@ -21,7 +21,7 @@ async fn plans_say_what_to_move_and_why() {
     let mut cluster = Cluster::start(ClusterOptions::new("plans_rebalances")).await;
     let client = cluster.client();
     let atoll = CommandLine::new(client.base());
-    fill(&client).await;
+    fourth_worker::fill(&client).await;
     let even = counted_plan(&client, "count", 3).await;
     assert_eq!((&even["report"]["moves"], &even["report"]["imbalance_before"]), (&json!([]), &json!(0.0)), "{even}");
     atoll.run(&["rebalance", "plan", "--by", "count"]).await.expect(0).prints(&[
@@ -52,15 +52,6 @@ async fn plans_say_what_to_move_and_why() {
     let moves = without["report"]["moves"].as_array().unwrap();
     assert!(moves.iter().all(|one| one["to"] != "g4"), "{without}");
     cluster.finish(&["the agent does not answer"]).await;
-}
-
-/// Many namespaces of a few entries each, so that no shard is without.
-async fn fill(client: &Client) {
-    client.put("/v1/collections/points", &json!({"dimensions": 2})).await.expect(201);
-    let line = |i: u32| json!({"namespace": format!("n{}", i % 400), "key": i.to_string(), "vector": [1, i], "value": "v".repeat(200)});
-    let lines: Vec<String> = (0..8_000).map(|i| line(i).to_string()).collect();
-    let told = client.import("points", lines.join("\n")).await;
-    assert_eq!((&told["done"], &told["written"]), (&json!(true), &json!(8_000)), "{told}");
 }
 
 async fn plan(client: &Client, by: &str) -> Value {

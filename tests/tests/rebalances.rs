@@ -17,7 +17,7 @@ async fn a_fourth_worker_gets_its_share() {
     let mut cluster = Cluster::start(ClusterOptions::new("rebalances").uncached()).await;
     let client = cluster.client();
     let atoll = CommandLine::new(client.base());
-    fill(&client).await;
+    fourth_worker::fill(&client).await;
     assert_eq!(steer(&client, "status").await["state"], "none");
     client.post("/v1/admin/rebalance/resume", &json!({})).await.expect_problem(404, "operation-not-found");
     cluster.start_by_config("w4", &fourth_worker::configuration(&cluster));
@@ -117,13 +117,4 @@ async fn plan_when(client: &Client, is_so: impl Fn(&Value) -> bool) -> Value {
 fn of(plan: &Value, name: &str) -> u64 {
     let groups = plan["report"]["groups"].as_array().unwrap();
     groups.iter().find(|group| group["group"] == name).unwrap()["before"]["shards"].as_u64().unwrap()
-}
-
-/// Many namespaces of a few entries each, so that no shard is without.
-async fn fill(client: &Client) {
-    client.put("/v1/collections/points", &json!({"dimensions": 2})).await.expect(201);
-    let line = |i: u32| json!({"namespace": format!("n{}", i % 400), "key": i.to_string(), "vector": [1, i], "value": "v".repeat(200)});
-    let lines: Vec<String> = (0..8_000).map(|i| line(i).to_string()).collect();
-    let told = client.import("points", lines.join("\n")).await;
-    assert_eq!((&told["done"], &told["written"]), (&json!(true), &json!(8_000)), "{told}");
 }
