@@ -46,7 +46,7 @@ pub(super) struct FormatOnly {
 
 impl SnapshotContent {
     pub(super) fn new(meta: SnapshotMeta, catalog: Catalog) -> Self {
-        Self { format: FORMAT, meta, catalog }
+        Self { format: catalog.least_format(), meta, catalog }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

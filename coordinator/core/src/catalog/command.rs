@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize};
 /// A command with the number of its format: a program that meets a higher one must stop, not skip.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommandEnvelope {
-    /// [`super::FORMAT`] of the program that wrote it.
+    /// The least [`super::FORMAT`] that knows it: a program of an earlier version goes on as long as nobody uses what is new.
     pub format: u32,
     /// The change.
     pub command: Command,
 }
 
 impl CommandEnvelope {
-    /// Wraps a command of this program's format.
+    /// Wraps a command.
     pub fn new(command: Command) -> Self {
-        Self { format: super::FORMAT, command }
+        Self { format: command.format(), command }
     }
 }
 
@@ -141,6 +141,24 @@ pub enum Command {
     },
     /// Changes nothing. Who proposed it has seen everything before it.
     CatchUp,
+}
+
+impl Command {
+    /// The least [`super::FORMAT`] that knows it.
+    pub fn format(&self) -> u32 {
+        match self {
+            Self::InitCluster { .. }
+            | Self::AddCoordinator { .. }
+            | Self::RemoveCoordinator { .. }
+            | Self::RegisterWorker(_)
+            | Self::PutCollection { .. }
+            | Self::DropCollection { .. }
+            | Self::SettleCollection { .. }
+            | Self::CatchUp => 1,
+            Self::StartMove { .. } | Self::AdvanceMove { .. } | Self::CancelMove { .. } | Self::NoteCleaned { .. } => 2,
+            Self::ApplyPlan { .. } | Self::BeginPlannedMove { .. } | Self::SteerRebalance { .. } => 3,
+        }
+    }
 }
 
 /// What became of a command.

@@ -24,8 +24,8 @@ use atoll_proto::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Number of the snapshot's and the commands' format. A coordinator that reads a higher one stops: it can't know what the
-/// newer program meant.
+/// The highest format of snapshots and commands that this program knows. A coordinator that reads a higher one stops: it can't
+/// know what the newer program meant. Each is written in the least format that has all of it.
 /// 2 knows moves, 3 runs of plans.
 pub const FORMAT: u32 = 3;
 

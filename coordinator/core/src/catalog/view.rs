@@ -55,6 +55,15 @@ impl Catalog {
         })
     }
 
+    /// The least [`super::FORMAT`] that has all of it.
+    pub fn least_format(&self) -> u32 {
+        match (self.moves.is_empty(), &self.rebalance) {
+            (_, Some(_)) => 3,
+            (false, None) => 2,
+            (true, None) => 1,
+        }
+    }
+
     fn open_moves(&self, group: GroupId) -> Vec<MoveId> {
         let concerns = |job: &MoveJob| job.is_open() && [job.from, job.to].contains(&group);
         self.moves.iter().filter(|(_, job)| concerns(job)).map(|(id, _)| *id).collect()
