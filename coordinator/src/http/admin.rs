@@ -1,7 +1,6 @@
 //! What the cluster consists of, for operators.
 
 use super::extract::{Body, InPath, InQuery, Json, Terms};
-use super::moves::of_shard;
 use super::problem::Answer;
 use super::state::App;
 use crate::raft::Hop;
@@ -135,7 +134,7 @@ pub(super) async fn shards(
             schema: route.schema.to_string(),
             rows,
             bytes,
-            moving: of_shard(&view, route.shard),
+            moving: view.catalog.move_of(route.shard).map(|(id, _)| id.0),
         }
     });
     Ok(Json(ShardList { shards: shards.collect() }))

@@ -113,9 +113,3 @@ pub(super) fn info(app: &App, view: &RoutingTable, id: MoveId, job: &MoveJob) ->
         error: job.error.clone(),
     }
 }
-
-/// The move of a shard that is under way.
-pub(super) fn of_shard(view: &RoutingTable, shard: atoll_proto::ShardId) -> Option<u64> {
-    let under_way = |job: &MoveJob| job.shard == shard && !job.phase.is_over();
-    view.catalog.moves.iter().find(|(_, job)| under_way(job)).map(|(id, _)| id.0)
-}

@@ -106,8 +106,8 @@ impl Driver {
             }
         };
         self.seen.phase_ms = millis(began.elapsed());
-        let under_way = |job: &MoveJob| !job.phase.is_over();
-        let before = catalog.moves.range(..self.id).filter(|(_, job)| under_way(job)).count();
+        // Those that only clean up may wait for a server that is gone.
+        let before = catalog.moves.range(..self.id).filter(|(_, job)| job.phase.may_be_cancelled()).count();
         self.seen.may_begin = before < AT_A_TIME && catalog.unsettled().next().is_none();
     }
 

@@ -3,10 +3,8 @@
 use crate::agents::AgentBoard;
 use crate::raft::CatalogNode;
 use atoll_core::catalog::Catalog;
-use atoll_core::moves::MoveJob;
 use atoll_core::rebalance::{GroupKnown, Policy, ShardKnown, ShardMove, ShardSize, Situation, Standing, plan};
 use atoll_proto::collection::CollectionState;
-use atoll_proto::moves::MovePhase;
 use atoll_proto::rebalance::RebalancePlan;
 use atoll_proto::{CollectionName, Distribution, ShardId, WorkerId};
 use std::collections::VecDeque;
@@ -87,11 +85,8 @@ fn situation(
             let (rows, bytes) = size(*id, collection)?;
             Some(ShardSize { rows: sum.rows + rows, bytes: sum.bytes + bytes })
         });
-        let on_its_way = |job: &&MoveJob| {
-            let settled = job.phase.is_over() || job.phase == MovePhase::Cancelling;
-            job.shard == *id && !settled && job.to != placement.group
-        };
-        let moving_to = catalog.moves.values().find(on_its_way).map(|job| job.to);
+        let on_its_way = catalog.move_of(*id).filter(|(_, job)| job.phase.may_be_cancelled());
+        let moving_to = on_its_way.map(|(_, job)| job.to);
         (*id, ShardKnown { group: placement.group, moving_to, size: counted })
     });
     Situation { groups: groups.collect(), shards: shards.collect() }

@@ -96,14 +96,14 @@ impl Writer {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(RequestError::KeyReused),
                 // The shard of the key is being moved, or was.
-                Err(ShardError::Stale { .. }) if Instant::now() < until => {
-                    let before = (route.shard, route.generation);
-                    tokio::time::sleep(CLAIM_AGAIN_AFTER).await;
-                    target.view = self.views.borrow().clone();
-                    let now = target.view.shard(before.0).map(|route| route.generation);
-                    if now == Some(before.1) && !target.view.is_moving(before.0) {
-                        return Err(place.read_error(ShardError::Stale { worker: place.route.primary.name.clone() }));
+                Err(error @ ShardError::Stale { .. }) if Instant::now() < until => {
+                    let latest = self.views.borrow().clone();
+                    // By a newer view it may be there again, also where it was: a move was turned round.
+                    if latest.version == target.view.version && !latest.is_moving(route.shard) {
+                        return Err(place.read_error(error));
                     }
+                    target.view = latest;
+                    tokio::time::sleep(CLAIM_AGAIN_AFTER).await;
                 }
                 Err(error) => return Err(place.read_error(error)),
             }

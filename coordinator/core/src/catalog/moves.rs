@@ -107,6 +107,12 @@ impl Catalog {
         if job.cleanups.remove(&cleanup) { Outcome::Done } else { Outcome::Unchanged }
     }
 
+    /// The move of a shard that is under way.
+    pub fn move_of(&self, shard: ShardId) -> Option<(MoveId, &MoveJob)> {
+        let under_way = |(_, job): &(&MoveId, &MoveJob)| job.shard == shard && !job.phase.is_over();
+        self.moves.iter().find(under_way).map(|(id, job)| (*id, job))
+    }
+
     /// The move that keeps collections from changing.
     pub(super) fn move_that_holds_collections(&self) -> Option<Refusal> {
         let (id, job) = self.moves.iter().find(|(_, job)| job.holds_collections())?;

@@ -99,9 +99,11 @@ impl MoveJob {
                 next.cleanups.remove(&Cleanup::Copy);
             }
             (phase, MovePhase::Cancelling) if phase.may_be_cancelled() => {}
-            (MovePhase::Cleaning, MovePhase::Done) if self.cleanups.is_empty() => {}
-            (MovePhase::Cancelling, MovePhase::Cancelled) if self.source_is_free() && self.error.is_none() => {}
-            (MovePhase::Cancelling, MovePhase::Failed) if self.source_is_free() && self.error.is_some() => {}
+            // What is left then stays on the record.
+            (MovePhase::Cleaning, MovePhase::Done) => {}
+            // Not before the shard has its tables again.
+            (MovePhase::Cancelling, MovePhase::Cancelled) if !self.may_be_retired() && self.error.is_none() => {}
+            (MovePhase::Cancelling, MovePhase::Failed) if !self.may_be_retired() && self.error.is_some() => {}
             _ => return None,
         }
         Some(next)
@@ -112,19 +114,16 @@ impl MoveJob {
         self.cleanups.contains(&Cleanup::Retired)
     }
 
-    /// Whether nothing of the move is on the source any more.
-    pub fn source_is_free(&self) -> bool {
-        !self.may_be_retired() && !self.cleanups.contains(&Cleanup::Feed)
-    }
-
     /// Whether it is to be driven on: it is under way, or has left something.
     pub fn is_open(&self) -> bool {
         !self.phase.is_over() || !self.cleanups.is_empty()
     }
 
-    /// Whether collections have to stay as they are: between the making of the copy and the switch.
+    /// Whether collections have to stay as they are: between the making of the copy and the switch, and on the way back until the
+    /// source has its tables under their own name.
     pub fn holds_collections(&self) -> bool {
         match self.phase {
+            MovePhase::Cancelling => self.may_be_retired(),
             MovePhase::Preparing
             | MovePhase::Copying
             | MovePhase::Indexing
@@ -135,7 +134,6 @@ impl MoveJob {
             | MovePhase::Switching
             | MovePhase::Cleaning
             | MovePhase::Done
-            | MovePhase::Cancelling
             | MovePhase::Cancelled
             | MovePhase::Failed => false,
         }

@@ -16,7 +16,7 @@ const BACK_OFF_MS_MAX: u64 = 10_000;
 const ATTEMPTS_MAX: u32 = 20;
 /// Failures in a row, of any order, before the move is given up.
 const FAILURES_MAX: u32 = 60;
-/// Failures in a row before what a dead target holds is left for later.
+/// Failures in a row before what a dead server holds is left for later.
 const CLEANUP_FAILURES_MAX: u32 = 30;
 /// Searches that were under way at the switch may read the old copy for so long, in milliseconds.
 const DROP_AFTER_MS: u64 = 3_000;
@@ -76,10 +76,10 @@ impl Observed {
     pub fn note(&mut self, work: MoveWork, report: MoveReport, took_ms: u64) {
         let MoveReport { done, marker, sums, waits, held_ms: _ } = report;
         self.last_failure = waits.or(self.last_failure.take());
+        self.failures = 0;
         if !done {
             return;
         }
-        self.failures = 0;
         match work {
             MoveWork::Mark | MoveWork::Fence { .. } => (self.marker, self.arrived_after_ms) = (marker, None),
             MoveWork::Await { .. } => self.arrived_after_ms = Some(took_ms),
@@ -135,6 +135,7 @@ pub fn next_step(job: &MoveJob, seen: &Observed) -> Step {
         MovePhase::Verifying => verifying(seen),
         MovePhase::Fencing => fencing(job, seen),
         MovePhase::Switching => begin(MovePhase::Cleaning),
+        MovePhase::Cleaning if seen.failures >= CLEANUP_FAILURES_MAX => begin(MovePhase::Done),
         MovePhase::Cleaning => cleaning(job, seen).unwrap_or_else(|| begin(MovePhase::Done)),
         MovePhase::Done => cleaning(job, seen).unwrap_or(Step::End),
         MovePhase::Cancelling => cancelling(job, seen),
@@ -261,8 +262,8 @@ fn cancelling(job: &MoveJob, seen: &Observed) -> Step {
         Some(_) => MovePhase::Failed,
         None => MovePhase::Cancelled,
     };
-    if job.source_is_free() && seen.failures >= CLEANUP_FAILURES_MAX {
-        // The target does not answer. What it holds stays on the record, and nobody else waits for it.
+    if !job.may_be_retired() && seen.failures >= CLEANUP_FAILURES_MAX {
+        // A server does not answer. What it holds stays on the record, and nobody else waits for it.
         return begin(over);
     }
     going_back(job, seen).unwrap_or_else(|| begin(over))

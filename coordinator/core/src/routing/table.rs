@@ -100,7 +100,7 @@ impl RoutingTable {
 
     /// Whether a shard is being moved: its tables may be nowhere for a moment.
     pub fn is_moving(&self, shard: ShardId) -> bool {
-        self.catalog.moves.values().any(|job| job.shard == shard && !job.phase.is_over())
+        self.catalog.move_of(shard).is_some()
     }
 
     /// Whether every shard has an owner.

@@ -7,6 +7,11 @@ use atoll_proto::CatalogVersion;
 use atoll_proto::moves::MoveSubject;
 use std::time::{Duration, Instant};
 
+/// Time of a statement under the lock, at least: writers wait for it.
+const STATEMENT_TIME: Duration = Duration::from_secs(1);
+/// How long an agent that does not go on may hold a lock, at least; a fence holds one for as long as writes may wait.
+const HELD_BY_THE_STOPPED: Duration = Duration::from_secs(5);
+
 /// A held lock. Dropped, it is let go, and nothing has happened.
 pub struct Fence {
     session: Session,
@@ -26,7 +31,7 @@ impl Fence {
         ordered_at: CatalogVersion,
         lock_wait: Duration,
     ) -> Result<Self, PgError> {
-        let limit = Duration::from_secs(10);
+        let limit = (lock_wait * 4).max(STATEMENT_TIME);
         // Both connections first: from the lock on, writers wait.
         let holder = session(target, subject, limit).await?;
         let marking = session(target, subject, limit).await?;
@@ -60,9 +65,11 @@ pub(super) async fn lock(
     let statements = format!(
         "begin;
          set local lock_timeout = {};
-         set local idle_in_transaction_session_timeout = '30s';
+         set local idle_in_transaction_session_timeout = {};
          lock table {tables} in {mode} mode",
-        lock_wait.as_millis().max(1)
+        lock_wait.as_millis().max(1),
+        // Nobody else lets go what an agent holds that was stopped.
+        (lock_wait * 8).max(HELD_BY_THE_STOPPED).as_millis()
     );
     session.run("lock a shard", &statements).await
 }
