@@ -264,9 +264,13 @@ impl WorkerPool {
 }
 
 /// What every session is opened with. The coordinator chooses the path of a statement, by its text: a cached generic plan must not
-/// choose another.
+/// choose another. Nor does a statement start processes: that takes some milliseconds, more than a usual scan, and the fan-out keeps
+/// the cores of a worker busy by itself.
 pub(super) fn session_options(statement_timeout: Duration) -> String {
-    format!("-c statement_timeout={} -c plan_cache_mode=force_custom_plan -c jit=off", statement_timeout.as_millis())
+    format!(
+        "-c statement_timeout={} -c plan_cache_mode=force_custom_plan -c jit=off -c max_parallel_workers_per_gather=0",
+        statement_timeout.as_millis()
+    )
 }
 
 /// A place in the queue of a pool, given back when dropped.
