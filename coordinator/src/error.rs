@@ -181,14 +181,18 @@ fn fields_problem(code: ProblemCode, many: String, errors: &[FieldError]) -> Pro
 }
 
 fn shards_problem(failures: &[ShardFailure], total: usize, cause: &ShardError) -> Problem {
-    let all = |reason: &str| !failures.is_empty() && failures.iter().all(|failure| failure.reason == reason);
+    let all_of = |reasons: &[&str]| {
+        !failures.is_empty() && failures.iter().all(|failure| reasons.contains(&failure.reason.as_str()))
+    };
+    let all = |reason: &str| all_of(&[reason]);
+    let some = |reason: &str| failures.iter().any(|failure| failure.reason == reason);
     let gave_none = format!("{} of {total} shards gave no answer", failures.len());
     let mut problem = if matches!(cause, ShardError::Refused { .. } | ShardError::Malformed { .. }) {
         Problem::new(
             ProblemCode::Internal,
             "a shard could not do what it was asked; the log has the reason under the request id",
         )
-    } else if all("overloaded") {
+    } else if some("overloaded") && all_of(&["overloaded", "deadline"]) {
         Problem::new(ProblemCode::Overloaded, format!("{gave_none}: too many requests wait for their workers"))
     } else if all("fenced") {
         Problem::new(
@@ -205,4 +209,28 @@ fn shards_problem(failures: &[ShardFailure], total: usize, cause: &ShardError) -
     };
     problem.failures = failures.to_vec();
     problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atoll_proto::ShardId;
+
+    /// The code of a search whose shards failed so.
+    fn code(reasons: &[&str]) -> ProblemCode {
+        let failure =
+            |reason: &&str| ShardFailure { shard: ShardId(1), group: "g".to_owned(), reason: (*reason).to_owned() };
+        let cause = Box::new(ShardError::Overloaded { worker: "w".to_owned() });
+        RequestError::Shards { failures: reasons.iter().map(failure).collect(), total: 3, cause }.problem().code
+    }
+
+    #[test]
+    fn too_much_at_once_is_told_apart_from_workers_that_are_gone() {
+        assert_eq!(code(&["overloaded"]), ProblemCode::Overloaded);
+        assert_eq!(code(&["deadline", "overloaded", "deadline"]), ProblemCode::Overloaded, "waiting took the time");
+        assert_eq!(code(&["overloaded", "unavailable"]), ProblemCode::ShardUnavailable);
+        assert_eq!(code(&["deadline", "deadline", "deadline"]), ProblemCode::DeadlineExceeded);
+        assert_eq!(code(&["deadline"]), ProblemCode::ShardUnavailable, "others had time");
+        assert_eq!(code(&[]), ProblemCode::ShardUnavailable);
+    }
 }

@@ -11,7 +11,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{Instrument, Span};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -126,6 +126,11 @@ fn admit<'a>(app: &'a App, method: &Method, route: &str, request: &Request) -> A
     if streamed {
         // They take a place of their own kind, and hold it until their last line.
         return Ok((None, session));
+    }
+    // Where no worker would come to it, it is not even read: refusing must cost less than answering.
+    let needs_workers = route.starts_with("/v1/collections/{c}/");
+    if needs_workers && !app.workers.have_room(Duration::from_millis(app.limits.deadline_ms)) {
+        return Err(RequestError::Overloaded.into());
     }
     match app.requests.try_acquire() {
         Ok(place) => Ok((Some(place), session)),

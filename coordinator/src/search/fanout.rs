@@ -7,7 +7,7 @@ use super::summaries::Summaries;
 use super::{TableFacts, millis_since};
 use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, Bring, KnnQuery, KnnRow, Scope};
-use crate::workers::{ShardError, Workers};
+use crate::workers::{ShardError, WorkerPool, Workers};
 use atoll_core::routing::ShardRoute;
 use atoll_core::search::calibration::Tier;
 use atoll_core::search::filtered::{Matching, is_worth_walking};
@@ -153,6 +153,15 @@ impl FanOut {
         for (ask, weight) in asks.iter_mut().zip(weights) {
             ask.query.plan = summary::share_out(ask.query.plan, weight);
         }
+    }
+
+    /// Whether the workers would come to it in time, by what waits for each of them.
+    pub(super) fn has_room(&self, deadline: Instant) -> bool {
+        let mut asked: BTreeMap<&str, (&WorkerPool, usize)> = BTreeMap::new();
+        for Ask { place, .. } in &self.asks {
+            asked.entry(place.pool.worker()).or_insert((&place.pool, 0)).1 += 1;
+        }
+        asked.into_values().all(|(pool, statements)| pool.has_room(statements, deadline))
     }
 
     /// How many shards are asked.

@@ -249,6 +249,9 @@ impl Searcher {
         let started = Instant::now();
         let metric = target.collection.settings.metric;
         let mut fan_out = self.planned(target, search, vector);
+        if !fan_out.has_room(deadline) {
+            return Err(RequestError::Overloaded);
+        }
         let answers_due = match search.partial.allow && fan_out.fetches {
             // A shard that hangs must leave time to fetch the winners of the others.
             true => started + deadline.saturating_duration_since(started) * 3 / 4,

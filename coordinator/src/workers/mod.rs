@@ -12,6 +12,7 @@ mod flight;
 pub mod idempotency;
 pub mod knn;
 mod own_graphs;
+mod pace;
 pub mod patch;
 pub mod pg_plan;
 mod pool;

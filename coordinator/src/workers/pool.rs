@@ -6,6 +6,7 @@
 //! throws the connection away (a late cancel could hit the next user's statement).
 
 use super::ShardError;
+use super::pace::Pace;
 use super::session::{Session, Sessions};
 use atoll_core::routing::WorkerRoute;
 use atoll_proto::WorkerId;
@@ -13,7 +14,7 @@ use atoll_proto::agent::COORDINATOR_ROLE;
 use deadpool::managed::{Object, Pool, PoolError, QueueMode};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -82,6 +83,13 @@ impl Workers {
         pools.values().any(|pool| pool.waiting.load(Ordering::Relaxed) > 0)
     }
 
+    /// Whether some worker would come in time to one statement more, of a request that has so long.
+    pub fn have_room(&self, time: Duration) -> bool {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now() + time;
+        pools.is_empty() || pools.values().any(|pool| pool.has_room(1, deadline))
+    }
+
     /// How many connections there are, for metrics.
     pub fn gauges(&self) -> Vec<PoolGauge> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
@@ -113,8 +121,8 @@ pub struct WorkerPool {
     exports: Semaphore,
     waiting: AtomicUsize,
     queue: usize,
-    /// How often the worker gave an answer.
-    answers: Arc<AtomicU64>,
+    size: usize,
+    pace: Arc<Pace>,
 }
 
 impl WorkerPool {
@@ -151,7 +159,8 @@ impl WorkerPool {
             exports: Semaphore::new(size.div_ceil(3)),
             waiting: AtomicUsize::new(0),
             queue: settings.queue,
-            answers: Arc::default(),
+            size,
+            pace: Arc::default(),
         }
     }
 
@@ -189,8 +198,8 @@ impl WorkerPool {
             Ok(Err(error)) => return Err(ShardError::Unreachable { worker: worker(), source: Box::new(error) }),
             Err(elapsed) => return Err(ShardError::Unreachable { worker: worker(), source: Box::new(elapsed) }),
         };
-        let answers = self.answers.clone();
-        Ok(Connection { object: Some(object), worker: worker(), under_way: false, answers, _place: place })
+        let pace = self.pace.clone();
+        Ok(Connection { object: Some(object), worker: worker(), under_way: false, pace, _place: place })
     }
 
     /// Waits for a place among those that have a connection.
@@ -199,15 +208,21 @@ impl WorkerPool {
             return Ok(place);
         }
         let _queued = self.queue_up()?;
-        let before = self.answers.load(Ordering::Relaxed);
+        let before = self.pace.answers();
         match timeout_at(deadline, self.places.clone().acquire_owned()).await {
             Ok(place) => Ok(place.expect("nobody closes the places")),
             // Nobody before us got an answer either: the server hangs, or can't be connected to.
-            Err(elapsed) if self.answers.load(Ordering::Relaxed) == before => {
+            Err(elapsed) if self.pace.answers() == before => {
                 Err(ShardError::Unreachable { worker: self.route.name.clone(), source: Box::new(elapsed) })
             }
             Err(_) => Err(ShardError::Overloaded { worker: self.route.name.clone() }),
         }
+    }
+
+    /// Whether so many statements more would be begun in time for their answers.
+    pub fn has_room(&self, statements: usize, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.pace.has_room(statements, self.waiting.load(Ordering::Relaxed), self.size, left)
     }
 
     /// Waits for a place among the exports. They are bounded well below the connections: a few slow clients must not hold all.
@@ -226,9 +241,11 @@ impl WorkerPool {
         work: impl AsyncFnOnce(&Session) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, ShardError> {
         let mut connection = self.connection(deadline).await?;
+        let begun = Instant::now();
         let done = timeout_at(deadline, work(connection.start())).await;
         match done {
             Ok(Ok(value)) => {
+                self.pace.held(begun.elapsed());
                 connection.finish();
                 Ok(value)
             }
@@ -244,7 +261,7 @@ impl WorkerPool {
     /// What a failed statement means, for its caller and for the pool.
     pub(super) fn failed(&self, error: tokio_postgres::Error) -> ShardError {
         if error.code().is_some() {
-            self.answers.fetch_add(1, Ordering::Relaxed);
+            self.pace.answered();
         }
         let error = ShardError::of(self.worker(), error);
         if matches!(error, ShardError::Stale { .. }) {
@@ -287,7 +304,7 @@ pub struct Connection {
     object: Option<Object<Sessions>>,
     worker: String,
     under_way: bool,
-    answers: Arc<AtomicU64>,
+    pace: Arc<Pace>,
     /// Given back last, when the object is back in its pool.
     _place: OwnedSemaphorePermit,
 }
@@ -302,7 +319,7 @@ impl Connection {
     /// Every statement has been answered: the connection may be lent again.
     pub fn finish(&mut self) {
         self.under_way = false;
-        self.answers.fetch_add(1, Ordering::Relaxed);
+        self.pace.answered();
     }
 
     /// Throws the connection away; the server rolls back what was open.

@@ -218,7 +218,7 @@ fn differences(
         let id = id(one);
         let value = &one.1["value"];
         match last.get(&id) {
-            Some(number) if *value != number.to_string() => {
+            Some(number) if value.as_str() != Some(&number.to_string()) => {
                 differences.push(format!("{id:?} holds {value} instead of {number}"));
             }
             None if !before.contains(&id) => differences.push(format!("nobody wrote {id:?}")),

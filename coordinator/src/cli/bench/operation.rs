@@ -14,6 +14,8 @@ use tokio::time::Instant;
 
 /// How long a client waits after a failure: a coordinator that refuses is not asked again in the same moment.
 const PAUSE: Duration = Duration::from_millis(10);
+/// The same after a 429: what its `Retry-After` says.
+const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// Who is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +85,9 @@ impl Operation {
                 }
             }
             Err(failure) => {
+                let pause = if failure == Failure::TooMany { COME_AGAIN } else { PAUSE };
                 tally.failed(failure, started.elapsed());
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
             }
         }
     }

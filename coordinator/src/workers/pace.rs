@@ -1,0 +1,89 @@
+//! How fast a worker works off what it is asked, so that what could not be answered in time is refused before it begins.
+//!
+//! A search that waits for connections until its deadline has taken time of workers from others, and gives nothing. Once more is asked
+//! than workers can do, all searches would end so. What is refused at once costs nothing, and the rest is answered.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Part of the old value that a new one replaces, as a power of two.
+const WEIGHT: u32 = 4;
+/// Part of what is left until its deadline that a search may wait for connections. It waits again when it fetches its winners, and
+/// then its answers take their time.
+const WAIT_SHARE: u32 = 4;
+
+/// What one worker was seen to do.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    answers: AtomicU64,
+    /// How long an answer held its connection, in microseconds: a moving average.
+    held_us: AtomicU64,
+}
+
+impl Pace {
+    /// An answer came, good or bad.
+    pub(super) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How long its connection was held for it. Updates that meet may lose one of them.
+    pub(super) fn held(&self, time: Duration) {
+        let (old, new) = (self.held_us.load(Ordering::Relaxed), time.as_micros() as u64);
+        let next = if old == 0 { new } else { old - (old >> WEIGHT) + (new >> WEIGHT) };
+        self.held_us.store(next, Ordering::Relaxed);
+    }
+
+    /// How many answers came so far.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many statements can be begun while there is time enough for their answers, where `waiting` others come first and
+    /// `places` are worked on at once.
+    pub(super) fn has_room(&self, statements: usize, waiting: usize, places: usize, left: Duration) -> bool {
+        if waiting == 0 {
+            return true;
+        }
+        let turns = (waiting + statements) as u64 / places.max(1) as u64;
+        let wait = Duration::from_micros(self.held_us.load(Ordering::Relaxed).saturating_mul(turns));
+        wait <= left / WAIT_SHARE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEFT: Duration = Duration::from_secs(2);
+
+    fn pace(held_ms: u64) -> Pace {
+        let pace = Pace::default();
+        (0..100).for_each(|_| pace.held(Duration::from_millis(held_ms)));
+        pace
+    }
+
+    #[test]
+    fn a_queue_that_is_worked_off_in_time_takes_more() {
+        // 20 ms each, five at once: 125 take half a second.
+        assert!(pace(20).has_room(4, 100, 5, LEFT));
+        assert!(!pace(20).has_room(4, 150, 5, LEFT));
+        assert!(!pace(20).has_room(4, 100, 5, LEFT / 2), "who has less time is refused sooner");
+        assert!(pace(2).has_room(4, 1_000, 5, LEFT));
+    }
+
+    #[test]
+    fn where_nobody_waits_nobody_is_refused() {
+        assert!(pace(30_000).has_room(12, 0, 5, LEFT));
+        assert!(Pace::default().has_room(4, 1_000, 5, LEFT), "nothing is known yet");
+    }
+
+    #[test]
+    fn it_follows_what_it_sees() {
+        let pace = pace(1);
+        assert!(pace.has_room(4, 500, 5, LEFT));
+        (0..40).for_each(|_| pace.held(Duration::from_millis(50)));
+        assert!(!pace.has_room(4, 500, 5, LEFT));
+        (0..100).for_each(|_| pace.held(Duration::from_millis(1)));
+        assert!(pace.has_room(4, 500, 5, LEFT));
+    }
+}
