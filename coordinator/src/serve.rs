@@ -9,7 +9,7 @@ use crate::http::{self, App, Parts, Patience};
 use crate::moves::Mover;
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
-use crate::rebalance::{PlanRunner, Rebalancer};
+use crate::rebalance::{PlanRunner, Rebalancer, Scheduler};
 use crate::search::{AnswerCache, Calibrator, Recall, Searcher, TableFacts};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
@@ -110,7 +110,10 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let settler = Settler::start(node.clone(), board.clone());
     let mover = Mover::start(node.clone());
     let runner = PlanRunner::start(node.clone());
-    let app = app(&config, secrets, node.clone(), board, freshness);
+    let rebalancer = Rebalancer::new(node.clone(), board.clone());
+    let scheduler = Scheduler::start(node.clone(), rebalancer.clone());
+    let app = app(&config, secrets, node.clone(), board, rebalancer, freshness);
+    let departures = tokio::spawn(let_removed_go(node.clone(), app.workers.clone()));
     let calibrator = Calibrator::start(app.searcher.clone());
     tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
 
@@ -128,7 +131,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let serving = http::serve(public, http::router(app), async { drop(stopped.await) }, patience);
     let (ended, ()) = tokio::join!(until_told, serving);
 
-    drop((settler, runner, mover, calibrator));
+    drop((settler, runner, scheduler, mover, calibrator));
+    departures.abort();
     node.shutdown().await;
     // The internal listener answers to the end, so that the others learn of the shutdown from Raft itself.
     drop(close_internal);
@@ -171,7 +175,23 @@ struct Secrets {
     postgres: String,
 }
 
-fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard, freshness: Freshness) -> App {
+/// Gives the connections to workers back that were removed, until there are no more views.
+async fn let_removed_go(node: CatalogNode, workers: Arc<Workers>) {
+    let mut views = node.watch();
+    while views.changed().await.is_ok() {
+        let catalog = views.borrow_and_update().catalog.clone();
+        workers.keep_only(|worker| catalog.workers.contains_key(&worker));
+    }
+}
+
+fn app(
+    config: &Config,
+    secrets: Secrets,
+    node: CatalogNode,
+    board: AgentBoard,
+    rebalancer: Rebalancer,
+    freshness: Freshness,
+) -> App {
     let workers = Arc::new(Workers::new(WorkersSettings {
         password: secrets.postgres,
         pool_size: config.postgres.pool_size,
@@ -186,7 +206,7 @@ fn app(config: &Config, secrets: Secrets, node: CatalogNode, board: AgentBoard, 
     let cache = AnswerCache::new(&config.cache, freshness.clone(), metrics.clone());
     App::new(Parts {
         findings: Findings::start(node.clone(), board.clone(), recall.clone()),
-        rebalancer: Rebalancer::new(node.clone(), board.clone()),
+        rebalancer,
         searcher: Searcher::new(views.clone(), workers.clone(), facts, metrics.clone(), recall, cache),
         writer: Writer::new(views.clone(), workers.clone(), freshness, config.import_settings(), load_agents),
         reader: Reader::new(views, workers.clone(), CursorKey::new(&secrets.cluster)),

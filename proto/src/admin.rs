@@ -4,6 +4,7 @@ use crate::agent::WorkerMode;
 use crate::build::GraphBuild;
 use crate::{CatalogVersion, CoordinatorId, Generation, ShardId};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// `GET /v1/admin/cluster`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,8 +101,8 @@ pub struct GroupList {
 pub struct GroupInfo {
     /// Its name.
     pub group: String,
-    /// `active`.
-    pub state: String,
+    /// Whether it takes shards, or is being emptied.
+    pub state: GroupState,
     /// Fencing number: which member is primary.
     pub generation: Generation,
     /// The primary's name.
@@ -114,6 +115,27 @@ pub struct GroupInfo {
     pub shards: u32,
     /// Bytes of them.
     pub bytes: u64,
+}
+
+/// What an operator wants of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum GroupState {
+    /// It owns shards and takes more.
+    #[default]
+    Active,
+    /// It takes no shards, and gives away those that it owns.
+    Draining,
+}
+
+impl fmt::Display for GroupState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+        })
+    }
 }
 
 /// One member of a group.

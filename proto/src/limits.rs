@@ -59,5 +59,7 @@ pub const IMPORT_LINE_BYTES: usize = 2 * 1024 * 1024;
 pub const REBALANCE_THRESHOLD: std::ops::RangeInclusive<f64> = 0.01..=1.0;
 /// Moves that are under way at a time in the whole cluster; later ones wait.
 pub const PARALLEL_MOVES_MAX: u32 = 2;
+/// Minutes that a run which the schedule begins may begin moves for: to a week.
+pub const REBALANCE_WINDOW_MINUTES: std::ops::RangeInclusive<u32> = 1..=10_080;
 /// Most shards of a cluster.
 pub const SHARDS: u32 = 9_999;

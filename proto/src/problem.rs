@@ -58,6 +58,8 @@ codes! {
     RouteNotFound = "route-not-found", 404, "Route not found", false;
     /// No such move.
     MoveNotFound = "move-not-found", 404, "Move not found", false;
+    /// No such group.
+    GroupNotFound = "group-not-found", 404, "Group not found", false;
     /// No such operation.
     OperationNotFound = "operation-not-found", 404, "Operation not found", false;
     /// The path exists, the method doesn't.
@@ -70,8 +72,12 @@ codes! {
     MoveInProgress = "move-in-progress", 409, "Move in progress", true;
     /// The catalog changed since the plan was made.
     StalePlan = "stale-plan", 409, "Stale plan", false;
+    /// The group is still needed, or not drained.
+    GroupInUse = "group-in-use", 409, "Group in use", false;
     /// What should be made is there.
     AlreadyExists = "already-exists", 409, "Already exists", false;
+    /// The worker was taken out of the cluster.
+    WorkerRemoved = "worker-removed", 410, "Worker removed", false;
     /// The entry is not at the version asked for.
     VersionMismatch = "version-mismatch", 412, "Version mismatch", false;
     /// The body is too large.

@@ -6,7 +6,7 @@ use crate::{CatalogVersion, MoveId, ShardId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-crate::object::only_objects!(ApplyRequest, RebalanceRequest);
+crate::object::only_objects!(ApplyRequest, RebalancePolicy, RebalanceRequest);
 
 /// Body of `POST /v1/admin/rebalance/plan`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -241,6 +241,54 @@ impl ApplyRequest {
     }
 }
 
+/// Body of `PUT /v1/admin/rebalance/policy`: when plans are made and carried out by themselves. What is left out is as it was at
+/// first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(remote = "Self", default, deny_unknown_fields)]
+pub struct RebalancePolicy {
+    /// Whether it is done at all.
+    pub enabled: bool,
+    /// What is evened out.
+    pub by: BalanceBy,
+    /// How far from the mean a group may be, as a share of it: 0.01 to 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0.01, maximum = 1.0))]
+    pub threshold: f64,
+    /// When, in UTC: minute, hour, day of the month, month, day of the week, as cron has them.
+    #[cfg_attr(feature = "openapi", schema(example = "0 2 * * 0"))]
+    pub schedule: String,
+    /// Moves that may be under way at a time, 1 or 2.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 2))]
+    pub max_parallel_moves: u32,
+    /// Minutes for which moves may be begun: what is left then waits for the next time. Null to go on to the end.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 10080))]
+    pub window_minutes: Option<u32>,
+}
+
+impl Default for RebalancePolicy {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            by: BalanceBy::default(),
+            threshold: RebalanceRequest::default_threshold(),
+            schedule: "0 2 * * 0".to_owned(),
+            max_parallel_moves: ApplyRequest::one(),
+            window_minutes: None,
+        }
+    }
+}
+
+/// Answer of `GET` and `PUT /v1/admin/rebalance/policy`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RebalancePolicyInfo {
+    /// The policy.
+    #[serde(flatten)]
+    pub policy: RebalancePolicy,
+    /// When it is due next, in UTC; null while it is not enabled.
+    pub next_at: Option<String>,
+}
+
 /// Answer of `GET /v1/admin/rebalance/status`: how far the plan is that is being carried out, or was last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -347,6 +395,8 @@ pub enum SkipReason {
     OtherMove,
     /// A collection is ephemeral.
     Ephemeral,
+    /// The group that should get it is draining, or gone.
+    NoTaker,
 }
 
 impl fmt::Display for SkipReason {
@@ -355,6 +405,7 @@ impl fmt::Display for SkipReason {
             Self::Elsewhere => "the shard is not where it was when the plan was made",
             Self::OtherMove => "another move of the shard was under way, or had left something",
             Self::Ephemeral => "shards with an ephemeral collection cannot move",
+            Self::NoTaker => "the group that should get it is draining by now, or gone",
         })
     }
 }

@@ -160,7 +160,8 @@ fn of_the_catalog(known: &Known, found: &mut Vec<Finding>) {
         });
     }
     let ((registered, wanted), (placed, shards)) = (known.groups, known.placed);
-    if registered < wanted {
+    // Later a group may have been removed.
+    if registered < wanted && placed < shards {
         found.push(Finding {
             severity: Severity::Error,
             code: FindingCode::NotPlaced,

@@ -55,6 +55,11 @@ fn the_catalog_is_looked_at() {
 }
 
 #[test]
+fn groups_may_be_fewer_than_at_first_once_shards_are_placed() {
+    assert_eq!(codes(&Known { groups: (2, 3), placed: (12, 12), ..healthy() }), []);
+}
+
+#[test]
 fn each_worker_is_looked_at() {
     let found = |worker: KnownWorker| codes(&Known { workers: vec![worker], ..healthy() });
     let pgvector = |version: &str| found(KnownWorker { pgvector: version.to_owned(), ..worker("w") });

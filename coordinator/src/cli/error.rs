@@ -1,7 +1,7 @@
 //! Why a command failed, told so that the reader knows what to do next.
 
 use super::output::Output;
-use atoll_proto::problem::{FieldError, ShardFailure};
+use atoll_proto::problem::{FieldError, ProblemCode, ShardFailure};
 use serde::Deserialize;
 use std::error::Error;
 use std::io;
@@ -95,8 +95,14 @@ impl ShownProblem {
         Ok(Self { text: text.to_owned(), ..problem })
     }
 
+    /// Whether it is of this code.
+    pub(crate) fn is(&self, code: ProblemCode) -> bool {
+        self.code == code.as_str()
+    }
+
     fn next_step(&self) -> Option<&'static str> {
         match self.code.as_str() {
+            "group-not-found" => Some("see which there are: atoll group list"),
             "collection-not-found" => Some("see which there are: atoll collection list"),
             "collection-settings-conflict" => Some("see what it has: atoll collection show NAME"),
             "already-exists" | "version-mismatch" => Some("see what is stored: atoll get NAMESPACE KEY"),

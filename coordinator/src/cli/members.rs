@@ -1,11 +1,11 @@
-//! `atoll shard`, `group`, `worker` and `coordinator`: what the cluster is made of.
+//! `atoll shard`, `worker` and `coordinator`: what the cluster is made of. Groups have [`super::groups`].
 
 use super::client::Client;
 use super::error::CommandError;
 use super::moves::BeginMove;
 use super::output::{Output, bytes, or_dash, table, yes_no};
 use super::path;
-use atoll_proto::admin::{ClusterInfo, GroupInfo, GroupList, ShardInfo, ShardList, WorkerInfo, WorkerList};
+use atoll_proto::admin::{ClusterInfo, ShardInfo, ShardList, WorkerInfo, WorkerList};
 use atoll_proto::agent::WorkerMode;
 use atoll_proto::{CoordinatorId, GroupName};
 use serde::de::IgnoredAny;
@@ -21,13 +21,6 @@ pub(crate) enum ShardCommand {
     },
     /// Move a shard to another group while searches and writes go on; waits until it is over.
     Move(BeginMove),
-}
-
-/// What can be done with groups.
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum GroupCommand {
-    /// List groups: workers that hold the same data.
-    List,
 }
 
 /// What can be done with workers.
@@ -60,15 +53,6 @@ impl ShardCommand {
             }
             Self::Move(begin) => begin.run(client, output).await,
         }
-    }
-}
-
-impl GroupCommand {
-    /// Does it.
-    pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
-        let Self::List = self;
-        let answer = client.get("/v1/admin/groups").await?;
-        output.show(&answer, |list: GroupList| groups_table(&list.groups))
     }
 }
 
@@ -109,27 +93,6 @@ fn shards_table(shards: &[ShardInfo]) -> String {
         ]
     });
     table(&["SHARD>", "GROUP", "SCHEMA", "ROWS>", "SIZE>", "MOVE>"], rows)
-}
-
-/// Groups as a table.
-pub(super) fn groups_table(groups: &[GroupInfo]) -> String {
-    let rows = groups.iter().map(|group| {
-        let members: Vec<String> = group
-            .members
-            .iter()
-            .map(|member| if member.up { member.worker.clone() } else { format!("{} (down)", member.worker) })
-            .collect();
-        [
-            group.group.clone(),
-            group.state.clone(),
-            group.generation.to_string(),
-            group.primary.clone(),
-            members.join(" "),
-            group.shards.to_string(),
-            bytes(group.bytes),
-        ]
-    });
-    table(&["GROUP", "STATE", "GEN>", "PRIMARY", "MEMBERS", "SHARDS>", "SIZE>"], rows)
 }
 
 /// Workers as a table.
@@ -184,10 +147,5 @@ mod tests {
         .unwrap();
         let shown = coordinators_table(&cluster);
         assert!(shown.contains("2  leader  no   http://c  http://d"), "{shown}");
-        let groups: GroupList = serde_json::from_value(serde_json::json!({"groups":[
-            {"group":"g1","state":"active","generation":1,"primary":"w1","in_sync":["w1"],
-             "members":[{"worker":"w1","role":"primary","up":false,"lag_bytes":0}],"shards":4,"bytes":2048}]}))
-        .unwrap();
-        assert!(groups_table(&groups.groups).contains("w1 (down)       4  2.0 KiB"));
     }
 }

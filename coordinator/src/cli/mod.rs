@@ -9,6 +9,7 @@ mod entry;
 mod error;
 mod explain;
 mod export;
+mod groups;
 mod import;
 mod like;
 mod members;
@@ -111,16 +112,16 @@ pub(crate) enum Command {
     /// List, show and cancel moves of shards.
     #[command(subcommand)]
     Move(moves::MoveCommand),
-    /// List groups.
+    /// List groups, drain and remove them.
     #[command(subcommand)]
-    Group(members::GroupCommand),
+    Group(groups::GroupCommand),
     /// List workers.
     #[command(subcommand)]
     Worker(members::WorkerCommand),
     /// List and remove coordinators.
     #[command(subcommand)]
     Coordinator(members::CoordinatorCommand),
-    /// Even out what groups hold: plan which shards to move, and move them.
+    /// Even out what groups hold: plan which shards to move, and move them, also by a schedule.
     #[command(subcommand)]
     Rebalance(rebalance::RebalanceCommand),
     /// Measure what a cluster can do, and what PostgreSQL alone would do.
@@ -221,6 +222,7 @@ mod tests {
         }
         for measure in rebalance::MEASURES {
             assert!(Cli::try_parse_from(["atoll", "rebalance", "plan", "--by", measure]).is_ok());
+            assert!(Cli::try_parse_from(["atoll", "rebalance", "policy", "--by", measure]).is_ok());
         }
         for include in search::INCLUDES {
             assert!(Cli::try_parse_from(["atoll", "search", "--vector", "[1]", "--include", include]).is_ok());
@@ -240,6 +242,8 @@ mod tests {
             &["atoll", "search", "--vector", "[1]", "--like-namespace", "a"],
             &["atoll", "search", "--vector", "[1]", "--plan-only"],
             &["atoll", "collection", "create", "c"],
+            &["atoll", "rebalance", "policy", "--enable", "--disable"],
+            &["atoll", "group", "drain", "g4", "--no-apply", "--max-parallel-moves", "2"],
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
         }

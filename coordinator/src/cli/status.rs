@@ -3,7 +3,8 @@
 use super::builds::{summary, waits};
 use super::client::Client;
 use super::error::CommandError;
-use super::members::{coordinators_table, groups_table, workers_table};
+use super::groups::groups_table;
+use super::members::{coordinators_table, workers_table};
 use super::output::{Output, bytes, count, or_dash};
 use atoll_proto::admin::{BuildList, ClusterInfo, GroupList, Readiness, ShardList, WorkerList};
 use serde_json::{Value, json};

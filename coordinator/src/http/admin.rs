@@ -5,9 +5,7 @@ use super::problem::Answer;
 use super::state::App;
 use crate::raft::Hop;
 use atoll_core::routing::RoutingTable;
-use atoll_proto::admin::{
-    AddCoordinator, ClusterInfo, GroupInfo, GroupList, MemberInfo, ShardInfo, ShardList, WorkerInfo, WorkerList,
-};
+use atoll_proto::admin::{AddCoordinator, ClusterInfo, ShardInfo, ShardList, WorkerInfo, WorkerList};
 use atoll_proto::finding::FindingList;
 use atoll_proto::{CoordinatorId, Generation, ShardId, WorkerId};
 use axum::extract::State;
@@ -75,38 +73,6 @@ pub(super) async fn workers(State(app): State<App>) -> Answer<Json<WorkerList>> 
     Ok(Json(WorkerList { workers }))
 }
 
-/// List groups.
-#[utoipa::path(get, path = "/v1/admin/groups", tag = "admin",
-    responses((status = 200, body = GroupList)))]
-pub(super) async fn groups(State(app): State<App>) -> Answer<Json<GroupList>> {
-    let view = app.node.view();
-    let catalog = &view.catalog;
-    let name = |id: &WorkerId| catalog.workers[id].name.to_string();
-    let mut groups = Vec::new();
-    for (id, group) in &catalog.groups {
-        let own = || view.shards().iter().filter(|route| route.group == *id);
-        let bytes = own().map(|route| size(&app, &view, route.shard).1).sum();
-        let member = |member: &WorkerId| MemberInfo {
-            worker: name(member),
-            role: role(*member == group.primary),
-            up: app.board.is_up(*member),
-            lag_bytes: 0,
-        };
-        groups.push(GroupInfo {
-            group: group.name.to_string(),
-            state: "active".to_owned(),
-            generation: group.generation,
-            primary: name(&group.primary),
-            in_sync: group.in_sync.iter().map(name).collect(),
-            members: group.members.iter().map(member).collect(),
-            shards: own().count() as u32,
-            bytes,
-        });
-    }
-    groups.sort_by(|a, b| a.group.cmp(&b.group));
-    Ok(Json(GroupList { groups }))
-}
-
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -154,6 +120,6 @@ pub(super) fn size(app: &App, view: &RoutingTable, shard: ShardId) -> (u64, u64)
     tables.fold((0, 0), |sum, (rows, bytes)| (sum.0 + rows, sum.1 + bytes))
 }
 
-fn role(is_primary: bool) -> String {
+pub(super) fn role(is_primary: bool) -> String {
     if is_primary { "primary".to_owned() } else { "standby".to_owned() }
 }

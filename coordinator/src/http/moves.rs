@@ -38,6 +38,9 @@ pub(super) async fn start(State(app): State<App>, terms: Terms, body: Body<Start
         Outcome::Refused(refusal @ (Refusal::NoSuchShard { .. } | Refusal::OwnsAlready { .. })) => {
             Err(Problem::invalid("/shard", refusal.to_string()).into())
         }
+        Outcome::Refused(refusal @ (Refusal::GroupDraining { .. } | Refusal::NoSuchGroup { .. })) => {
+            Err(Problem::invalid("/to", refusal.to_string()).into())
+        }
         Outcome::Refused(refusal) => Err(refusal.into()),
         other @ (Outcome::Done
         | Outcome::Unchanged
@@ -90,7 +93,6 @@ pub(super) fn info(app: &App, view: &RoutingTable, id: MoveId, job: &MoveJob) ->
         let status = app.board.status(view.catalog.groups.get(&group)?.primary)?;
         status.moves.iter().find(|seen| seen.id == id).cloned()
     };
-    let name = |group: GroupId| view.catalog.groups.get(&group).map(|group| group.name.to_string()).unwrap_or_default();
     let (rows, bytes) = size(app, view, job.shard);
     let target = seen(job.to);
     let has_moved = matches!(job.phase, MovePhase::Switching | MovePhase::Cleaning | MovePhase::Done);
@@ -100,8 +102,8 @@ pub(super) fn info(app: &App, view: &RoutingTable, id: MoveId, job: &MoveJob) ->
     MoveInfo {
         id,
         shard: job.shard,
-        from: name(job.from),
-        to: name(job.to),
+        from: view.catalog.group_name(job.from),
+        to: view.catalog.group_name(job.to),
         phase: job.phase,
         rows_done: if has_moved { rows_total } else { rows_done.min(rows_total) },
         rows_total,

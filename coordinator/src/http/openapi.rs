@@ -3,7 +3,8 @@
 
 use super::state::App;
 use super::{
-    admin, builds, collections, entries, moves, namespaces, rebalance, rebalance_run, recall, search, service, streams,
+    admin, builds, collections, entries, groups, moves, namespaces, rebalance, rebalance_policy, rebalance_run, recall,
+    search, service, streams,
 };
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder};
@@ -40,7 +41,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(admin::add_coordinator))
         .routes(routes!(admin::remove_coordinator))
         .routes(routes!(admin::workers))
-        .routes(routes!(admin::groups))
+        .routes(routes!(groups::groups))
+        .routes(routes!(groups::drain))
+        .routes(routes!(groups::activate))
+        .routes(routes!(groups::remove))
         .routes(routes!(admin::shards))
         .routes(routes!(admin::findings))
         .routes(routes!(moves::list, moves::start))
@@ -54,6 +58,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(rebalance_run::resume))
         .routes(routes!(rebalance_run::cancel))
         .routes(routes!(rebalance_run::status))
+        .routes(routes!(rebalance_policy::show, rebalance_policy::put))
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
         .routes(routes!(service::version))

@@ -96,9 +96,16 @@ pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
         Refusal::StalePlan { .. } => ProblemCode::StalePlan,
         Refusal::NoRebalance => ProblemCode::OperationNotFound,
         Refusal::NoSuchMove { .. } => ProblemCode::MoveNotFound,
+        Refusal::NoSuchGroup { .. } => ProblemCode::GroupNotFound,
+        Refusal::LastActiveGroup { .. }
+        | Refusal::GroupNotDraining { .. }
+        | Refusal::GroupHoldsShards { .. }
+        | Refusal::GroupHasMove { .. }
+        | Refusal::OnlyWholeCopy { .. } => ProblemCode::GroupInUse,
+        Refusal::WorkerRemoved { .. } => ProblemCode::WorkerRemoved,
         Refusal::NoSuchShard { .. }
-        | Refusal::NoSuchGroup { .. }
         | Refusal::OwnsAlready { .. }
+        | Refusal::GroupDraining { .. }
         | Refusal::Ephemeral { .. }
         | Refusal::TooLateToCancel { .. } => ProblemCode::ValidationFailed,
         // Init is under way: try again.

@@ -7,10 +7,10 @@ use super::state::App;
 use atoll_core::catalog::{Command, Outcome};
 use atoll_core::rebalance::{FAILURES_MAX, Fate, RebalanceRun, RunMove, Wish};
 use atoll_core::routing::RoutingTable;
+use atoll_proto::MoveId;
 use atoll_proto::limits;
 use atoll_proto::problem::{Problem, ProblemCode};
 use atoll_proto::rebalance::{ApplyRequest, RebalanceStatus, RunCounts, RunMoveInfo, RunMoveState, RunState};
-use atoll_proto::{GroupId, MoveId};
 use axum::extract::State;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ fn status_of(app: &App) -> RebalanceStatus {
             moves: Vec::new(),
         };
     };
-    let RebalanceRun { plan_id, began_at: _, parallel, wish: _, failures, moves } = run;
+    let RebalanceRun { plan_id, began_at: _, parallel, wish: _, failures, moves, scheduled: _ } = run;
     let state = run.state();
     let paused_itself = state == RunState::Paused && *failures >= FAILURES_MAX;
     RebalanceStatus {
@@ -95,7 +95,14 @@ fn status_of(app: &App) -> RebalanceStatus {
         state,
         max_parallel_moves: *parallel,
         counts: counts(moves),
-        note: paused_itself.then(|| format!("{failures} moves failed; see why, then resume or cancel")),
+        note: if run.is_held() {
+            Some(
+                "its window is over, and it goes on at the next time of the schedule; resume goes on at once"
+                    .to_owned(),
+            )
+        } else {
+            paused_itself.then(|| format!("{failures} moves failed; see why, then resume or cancel"))
+        },
         moves: moves.iter().map(|one| move_info(app, &view, one)).collect(),
     }
 }
@@ -118,7 +125,6 @@ fn counts(moves: &[RunMove]) -> RunCounts {
 }
 
 fn move_info(app: &App, view: &RoutingTable, one: &RunMove) -> RunMoveInfo {
-    let name = |group: GroupId| view.catalog.groups.get(&group).map(|group| group.name.to_string()).unwrap_or_default();
     let (state, id, error): (RunMoveState, Option<MoveId>, Option<String>) = match &one.fate {
         Fate::Waiting => (RunMoveState::Waiting, None, None),
         Fate::UnderWay(id) => (RunMoveState::UnderWay, Some(*id), None),
@@ -130,8 +136,8 @@ fn move_info(app: &App, view: &RoutingTable, one: &RunMove) -> RunMoveInfo {
     let under_way = id.filter(|_| state == RunMoveState::UnderWay);
     RunMoveInfo {
         shard: one.planned.shard,
-        from: name(one.planned.from),
-        to: name(one.planned.to),
+        from: view.catalog.group_name(one.planned.from),
+        to: view.catalog.group_name(one.planned.to),
         state,
         id,
         progress: under_way.and_then(|id| Some(info(app, view, id, view.catalog.moves.get(&id)?))),

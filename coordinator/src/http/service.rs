@@ -56,6 +56,12 @@ pub(super) fn untyped_routes(app: App) -> Router {
 
 async fn metrics(State(app): State<App>) -> Response {
     let metrics = &app.metrics;
+    // A worker that was removed has no figures.
+    for of_worker in
+        [&metrics.connections_active, &metrics.connections_idle, &metrics.connections_max, &metrics.worker_up]
+    {
+        of_worker.reset();
+    }
     for gauge in app.workers.gauges() {
         let labels = [gauge.worker.as_str()];
         metrics.connections_active.with_label_values(&labels).set(gauge.active as i64);

@@ -4,6 +4,7 @@ use crate::agents::AgentBoard;
 use crate::raft::CatalogNode;
 use atoll_core::catalog::Catalog;
 use atoll_core::rebalance::{GroupKnown, Policy, ShardKnown, ShardMove, ShardSize, Situation, Standing, plan};
+use atoll_proto::admin::GroupState;
 use atoll_proto::collection::CollectionState;
 use atoll_proto::rebalance::RebalancePlan;
 use atoll_proto::{CollectionName, Distribution, ShardId, WorkerId};
@@ -71,7 +72,11 @@ fn situation(
     size: impl Fn(ShardId, &CollectionName) -> Option<(u64, u64)>,
 ) -> Situation {
     let groups = catalog.groups.iter().map(|(id, group)| {
-        let standing = if is_up(group.primary) { Standing::Active } else { Standing::Unreachable };
+        let standing = match group.state {
+            _ if !is_up(group.primary) => Standing::Unreachable,
+            GroupState::Active => Standing::Active,
+            GroupState::Draining => Standing::Draining,
+        };
         let known = GroupKnown { name: group.name.to_string(), capacity: catalog.primary(group).capacity, standing };
         (*id, known)
     });
@@ -139,5 +144,13 @@ mod tests {
             .collect();
         assert_eq!(groups, [(2, "w2", 100, Standing::Active), (3, "w3", 150, Standing::Unreachable)]);
         assert!(situation.shards.values().any(|shard| shard.group == GroupId(3)));
+    }
+
+    #[test]
+    fn a_draining_group_gives_as_long_as_it_answers() {
+        let mut catalog = catalog();
+        catalog.apply(20, Command::SetGroupState { id: GroupId(3), state: GroupState::Draining });
+        let standing = |is_up| situation(&catalog, |_| is_up, |_, _| None).groups[&GroupId(3)].standing;
+        assert_eq!((standing(true), standing(false)), (Standing::Draining, Standing::Unreachable));
     }
 }

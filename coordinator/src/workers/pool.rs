@@ -77,6 +77,14 @@ impl Workers {
         pool
     }
 
+    /// Gives up the connections to all other workers: those that nobody uses now, the others when they come back.
+    pub fn keep_only(&self, stays: impl Fn(WorkerId) -> bool) {
+        let is_left_over = |pools: &HashMap<WorkerId, Arc<WorkerPool>>| pools.keys().any(|worker| !stays(*worker));
+        if is_left_over(&self.pools.read().unwrap_or_else(PoisonError::into_inner)) {
+            self.pools.write().unwrap_or_else(PoisonError::into_inner).retain(|worker, _| stays(*worker));
+        }
+    }
+
     /// Whether requests wait for a connection to any worker: no time for what nobody waits for.
     pub fn have_waiters(&self) -> bool {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);

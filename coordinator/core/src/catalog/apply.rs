@@ -3,6 +3,7 @@
 
 use super::{Catalog, Cluster, Collection, Command, Coordinator, Group, Outcome, Placement, Refusal, Worker};
 use crate::rebalance::first_placement;
+use atoll_proto::admin::GroupState;
 use atoll_proto::agent::RegisterWorker;
 use atoll_proto::collection::CollectionState;
 use atoll_proto::{
@@ -40,6 +41,11 @@ impl Catalog {
             }
             Command::BeginPlannedMove { run_began_at, place } => self.begin_planned_move(index, run_began_at, place),
             Command::SteerRebalance { wish } => self.steer_rebalance(index, wish),
+            Command::SetGroupState { id, state } => self.set_group_state(index, id, state),
+            Command::RemoveGroup { id } => self.remove_group(id),
+            Command::SetRebalancePolicy { policy, now_s } => self.set_rebalance_policy(policy, now_s),
+            Command::FollowSchedule { due_s, now_s, plan } => self.follow_schedule(index, due_s, now_s, plan),
+            Command::HoldScheduledRun { run_began_at, until_s } => self.hold_scheduled_run(run_began_at, until_s),
             Command::CatchUp => Outcome::Unchanged,
         };
         let changed = match &outcome {
@@ -87,6 +93,10 @@ impl Catalog {
     fn register_worker(&mut self, index: u64, worker: RegisterWorker) -> Outcome {
         if self.cluster.is_none() {
             return Outcome::Refused(Refusal::NotInitialised);
+        }
+        // First of all: another worker may have its name by now.
+        if let Some(refusal) = self.removed(&worker) {
+            return Outcome::Refused(refusal);
         }
         let known = self.workers.iter().find(|(_, known)| known.name == worker.name).map(|(id, _)| *id);
         match known {
@@ -136,7 +146,15 @@ impl Catalog {
         self.workers.insert(id, worker_of(worker, group));
         self.groups.insert(
             group,
-            Group { name: group_name, primary: id, generation: Generation(1), members: vec![id], in_sync: vec![id] },
+            Group {
+                name: group_name,
+                primary: id,
+                generation: Generation(1),
+                members: vec![id],
+                in_sync: vec![id],
+                state: GroupState::Active,
+                state_changed_at: CatalogVersion(0),
+            },
         );
         self.place_shards_once();
         Outcome::WorkerRegistered { worker: id, group }
@@ -148,7 +166,7 @@ impl Catalog {
         if !self.placements.is_empty() || (self.groups.len() as u32) < cluster.initial_groups {
             return;
         }
-        let capacities = self.groups.iter().map(|(id, group)| (*id, self.workers[&group.primary].capacity)).collect();
+        let capacities = self.active_groups().map(|(id, group)| (id, self.primary(group).capacity)).collect();
         for (shard, group) in first_placement(cluster.shard_count, &capacities) {
             self.placements.insert(shard, Placement { group, generation: Generation(1) });
         }

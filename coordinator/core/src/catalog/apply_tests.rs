@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::catalog::ScheduledPlan;
 use crate::catalog::testing::{self, worker};
 use crate::moves::{Advance, Cleanup};
 use crate::rebalance::{ShardMove, Wish};
 use atoll_proto::moves::MovePhase;
+use atoll_proto::rebalance::RebalancePolicy;
 use atoll_proto::{MoveId, ShardId};
 use proptest::prelude::*;
 
@@ -209,6 +211,24 @@ fn any_command() -> impl Strategy<Value = Command> {
             to,
             brings: Advance::default(),
         }),
+        (3_u64..20, prop::sample::select(vec![GroupState::Active, GroupState::Draining, GroupState::Draining]))
+            .prop_map(|(id, state)| Command::SetGroupState { id: GroupId(id), state }),
+        (3_u64..20).prop_map(|id| Command::RemoveGroup { id: GroupId(id) }),
+        (any::<bool>(), prop::option::of(1_u32..3), 0_i64..40).prop_map(|(enabled, window_minutes, now_s)| {
+            let policy = RebalancePolicy { enabled, window_minutes, ..RebalancePolicy::default() };
+            Command::SetRebalancePolicy { policy, now_s }
+        }),
+        (0_i64..60, 0_i64..60, prop::option::of(0_u64..40)).prop_map(|(due_s, now_s, at)| Command::FollowSchedule {
+            due_s,
+            now_s,
+            plan: at.map(|at| ScheduledPlan {
+                plan_id: format!("scheduled {at}"),
+                planned_at: CatalogVersion(at),
+                moves: vec![ShardMove { shard: ShardId(0), from: GroupId(3), to: GroupId(4) }],
+            }),
+        }),
+        (2_u64..40, 0_i64..200)
+            .prop_map(|(at, until_s)| Command::HoldScheduledRun { run_began_at: CatalogVersion(at), until_s }),
         (2_u64..20, 2_u64..40, any_cleanup()).prop_map(|(id, at, cleanup)| Command::NoteCleaned {
             id: MoveId(id),
             decided_at: CatalogVersion(at),
@@ -251,8 +271,17 @@ proptest! {
         for (id, group) in &catalog.groups {
             prop_assert_eq!(catalog.workers[&group.primary].group, *id);
         }
-        for shard in catalog.placements.keys() {
-            prop_assert!(*shard < ShardId(12));
+        for worker in catalog.workers.values() {
+            prop_assert!(catalog.groups.contains_key(&worker.group));
+            let gone = catalog.removed_groups.values().flat_map(|removed| &removed.workers);
+            prop_assert!(gone.into_iter().all(|gone| gone.uid != worker.uid), "{worker:?} came back");
+        }
+        prop_assert!(catalog.groups.is_empty() || catalog.active_groups().next().is_some(), "shards always have somewhere to go");
+        for job in catalog.moves.values().filter(|job| job.is_open()) {
+            prop_assert!(catalog.groups.contains_key(&job.from) && catalog.groups.contains_key(&job.to), "{job:?}");
+        }
+        for (shard, placement) in &catalog.placements {
+            prop_assert!(*shard < ShardId(12) && catalog.groups.contains_key(&placement.group));
         }
         for (id, shard) in catalog.rebalance.iter().flat_map(|run| run.under_way()) {
             let job = &catalog.moves[&id];

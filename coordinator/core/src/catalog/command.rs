@@ -1,9 +1,12 @@
 //! Changes of the catalog, as they stand in the Raft log, and what becomes of them.
 
+use super::ScheduledPlan;
 use crate::moves::{Advance, Cleanup};
 use crate::rebalance::{ShardMove, Wish};
+use atoll_proto::admin::GroupState;
 use atoll_proto::agent::RegisterWorker;
 use atoll_proto::moves::MovePhase;
+use atoll_proto::rebalance::RebalancePolicy;
 use atoll_proto::{
     CatalogVersion, CollectionId, CollectionName, CollectionSettings, CoordinatorId, GroupId, MoveId, ShardId, WorkerId,
 };
@@ -139,6 +142,43 @@ pub enum Command {
         /// Which.
         wish: Wish,
     },
+    /// Lets a group take shards, or has it emptied.
+    SetGroupState {
+        /// Which.
+        id: GroupId,
+        /// What it shall be.
+        state: GroupState,
+    },
+    /// Takes a drained group and its workers out of the cluster. Named by its id: asked again, it must not hit another one that
+    /// has come since under the name.
+    RemoveGroup {
+        /// Which.
+        id: GroupId,
+    },
+    /// Says when plans are made and carried out by themselves.
+    SetRebalancePolicy {
+        /// When, and what is evened out.
+        policy: RebalancePolicy,
+        /// Now, in seconds since 1970: times before it are none of the schedule's.
+        now_s: i64,
+    },
+    /// A time of the schedule has come: a run that waits for it goes on, or else a plan is begun; without effect if the time was
+    /// seen already.
+    FollowSchedule {
+        /// The time, in seconds since 1970.
+        due_s: i64,
+        /// Now: other times up to it are passed over.
+        now_s: i64,
+        /// The plan; none if nothing is to do, or if a run is open.
+        plan: Option<ScheduledPlan>,
+    },
+    /// The time for which a run that the schedule began may begin moves is over: it waits for the next one.
+    HoldScheduledRun {
+        /// The entry that began it.
+        run_began_at: CatalogVersion,
+        /// The end of that time, in seconds since 1970.
+        until_s: i64,
+    },
     /// Changes nothing. Who proposed it has seen everything before it.
     CatchUp,
 }
@@ -157,6 +197,11 @@ impl Command {
             | Self::CatchUp => 1,
             Self::StartMove { .. } | Self::AdvanceMove { .. } | Self::CancelMove { .. } | Self::NoteCleaned { .. } => 2,
             Self::ApplyPlan { .. } | Self::BeginPlannedMove { .. } | Self::SteerRebalance { .. } => 3,
+            Self::SetGroupState { .. }
+            | Self::RemoveGroup { .. }
+            | Self::SetRebalancePolicy { .. }
+            | Self::FollowSchedule { .. }
+            | Self::HoldScheduledRun { .. } => 4,
         }
     }
 }
@@ -244,6 +289,17 @@ pub enum Refusal {
         /// Its group.
         group: String,
     },
+    /// The worker was taken out of the cluster with its group.
+    #[error(
+        "worker {name} was removed from the cluster with group {group} and does not come back: stop its agent; to take the machine \
+         in again, start an agent with an empty data directory (of an external server: with a new database and a new identity file)"
+    )]
+    WorkerRemoved {
+        /// The worker.
+        name: String,
+        /// The group that it belonged to.
+        group: String,
+    },
     /// Settings that can't change differ.
     #[error("collection {name} exists with another {field}, which can't change")]
     SettingsConflict {
@@ -277,6 +333,59 @@ pub enum Refusal {
         shard: ShardId,
         /// The group.
         group: String,
+    },
+    /// The group takes no shards.
+    #[error("group {group} is draining and takes no shards; choose another group, or: atoll group activate {group}")]
+    GroupDraining {
+        /// The group.
+        group: String,
+    },
+    /// Nobody could take what the group holds.
+    #[error("group {group} is the only one that is active: no other could take its shards; add or activate one first")]
+    LastActiveGroup {
+        /// The group.
+        group: String,
+    },
+    /// Only what was drained goes.
+    #[error("group {group} is active; empty it first: atoll group drain {group}")]
+    GroupNotDraining {
+        /// The group.
+        group: String,
+    },
+    /// Its shards would be lost.
+    #[error("group {group} still holds {shards} shards; wait until they have moved, or: atoll group drain {group}")]
+    GroupHoldsShards {
+        /// The group.
+        group: String,
+        /// How many.
+        shards: u32,
+    },
+    /// A move is not over, or has left something.
+    #[error(
+        "move {id} of shard {shard} still concerns group {group}: wait until it is over and nothing is left of it; \
+         atoll move show {id} tells how far it is"
+    )]
+    GroupHasMove {
+        /// The group.
+        group: String,
+        /// The move.
+        id: MoveId,
+        /// Its shard.
+        shard: ShardId,
+    },
+    /// The copy of a reference collection that would be read then lacks what was written before its group came.
+    #[error(
+        "group {group} holds the copy of reference collection {name} that is read, and group {next}, whose copy would be read \
+         then, came after the collection was made and lacks what was written before: export the collection, drop it, make it \
+         anew and import it; then remove the group"
+    )]
+    OnlyWholeCopy {
+        /// The group.
+        group: String,
+        /// The reference collection.
+        name: CollectionName,
+        /// The group that would be read from.
+        next: String,
     },
     /// A move is in the way.
     #[error("move {id} of shard {shard} is under way; wait for it, or cancel it")]

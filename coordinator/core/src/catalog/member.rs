@@ -1,7 +1,8 @@
 //! Who takes part: coordinators, workers, groups.
 
+use atoll_proto::admin::GroupState;
 use atoll_proto::agent::{PostgresAddress, PostgresFacts, WorkerMode};
-use atoll_proto::{Generation, GroupId, GroupName, WorkerId, WorkerName};
+use atoll_proto::{CatalogVersion, Generation, GroupId, GroupName, WorkerId, WorkerName};
 use serde::{Deserialize, Serialize};
 
 /// A front end and Raft member.
@@ -47,4 +48,34 @@ pub struct Group {
     pub members: Vec<WorkerId>,
     /// Members that hold every acknowledged write.
     pub in_sync: Vec<WorkerId>,
+    /// Whether it takes shards, or is being emptied.
+    #[serde(default)]
+    pub state: GroupState,
+    /// The entry that last changed the state; 0 while none has.
+    #[serde(default = "unset")]
+    pub state_changed_at: CatalogVersion,
+}
+
+fn unset() -> CatalogVersion {
+    CatalogVersion(0)
+}
+
+/// A group that was removed: its workers may not come back, and what moved from it or to it still has its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedGroup {
+    /// Its name, which another group may have by now.
+    pub name: GroupName,
+    /// Its workers.
+    pub workers: Vec<RemovedWorker>,
+}
+
+/// What a worker is known by that was removed: its agent's identity, and its data, whatever agent comes with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedWorker {
+    /// Its agent's identity.
+    pub uid: String,
+    /// PostgreSQL's own identity of its data directory.
+    pub system_identifier: String,
+    /// The database.
+    pub database: String,
 }

@@ -4,15 +4,18 @@
 
 mod apply;
 mod command;
+mod groups;
 mod member;
 mod moves;
 mod rebalance;
+mod schedule;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod view;
 
 pub use command::{Command, CommandEnvelope, Outcome, Refusal};
-pub use member::{Coordinator, Group, Worker};
+pub use member::{Coordinator, Group, RemovedGroup, RemovedWorker, Worker};
+pub use schedule::{KeptSchedule, ScheduledPlan};
 
 use crate::moves::MoveJob;
 use crate::rebalance::RebalanceRun;
@@ -26,8 +29,8 @@ use std::collections::BTreeMap;
 
 /// The highest format of snapshots and commands that this program knows. A coordinator that reads a higher one stops: it can't
 /// know what the newer program meant. Each is written in the least format that has all of it.
-/// 2 knows moves, 3 runs of plans.
-pub const FORMAT: u32 = 3;
+/// 2 knows moves, 3 runs of plans, 4 groups that drain and go, and runs by a schedule.
+pub const FORMAT: u32 = 4;
 
 /// Everything that the cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +57,12 @@ pub struct Catalog {
     /// The plan that is being carried out, or was last.
     #[serde(default)]
     pub rebalance: Option<RebalanceRun>,
+    /// When plans are made and carried out by themselves; none before that was ever set.
+    #[serde(default)]
+    pub schedule: Option<KeptSchedule>,
+    /// Groups that are gone. They are kept: an agent may come back after any time.
+    #[serde(default)]
+    pub removed_groups: BTreeMap<GroupId, RemovedGroup>,
 }
 
 /// What was chosen at init and never changes.
@@ -106,6 +115,8 @@ impl Default for Catalog {
             placements: BTreeMap::new(),
             moves: BTreeMap::new(),
             rebalance: None,
+            schedule: None,
+            removed_groups: BTreeMap::new(),
         }
     }
 }

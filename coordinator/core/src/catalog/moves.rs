@@ -2,6 +2,7 @@
 
 use super::{Catalog, Outcome, Placement, Refusal};
 use crate::moves::{Advance, Cleanup, MoveJob};
+use atoll_proto::admin::GroupState;
 use atoll_proto::moves::MovePhase;
 use atoll_proto::{CatalogVersion, Distribution, Durability, Generation, GroupId, MoveId, ShardId};
 use std::collections::BTreeSet;
@@ -24,11 +25,14 @@ impl Catalog {
         let Some(placement) = self.placements.get(&shard).copied() else {
             return Outcome::Refused(Refusal::NoSuchShard { shard });
         };
-        if !self.groups.contains_key(&to) {
+        let Some(taker) = self.groups.get(&to) else {
             return Outcome::Refused(Refusal::NoSuchGroup { group: to.to_string() });
-        }
+        };
         if placement.group == to {
-            return Outcome::Refused(Refusal::OwnsAlready { shard, group: self.groups[&to].name.to_string() });
+            return Outcome::Refused(Refusal::OwnsAlready { shard, group: taker.name.to_string() });
+        }
+        if taker.state == GroupState::Draining {
+            return Outcome::Refused(Refusal::GroupDraining { group: taker.name.to_string() });
         }
         if let Some((id, job)) = self.moves.iter().find(|(_, job)| job.shard == shard && job.is_open()) {
             return Outcome::Refused(match job.phase.is_over() {

@@ -30,8 +30,15 @@ impl Catalog {
         }
         let moves = moves.into_iter().map(|planned| RunMove { planned, fate: Fate::Waiting }).collect();
         let began_at = CatalogVersion(index);
-        let run = RebalanceRun { plan_id, began_at, parallel: parallel.max(1), wish: Wish::Run, failures: 0, moves };
-        self.rebalance = Some(run);
+        self.rebalance = Some(RebalanceRun {
+            plan_id,
+            began_at,
+            parallel: parallel.max(1),
+            wish: Wish::Run,
+            failures: 0,
+            moves,
+            scheduled: None,
+        });
         Outcome::Done
     }
 
@@ -62,11 +69,13 @@ impl Catalog {
         let Some(run) = self.rebalance.as_mut().filter(|run| run.is_open()) else {
             return Outcome::Refused(Refusal::NoRebalance);
         };
-        if run.wish == wish {
-            return Outcome::Unchanged;
-        }
-        if run.wish == Wish::Cancel {
+        if run.wish == Wish::Cancel && wish != Wish::Cancel {
             return Outcome::Refused(Refusal::NoRebalance);
+        }
+        // Somebody has taken it in hand: the schedule neither holds it nor lets it go on any more.
+        let was_scheduled = run.scheduled.take().is_some();
+        if run.wish == wish {
+            return if was_scheduled { Outcome::Done } else { Outcome::Unchanged };
         }
         (run.wish, run.failures) = (wish, 0);
         if wish == Wish::Cancel {
@@ -104,7 +113,7 @@ impl Catalog {
     /// The entry that last changed what plans are made from: placements change with moves, the first ones with a group.
     fn layout_changed_at(&self) -> CatalogVersion {
         let moves = self.moves.values().map(|job| job.changed_at);
-        let groups = self.groups.keys().map(|group| CatalogVersion(group.0));
+        let groups = self.groups.iter().map(|(id, group)| CatalogVersion(id.0).max(group.state_changed_at));
         moves.chain(groups).max().unwrap_or(CatalogVersion(0))
     }
 }
@@ -113,9 +122,15 @@ fn skip_reason(refusal: &Refusal) -> SkipReason {
     match refusal {
         Refusal::MoveInProgress { .. } | Refusal::MoveLeftThings { .. } => SkipReason::OtherMove,
         Refusal::Ephemeral { .. } => SkipReason::Ephemeral,
+        Refusal::GroupDraining { .. } | Refusal::NoSuchGroup { .. } => SkipReason::NoTaker,
         Refusal::NoSuchShard { .. }
-        | Refusal::NoSuchGroup { .. }
         | Refusal::OwnsAlready { .. }
+        | Refusal::WorkerRemoved { .. }
+        | Refusal::LastActiveGroup { .. }
+        | Refusal::GroupNotDraining { .. }
+        | Refusal::GroupHoldsShards { .. }
+        | Refusal::GroupHasMove { .. }
+        | Refusal::OnlyWholeCopy { .. }
         | Refusal::AlreadyInitialised { .. }
         | Refusal::NotInitialised
         | Refusal::NameTaken { .. }

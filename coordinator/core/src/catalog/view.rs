@@ -2,10 +2,13 @@
 
 use super::{Catalog, Collection, Group, Worker};
 use crate::moves::MoveJob;
+use crate::rebalance::Fate;
+use atoll_proto::admin::GroupState;
 use atoll_proto::agent::{DesiredCollection, DesiredShard, DesiredState};
 use atoll_proto::collection::CollectionState;
 use atoll_proto::moves::MoveSubject;
-use atoll_proto::{CollectionId, CollectionName, Distribution, GroupId, MoveId, WorkerId, WorkerName};
+use atoll_proto::rebalance::SkipReason;
+use atoll_proto::{CatalogVersion, CollectionId, CollectionName, Distribution, GroupId, MoveId, WorkerId, WorkerName};
 
 impl Catalog {
     /// The collection of a name, whatever its state.
@@ -20,7 +23,7 @@ impl Catalog {
 
     /// The group's primary.
     pub fn primary(&self, group: &Group) -> &Worker {
-        // apply registers a worker and its group together and removes neither.
+        // apply registers a worker and its group together, and removes them so.
         self.workers.get(&group.primary).expect("a group's primary is a registered worker")
     }
 
@@ -55,13 +58,36 @@ impl Catalog {
         })
     }
 
+    /// Groups that take shards.
+    pub fn active_groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        let active = self.groups.iter().filter(|(_, group)| group.state == GroupState::Active);
+        active.map(|(id, group)| (*id, group))
+    }
+
+    /// The name of a group, also of one that was removed; empty if there never was one.
+    pub fn group_name(&self, id: GroupId) -> String {
+        let removed = || self.removed_groups.get(&id).map(|removed| &removed.name);
+        self.groups.get(&id).map(|group| &group.name).or_else(removed).map(ToString::to_string).unwrap_or_default()
+    }
+
     /// The least [`super::FORMAT`] that has all of it.
     pub fn least_format(&self) -> u32 {
+        let of_groups = self.groups.values().any(|group| group.state_changed_at > CatalogVersion(0));
+        // Only a program that knows groups which drain or go skips moves for them, and only one that knows schedules begins runs
+        // by them: once they are no more, they still stand in here.
+        if of_groups || !self.removed_groups.is_empty() || self.schedule.is_some() || self.has_skipped_for_its_taker() {
+            return 4;
+        }
         match (self.moves.is_empty(), &self.rebalance) {
             (_, Some(_)) => 3,
             (false, None) => 2,
             (true, None) => 1,
         }
+    }
+
+    fn has_skipped_for_its_taker(&self) -> bool {
+        let skipped = Fate::Skipped(SkipReason::NoTaker);
+        self.rebalance.as_ref().is_some_and(|run| run.moves.iter().any(|one| one.fate == skipped))
     }
 
     fn open_moves(&self, group: GroupId) -> Vec<MoveId> {

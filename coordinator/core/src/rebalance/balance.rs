@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// shard weighs is only known about, and it is not worth copying for nothing.
 const WORTH_PARTS: u128 = 4;
 
-/// Who holds what. Groups that take no part are not here.
+/// Who holds what. Groups that cannot be reached are not here.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Balance {
     holders: BTreeMap<GroupId, Holder>,
+    /// What a shard is taken to weigh that was not counted: as much as the others on average.
+    assumed_load: u64,
     /// Active groups that may still be evened out, the emptiest of each capacity first: among groups of one capacity, the order of
     /// their fullness is that of their loads.
     open: BTreeMap<u32, BTreeSet<(u64, GroupId)>>,
@@ -28,11 +30,14 @@ pub(super) struct Balance {
 struct Holder {
     fullness: Fullness,
     draining: bool,
+    /// Whether all that it holds was counted. A group of which that is not so is not evened out, but may be drained and drained to.
+    counted: bool,
     /// Shards that may move, by load.
     movable: BTreeSet<(u64, ShardId)>,
 }
 
-/// Which part each group takes: those of a group that is not counted depend on what is weighed.
+/// Which part each group takes: those of a group that is not counted depend on what is weighed. A draining one is emptied whether it
+/// is counted or not.
 pub(super) fn parts(situation: &Situation, policy: Policy) -> BTreeMap<GroupId, GroupPart> {
     let part = |(id, group): (&GroupId, &super::GroupKnown)| {
         let part = match group.standing {
@@ -45,7 +50,7 @@ pub(super) fn parts(situation: &Situation, policy: Policy) -> BTreeMap<GroupId, 
     let mut parts: BTreeMap<GroupId, GroupPart> = situation.groups.iter().map(part).collect();
     for shard in situation.shards.values().filter(|shard| shard.load(policy).is_none()) {
         for group in [shard.group, shard.home()] {
-            if let Some(part) = parts.get_mut(&group).filter(|part| **part != GroupPart::Unreachable) {
+            if let Some(part) = parts.get_mut(&group).filter(|part| **part == GroupPart::Active) {
                 *part = GroupPart::Uncounted;
             }
         }
@@ -56,17 +61,17 @@ pub(super) fn parts(situation: &Situation, policy: Policy) -> BTreeMap<GroupId, 
 impl Balance {
     /// Everything where it is, or will be when the moves under way are over.
     pub(super) fn new(situation: &Situation, policy: Policy) -> Self {
-        let mut balance = Self::default();
+        let mut balance = Self { assumed_load: mean_load(situation, policy), ..Self::default() };
         for (id, part) in parts(situation, policy) {
-            if matches!(part, GroupPart::Active | GroupPart::Draining) {
+            if part != GroupPart::Unreachable {
                 let fullness = Fullness { load: 0, capacity: situation.groups[&id].capacity.max(1) };
-                let draining = part == GroupPart::Draining;
-                balance.holders.insert(id, Holder { fullness, draining, movable: BTreeSet::new() });
+                let (draining, counted) = (part == GroupPart::Draining, part != GroupPart::Uncounted);
+                balance.holders.insert(id, Holder { fullness, draining, counted, movable: BTreeSet::new() });
             }
         }
         for (id, shard) in &situation.shards {
             let Some(holder) = balance.holders.get_mut(&shard.home()) else { continue };
-            let Some(load) = shard.load(policy) else { continue };
+            let load = shard.load(policy).unwrap_or(balance.assumed_load);
             holder.fullness = holder.fullness.with(load);
             if shard.moving_to.is_none() {
                 holder.movable.insert((load, *id));
@@ -78,9 +83,18 @@ impl Balance {
 
     /// Lets every active group take part again.
     pub(super) fn open_all(&mut self) {
+        self.open_those(|holder| !holder.draining && holder.counted);
+    }
+
+    /// Lets every group take part that may take what is drained: that must not wait until everything is counted.
+    pub(super) fn open_takers(&mut self) {
+        self.open_those(|holder| !holder.draining);
+    }
+
+    fn open_those(&mut self, takes_part: impl Fn(&Holder) -> bool) {
         self.open.clear();
         (self.load, self.capacity) = (0, 0);
-        for (id, Holder { fullness, .. }) in self.holders.iter().filter(|(_, holder)| !holder.draining) {
+        for (id, Holder { fullness, .. }) in self.holders.iter().filter(|(_, holder)| takes_part(holder)) {
             self.open.entry(fullness.capacity).or_default().insert((fullness.load, *id));
             self.load += u128::from(fullness.load);
             self.capacity += u128::from(fullness.capacity);
@@ -95,7 +109,7 @@ impl Balance {
         self.capacity -= u128::from(fullness.capacity);
     }
 
-    /// Shards of groups that are to be emptied, the largest first.
+    /// Shards of groups that are to be emptied, with what they weigh or are taken to, the largest first.
     pub(super) fn to_drain(&self) -> Vec<(u64, ShardId, GroupId)> {
         let draining = self.holders.iter().filter(|(_, holder)| holder.draining);
         let shards =
@@ -164,7 +178,7 @@ impl Balance {
 
     /// Carries a move out.
     pub(super) fn carry_out(&mut self, step: &Step) {
-        let Step { shard, load, from, to, reason: _ } = *step;
+        let Step { shard, load, counted, from, to, reason: _ } = *step;
         for (group, gives) in [(from, true), (to, false)] {
             let holder = self.holders.get_mut(&group).expect("moves go between groups that take part");
             let before = holder.fullness;
@@ -174,6 +188,7 @@ impl Balance {
             } else {
                 holder.movable.insert((load, shard));
                 holder.fullness = before.with(load);
+                holder.counted &= counted;
             }
             let after = holder.fullness;
             if self.close(group, before) {
@@ -183,9 +198,9 @@ impl Balance {
         }
     }
 
-    /// How full a group is; none if it takes no part.
+    /// How full a group is; none if that is not known.
     pub(super) fn fullness(&self, group: GroupId) -> Option<Fullness> {
-        self.holders.get(&group).map(|holder| holder.fullness)
+        self.holders.get(&group).filter(|holder| holder.counted).map(|holder| holder.fullness)
     }
 
     /// The mean of all groups that may be evened out; none if nothing is held.
@@ -212,11 +227,18 @@ impl Balance {
         let above = giver.movable.range((even.saturating_add(1), ShardId(0))..).next();
         let steps = [below, above].into_iter().flatten().map(|(load, shard)| {
             let fuller = giver.fullness.without(*load).max(taker.with(*load));
-            (fuller, Step { shard: *shard, load: *load, from, to, reason })
+            (fuller, Step { shard: *shard, load: *load, counted: true, from, to, reason })
         });
         let worth = steps.filter(|(fuller, step)| self.improves(step) && is_worth(giver.fullness, *fuller, step.load));
         worth.min_by_key(|(fuller, step)| (*fuller, step.load)).map(|(_, step)| step)
     }
+}
+
+/// What a shard weighs on average, as far as shards are counted; 1 if none is, so that they are dealt out by number.
+fn mean_load(situation: &Situation, policy: Policy) -> u64 {
+    let loads = situation.shards.values().filter_map(|shard| shard.load(policy));
+    let (sum, count) = loads.fold((0_u128, 0_u128), |(sum, count), load| (sum + u128::from(load), count + 1));
+    u64::try_from(sum / count.max(1)).unwrap_or(u64::MAX).max(1)
 }
 
 /// The load that leaves two groups equally full when it moves from the first to the second, rounded down; none unless the first

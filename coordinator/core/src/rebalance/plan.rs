@@ -4,7 +4,8 @@
 //! the mean than the threshold. What is wanted: no group out of balance, few and small moves, and a plan that may be stopped after
 //! any of its moves.
 //!
-//! 1. Draining groups are emptied, the largest shards first, each to the group that is least full after taking it.
+//! 1. Draining groups are emptied, the largest shards first, each to the group that is least full after taking it. That does not
+//!    wait for figures: what was not counted is taken to weigh what shards weigh on average.
 //! 2. While the fullest group is too full, it gives a shard to the group that is least full after taking it: the shard that evens
 //!    these two out best. A group that can give nothing (one shard alone weighs too much) is set aside: the others are evened out
 //!    among themselves.
@@ -48,6 +49,8 @@ pub struct ShardMove {
 pub(super) struct Step {
     pub(super) shard: ShardId,
     pub(super) load: u64,
+    /// Whether the load was counted; else it is what shards weigh on average.
+    pub(super) counted: bool,
     pub(super) from: GroupId,
     pub(super) to: GroupId,
     pub(super) reason: MoveReason,
@@ -57,7 +60,7 @@ pub(super) struct Step {
 pub fn plan(situation: &Situation, policy: Policy) -> Plan {
     let start = Balance::new(situation, policy);
     let mut balance = start.clone();
-    let mut steps = drain(&mut balance);
+    let mut steps = drain(&mut balance, |shard| situation.shards[&shard].load(policy).is_some());
     // Moves end by themselves; this bounds them where that would take very long.
     let steps_max = steps.len() + 2 * situation.shards.len();
     even_out(&mut balance, policy, &mut steps, steps_max);
@@ -66,11 +69,12 @@ pub fn plan(situation: &Situation, policy: Policy) -> Plan {
     Plan { moves: moves.collect(), report: report(situation, policy, start, &steps) }
 }
 
-fn drain(balance: &mut Balance) -> Vec<Step> {
+fn drain(balance: &mut Balance, is_counted: impl Fn(ShardId) -> bool) -> Vec<Step> {
     let mut steps = Vec::new();
+    balance.open_takers();
     for (load, shard, from) in balance.to_drain() {
         let Some(to) = balance.least_full_after(load) else { break };
-        let step = Step { shard, load, from, to, reason: MoveReason::Drain };
+        let step = Step { shard, load, counted: is_counted(shard), from, to, reason: MoveReason::Drain };
         balance.carry_out(&step);
         steps.push(step);
     }

@@ -141,6 +141,40 @@ fn what_is_not_counted_neither_gives_nor_takes() {
 }
 
 #[test]
+fn what_is_not_counted_is_drained_all_the_same() {
+    let mut unknown = situation(&[
+        (100, Draining, &[10, 10, 10, 10]),
+        (100, Active, &[10, 10]),
+        (100, Active, &[10]),
+        (100, Active, &[10, 10, 10]),
+    ]);
+    // Of the draining group two, of g3 the only one.
+    for shard in [0, 1, 6] {
+        unknown.shards.get_mut(&ShardId(shard)).unwrap().size = None;
+    }
+    let by_bytes = plan(&unknown, by_bytes());
+    assert_eq!((of(&by_bytes, "g1").state, of(&by_bytes, "g1").after.shards), (GroupPart::Draining, 0));
+    assert!(by_bytes.report.moves.iter().all(|one| one.reason == MoveReason::Drain), "{:?}", by_bytes.report.moves);
+    let counts: Vec<u32> = by_bytes.report.groups.iter().map(|group| group.after.shards).collect();
+    assert_eq!(counts, [0, 4, 3, 3], "dealt out as if they weighed what others do");
+    assert_eq!(of(&by_bytes, "g3").state, GroupPart::Uncounted);
+
+    // Nobody has counted anything yet.
+    unknown.shards.values_mut().for_each(|shard| shard.size = None);
+    let blind = plan(&unknown, super::tests::by_bytes());
+    assert_eq!(blind.moves.len(), 4, "{:?}", blind.report);
+    let counts: Vec<u32> = blind.report.groups.iter().map(|group| group.after.shards).collect();
+    assert_eq!(counts, [0, 4, 3, 3]);
+}
+
+#[test]
+fn a_drain_does_not_ask_for_the_threshold() {
+    let even = situation(&[(100, Draining, &[10]), (100, Active, &[10]), (100, Active, &[11])]);
+    let loose = Policy::new(BalanceBy::Bytes, 1.0).unwrap();
+    assert_eq!(moves(&plan(&even, loose)), [(0, 1, 2)]);
+}
+
+#[test]
 fn a_shard_on_the_move_is_where_it_goes() {
     let mut moving = situation(&[(100, Active, &[10, 10]), (100, Active, &[])]);
     moving.shards.get_mut(&ShardId(0)).unwrap().moving_to = Some(GroupId(2));
@@ -255,7 +289,8 @@ proptest! {
             prop_assert_ne!(one.from, one.to);
         }
         let end = after(&situation, &plan);
-        let can_take = plan.report.groups.iter().any(|group| group.state == GroupPart::Active);
+        let takes = |group: &GroupBalance| matches!(group.state, GroupPart::Active | GroupPart::Uncounted);
+        let can_take = plan.report.groups.iter().any(takes);
         for group in plan.report.groups.iter().filter(|group| can_take && group.state == GroupPart::Draining) {
             let moving = end.shards.values().filter(|shard| shard.moving_to.is_some());
             let on_their_way = moving.filter(|shard| situation.groups[&shard.home()].name == group.group).count();

@@ -133,12 +133,16 @@ impl Figures<'_> {
     fn obstacle(&self, group: GroupId, shards_after: u32) -> Option<String> {
         let full = words(self.of_mean(&self.end, group).unwrap_or_default());
         match self.parts[&group] {
+            GroupPart::Active if self.end.fullness(group).is_none() => {
+                Some("it gets shards that are not counted yet: plan again once they have moved".to_owned())
+            }
             GroupPart::Active if self.end.is_too_full(group, self.policy) => Some(match shards_after {
                 1 => format!("it stays {full}: it holds one shard alone, and a shard cannot be divided"),
                 _ => format!("it stays {full}: each of its shards is so large that its taker would be about as full"),
             }),
             GroupPart::Active if self.end.is_too_empty(group, self.policy) => {
-                let raised = self.active().find(|other| self.end.is_too_full(*other, self.policy));
+                let known = |other: &GroupId| self.end.fullness(*other).is_some();
+                let raised = self.active().filter(known).find(|other| self.end.is_too_full(*other, self.policy));
                 Some(match raised {
                     Some(other) => {
                         format!("it stays {full}: {} raises the mean and can give nothing", self.name(other))
@@ -189,6 +193,7 @@ impl Figures<'_> {
 
     fn stay_reason(&self, group: GroupId) -> StayReason {
         match self.parts.get(&group) {
+            Some(GroupPart::Active) if self.end.fullness(group).is_none() => StayReason::Uncounted,
             Some(GroupPart::Active) if self.end.is_too_full(group, self.policy) => StayReason::TooLarge,
             Some(GroupPart::Active) if self.end.is_too_empty(group, self.policy) => StayReason::TooEmpty,
             Some(GroupPart::Active) => StayReason::Balanced,

@@ -27,6 +27,16 @@ pub struct RebalanceRun {
     pub failures: u32,
     /// The plan's moves, in their order.
     pub moves: Vec<RunMove>,
+    /// While the schedule has it in hand; none if somebody began it, or has steered it since, or it paused by itself.
+    #[serde(default)]
+    pub scheduled: Option<Scheduled>,
+}
+
+/// A run that the schedule began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduled {
+    /// When it begins no more moves until the next time of the schedule, in seconds since 1970; none if it goes on to the end.
+    pub until_s: Option<i64>,
 }
 
 /// What somebody wants of a run.
@@ -110,6 +120,11 @@ impl RebalanceRun {
         }
     }
 
+    /// Whether it waits for the next time of the schedule.
+    pub fn is_held(&self) -> bool {
+        self.scheduled.is_some() && self.wish == Wish::Pause && self.is_open()
+    }
+
     /// Notes how a move of it ended; nothing if the move is none of its own.
     pub fn note_end(&mut self, id: MoveId, fate: Fate) {
         let Some(one) = self.moves.iter_mut().find(|one| one.fate == Fate::UnderWay(id)) else { return };
@@ -119,6 +134,7 @@ impl RebalanceRun {
         one.fate = fate;
         if self.wish == Wish::Run && self.failures >= FAILURES_MAX {
             self.wish = Wish::Pause;
+            self.scheduled = None;
         }
     }
 }

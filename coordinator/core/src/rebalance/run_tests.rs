@@ -9,7 +9,7 @@ fn run(shards: &[u32], parallel: u32) -> RebalanceRun {
     let planned = |shard: &u32| ShardMove { shard: ShardId(*shard), from: GroupId(1), to: GroupId(2) };
     let moves = shards.iter().map(|shard| RunMove { planned: planned(shard), fate: Fate::Waiting }).collect();
     let began_at = CatalogVersion(7);
-    RebalanceRun { plan_id: "p".to_owned(), began_at, parallel, wish: Wish::Run, failures: 0, moves }
+    RebalanceRun { plan_id: "p".to_owned(), began_at, parallel, wish: Wish::Run, failures: 0, moves, scheduled: None }
 }
 
 #[test]

@@ -1,6 +1,9 @@
-//! `atoll rebalance`: what would even groups out, and why; and its carrying out ([`run`]).
+//! `atoll rebalance`: what would even groups out, and why; its carrying out ([`run`]), by hand or by a schedule ([`policy`]).
 
+mod policy;
 mod run;
+
+pub(super) use run::empty;
 
 use super::client::{Answer, Client};
 use super::error::CommandError;
@@ -46,6 +49,9 @@ pub(crate) enum RebalanceCommand {
     Resume,
     /// Begin no more moves, and put back what is under way; shards that have moved stay.
     Cancel,
+    /// Show or set when plans are made and carried out by themselves.
+    #[command(after_help = policy::AFTER_HELP)]
+    Policy(policy::PolicyArgs),
 }
 
 /// What `atoll rebalance plan` takes.
@@ -69,6 +75,7 @@ impl RebalanceCommand {
             Self::Pause => run::steer("pause", client, output).await,
             Self::Resume => run::steer("resume", client, output).await,
             Self::Cancel => run::steer("cancel", client, output).await,
+            Self::Policy(args) => args.run(client, output).await,
         }
     }
 }

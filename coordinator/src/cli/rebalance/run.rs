@@ -6,14 +6,20 @@ use crate::cli::client::{Answer, Client};
 use crate::cli::error::CommandError;
 use crate::cli::moves::{ASK_EVERY, SILENT_TRIES, progress};
 use crate::cli::output::{Output, count, or_dash, table};
-use atoll_proto::limits;
+use atoll_proto::admin::GroupList;
+use atoll_proto::problem::ProblemCode;
 use atoll_proto::rebalance::{
-    ApplyRequest, RebalancePlan, RebalanceStatus, RunCounts, RunMoveInfo, RunMoveState, RunState,
+    ApplyRequest, BalanceBy, RebalancePlan, RebalanceStatus, RunCounts, RunMoveInfo, RunMoveState, RunState,
 };
+use atoll_proto::{GroupName, limits};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 
 const STATUS: &str = "/v1/admin/rebalance/status";
+/// Plans that a drain takes at most: usually one.
+const EMPTYING_ROUNDS: u32 = 5;
+/// How far from the mean a group may be while another one is drained: as usual.
+const REBALANCE_THRESHOLD: f64 = 0.2;
 
 /// What `atoll rebalance apply` takes.
 #[derive(Debug, clap::Args)]
@@ -63,6 +69,53 @@ impl ApplyArgs {
     }
 }
 
+/// Moves all that a draining group holds to others. Plans anew while that is of use: a move that was under way may have brought it a
+/// shard, and what failed may go now.
+pub(in crate::cli) async fn empty(
+    group: &GroupName,
+    max_parallel_moves: u32,
+    client: &Client,
+    output: &Output,
+) -> Result<(), CommandError> {
+    for _ in 0..EMPTYING_ROUNDS {
+        // Another plan has to end first; its moves to the group are skipped.
+        let status: RebalanceStatus = client.get(STATUS).await?.parse()?;
+        if matches!(status.state, RunState::Running | RunState::Cancelling) {
+            watch_to_the_end(client).await?;
+        } else if status.state == RunState::Paused {
+            return Err(CommandError::Failed(format!(
+                "another plan is paused: `atoll rebalance resume` goes on with it, `atoll rebalance cancel` gives it up; then \
+                 again: atoll group drain {group}"
+            )));
+        }
+        let groups: GroupList = client.get("/v1/admin/groups").await?.parse()?;
+        if groups.groups.iter().any(|known| known.group == group.as_str() && known.shards == 0) {
+            return Ok(());
+        }
+        let plan = PlanArgs { by: BalanceBy::default(), threshold: REBALANCE_THRESHOLD };
+        let plan: RebalancePlan = plan.ask(client).await?.parse()?;
+        if !output.json {
+            output.line(format_args!("{}\n", shown_plan(&plan)))?;
+        }
+        if plan.report.moves.is_empty() {
+            return Ok(());
+        }
+        let body = ApplyRequest { plan_id: plan.plan_id, max_parallel_moves };
+        match client.post("/v1/admin/rebalance/apply", &body).await {
+            Ok(_) => {}
+            // Something moved since the plan was made.
+            Err(CommandError::Problem(problem)) if problem.is(ProblemCode::StalePlan) => continue,
+            Err(error) => return Err(error),
+        }
+        let answer = watch_to_the_end(client).await?;
+        if !output.json {
+            show(&answer, output)?;
+        }
+        judge(&answer)?;
+    }
+    Ok(())
+}
+
 /// Shows how far the plan is; watches it if asked to.
 pub(super) async fn status(wait: bool, client: &Client, output: &Output) -> Result<(), CommandError> {
     if wait {
@@ -91,6 +144,13 @@ fn agreed(moves: u64) -> Result<bool, CommandError> {
 }
 
 async fn watch(client: &Client, output: &Output) -> Result<(), CommandError> {
+    let answer = watch_to_the_end(client).await?;
+    show(&answer, output)?;
+    judge(&answer)
+}
+
+/// Shows how far it is until no move is under way and none will be begun; gives its last word.
+async fn watch_to_the_end(client: &Client) -> Result<Answer, CommandError> {
     let bars = Bars::new();
     let ended = tokio::select! {
         ended = until_it_stops(client, &bars) => ended,
@@ -100,8 +160,11 @@ async fn watch(client: &Client, output: &Output) -> Result<(), CommandError> {
         )),
     };
     bars.clear();
-    let answer = ended?;
-    show(&answer, output)?;
+    ended
+}
+
+/// An error unless all shards have moved.
+fn judge(answer: &Answer) -> Result<(), CommandError> {
     let RebalanceStatus { state, counts: RunCounts { failed, skipped, .. }, note, .. } = answer.parse()?;
     let why = match state {
         RunState::Done | RunState::None if failed + skipped == 0 => return Ok(()),

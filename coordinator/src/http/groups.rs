@@ -1,0 +1,115 @@
+//! Groups: listed, drained, made active again, removed. What drains a group is a plan of moves: here it is only marked.
+
+use super::admin::{role, size};
+use super::extract::{InPath, Json, Terms};
+use super::problem::{Answer, ApiError};
+use super::state::App;
+use atoll_core::catalog::{Command, Group, Outcome, Refusal};
+use atoll_core::routing::RoutingTable;
+use atoll_proto::admin::{GroupInfo, GroupList, GroupState, MemberInfo};
+use atoll_proto::{GroupId, WorkerId};
+use axum::extract::State;
+use std::time::Duration;
+
+/// Usual time for the catalog to take note.
+const NOTE_TIME: Duration = Duration::from_secs(5);
+
+/// List groups.
+#[utoipa::path(get, path = "/v1/admin/groups", tag = "admin",
+    responses((status = 200, body = GroupList)))]
+pub(super) async fn groups(State(app): State<App>) -> Answer<Json<GroupList>> {
+    Ok(Json(list(&app)))
+}
+
+/// Mark a group as draining: it takes no more shards, and plans of moves empty it. Moves nothing by itself.
+#[utoipa::path(post, path = "/v1/admin/groups/{group}/drain", tag = "admin", params(("group" = String, Path)),
+    responses((status = 200, body = GroupInfo)))]
+pub(super) async fn drain(
+    State(app): State<App>,
+    InPath(name): InPath<String>,
+    terms: Terms,
+) -> Answer<Json<GroupInfo>> {
+    set_state(&app, &name, terms, GroupState::Draining).await
+}
+
+/// Let a draining group take shards again. What has moved away stays away until a plan moves it.
+#[utoipa::path(post, path = "/v1/admin/groups/{group}/activate", tag = "admin", params(("group" = String, Path)),
+    responses((status = 200, body = GroupInfo)))]
+pub(super) async fn activate(
+    State(app): State<App>,
+    InPath(name): InPath<String>,
+    terms: Terms,
+) -> Answer<Json<GroupInfo>> {
+    set_state(&app, &name, terms, GroupState::Active).await
+}
+
+/// Take a drained group and its workers out of the cluster, for good. Answers with the groups that are left.
+#[utoipa::path(delete, path = "/v1/admin/groups/{group}", tag = "admin", params(("group" = String, Path)),
+    responses((status = 200, body = GroupList)))]
+pub(super) async fn remove(
+    State(app): State<App>,
+    InPath(name): InPath<String>,
+    terms: Terms,
+) -> Answer<Json<GroupList>> {
+    let id = id_of(&app, &name)?;
+    record(&app, Command::RemoveGroup { id }, terms).await?;
+    tracing::info!(group = name, %id, "group removed");
+    Ok(Json(list(&app)))
+}
+
+async fn set_state(app: &App, name: &str, terms: Terms, state: GroupState) -> Answer<Json<GroupInfo>> {
+    let id = id_of(app, name)?;
+    record(app, Command::SetGroupState { id, state }, terms).await?;
+    let view = app.node.view();
+    match view.catalog.groups.get(&id) {
+        Some(group) => Ok(Json(info(app, &view, id, group))),
+        None => Err(unknown(name)),
+    }
+}
+
+async fn record(app: &App, command: Command, terms: Terms) -> Answer<()> {
+    let proposed = app.node.propose(command, terms.deadline_or(NOTE_TIME)).await?;
+    if let Outcome::Refused(refusal) = proposed.outcome {
+        return Err(refusal.into());
+    }
+    Ok(())
+}
+
+fn id_of(app: &App, name: &str) -> Result<GroupId, ApiError> {
+    let view = app.node.view();
+    let found = view.catalog.groups.iter().find(|(_, group)| group.name.as_str() == name);
+    found.map(|(id, _)| *id).ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> ApiError {
+    Refusal::NoSuchGroup { group: name.to_owned() }.into()
+}
+
+fn list(app: &App) -> GroupList {
+    let view = app.node.view();
+    let groups = view.catalog.groups.iter().map(|(id, group)| info(app, &view, *id, group));
+    let mut groups: Vec<GroupInfo> = groups.collect();
+    groups.sort_by(|a, b| a.group.cmp(&b.group));
+    GroupList { groups }
+}
+
+fn info(app: &App, view: &RoutingTable, id: GroupId, group: &Group) -> GroupInfo {
+    let name = |id: &WorkerId| view.catalog.workers[id].name.to_string();
+    let own = || view.shards().iter().filter(|route| route.group == id);
+    let member = |member: &WorkerId| MemberInfo {
+        worker: name(member),
+        role: role(*member == group.primary),
+        up: app.board.is_up(*member),
+        lag_bytes: 0,
+    };
+    GroupInfo {
+        group: group.name.to_string(),
+        state: group.state,
+        generation: group.generation,
+        primary: name(&group.primary),
+        in_sync: group.in_sync.iter().map(name).collect(),
+        members: group.members.iter().map(member).collect(),
+        shards: own().count() as u32,
+        bytes: own().map(|route| size(app, view, route.shard).1).sum(),
+    }
+}
