@@ -105,15 +105,16 @@ fn shown(info: &RebalancePolicyInfo) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::cli::{Cli, Command};
     use clap::Parser;
 
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: PolicyArgs,
+    }
+
     fn args(flags: &[&str]) -> PolicyArgs {
-        let line = ["atoll", "rebalance", "policy"].iter().chain(flags);
-        match Cli::try_parse_from(line).unwrap().command {
-            Command::Rebalance(super::super::RebalanceCommand::Policy(args)) => args,
-            other => panic!("{other:?}"),
-        }
+        Line::try_parse_from(["policy"].iter().chain(flags)).unwrap().args
     }
 
     #[test]
