@@ -8,6 +8,7 @@ pub mod client;
 pub mod cluster;
 pub mod command_line;
 pub mod entries;
+pub mod faults;
 pub mod fourth_worker;
 pub mod logs;
 pub mod moves;

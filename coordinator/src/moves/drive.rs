@@ -1,5 +1,6 @@
 //! Drives one move: asks the core what to do next, does it, and remembers what was seen.
 
+use super::pauses;
 use crate::agents::AgentClient;
 use crate::internal_client::CallError;
 use crate::raft::CatalogNode;
@@ -167,6 +168,7 @@ impl Driver {
         if to == MovePhase::Cleaning {
             brings.write_pause_ms = self.write_pause_ms;
         }
+        pauses::before_record(to).await;
         let command = Command::AdvanceMove { id: self.id, decided_at: job.changed_at, to, brings };
         let recorded = self.propose(command).await;
         if recorded && to == MovePhase::Switching {

@@ -2,6 +2,7 @@
 
 use super::{source, target};
 use crate::desired::apply::Applier;
+use crate::pauses;
 use crate::pg::connect::{PgError, chain};
 use crate::pg::moving::{self, STATEMENT_LIMIT, fence::Fence};
 use crate::pg::session::Session;
@@ -113,6 +114,7 @@ impl Mover {
         if !moving::note_order(&session, order.subject.id, order.ordered_at).await? {
             return Err(MoveError::Stale { id: order.subject.id });
         }
+        pauses::before(order.work).await;
         let done = match order.work {
             MoveWork::Feed
             | MoveWork::Mark
@@ -138,6 +140,7 @@ impl Mover {
                 Ok(MoveReport::done())
             }
         };
+        pauses::after(order.work).await;
         hands.session = Some(session).filter(|_| done.is_ok() && !ends && order.work != MoveWork::DropRetired);
         done
     }

@@ -1,6 +1,7 @@
 //! The target's side of replication: the copy, its subscription and its indexes.
 
 use super::{create_markers, drop_markers, literal, schema_exists, unsigned};
+use crate::pauses;
 use crate::pg::connect::{PgError, Target};
 use crate::pg::ddl::{self, quote};
 use crate::pg::existing::Existing;
@@ -27,6 +28,7 @@ pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -
     if session.query_one("look for a subscription", subscribed, &[&subject.channel()]).await?.get(0) {
         return Ok(());
     }
+    pauses::let_through("subscribe").await;
     let channel = quote(&subject.channel());
     // A statement that is refused is logged as it is, and this one carries a password.
     let statement = format!(
@@ -119,6 +121,7 @@ pub async fn build_indexes(
         for (name, statement) in ddl::indexes(&schema, collection, &graphs) {
             if !there.contains(&name) {
                 session.run("build an index of a copy", &statement).await?;
+                pauses::let_through("index").await;
             }
         }
         let table = ddl::qualified(&schema, collection.name.as_str());
