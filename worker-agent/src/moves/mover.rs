@@ -1,5 +1,6 @@
 //! Takes orders: checks whom they are for and how old they are, and has them carried out by the side that they concern.
 
+use super::troubles::Troubles;
 use super::{source, target};
 use crate::desired::apply::Applier;
 use crate::pauses;
@@ -30,6 +31,7 @@ pub(super) struct Hands {
     session: Option<Session>,
     pub(super) fence: Option<HeldFence>,
     pub(super) sums: Option<Summing>,
+    pub(super) troubles: Troubles,
 }
 
 /// The marker before the one at which the target stopped, and its sums there.

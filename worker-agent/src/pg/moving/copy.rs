@@ -68,17 +68,33 @@ pub async fn owned(session: &Session, subject: &MoveSubject) -> Result<Option<St
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Tables of the subscription that are not copied yet, and errors that it met; none without a subscription.
-pub async fn tables_left(session: &Session, subject: &MoveSubject) -> Result<Option<(u64, u64)>, PgError> {
+/// How a subscription stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Tables that are not copied yet.
+    pub tables_left: u64,
+    /// Errors that it met since the server began to count.
+    pub errors: u64,
+    /// Whether it has heard from the source lately.
+    pub is_heard: bool,
+}
+
+/// How the subscription stands; none if there is none.
+pub async fn standing(session: &Session, subject: &MoveSubject) -> Result<Option<Standing>, PgError> {
+    // The source says something every half minute, unless told otherwise.
     let statement = "select count(*), count(*) filter (where r.srsubstate <> 'r'),
-                            coalesce(max(s.apply_error_count + s.sync_error_count), 0)::bigint
+                            coalesce(max(s.apply_error_count + s.sync_error_count), 0)::bigint,
+                            exists (select from pg_stat_subscription h
+                                     where h.subname = $1 and h.last_msg_receipt_time > now() - interval '2 minutes')
                        from pg_subscription p
                        join pg_subscription_rel r on r.srsubid = p.oid
                        left join pg_stat_subscription_stats s on s.subid = p.oid
                       where p.subname = $1";
     let row = session.query_one("look how far a copy is", statement, &[&subject.channel()]).await?;
     let known = row.get::<_, i64>(0) > 0;
-    Ok(known.then(|| (unsigned(row.get(1)), unsigned(row.get(2)))))
+    let standing =
+        || Standing { tables_left: unsigned(row.get(1)), errors: unsigned(row.get(2)), is_heard: row.get(3) };
+    Ok(known.then(standing))
 }
 
 /// Rows and bytes of the copy.
