@@ -191,6 +191,9 @@ pub struct MoveSubject {
     pub source: PostgresAddress,
     /// PostgreSQL's identity of the target's data: in the names of slots that copy single tables.
     pub target_system: String,
+    /// PostgreSQL's number of the subscription, in those names too; none before it is known.
+    #[serde(default)]
+    pub subscription: Option<u32>,
 }
 
 impl MoveSubject {
@@ -291,6 +294,9 @@ pub struct MoveReport {
     /// For how long writes have waited for the lock that is held, in milliseconds.
     #[serde(default)]
     pub held_ms: Option<u64>,
+    /// PostgreSQL's number of the subscription.
+    #[serde(default)]
+    pub subscription: Option<u32>,
 }
 
 impl MoveReport {

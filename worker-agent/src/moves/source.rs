@@ -34,8 +34,8 @@ pub(super) async fn carry_out(
         MoveWork::Retire => retire(hands, session, order).await,
         MoveWork::RemoveFeed => {
             *hands = Hands::default();
-            let others = mover.applier.current().borrow().as_ref().map_or(0, |desired| desired.moves.len());
-            feed::remove(session, subject, others <= 1).await?;
+            let moves = mover.applier.current().borrow().as_ref().map_or(0, |desired| desired.moves.len());
+            feed::remove(session, subject, moves <= 1).await?;
             Ok(MoveReport::done())
         }
         MoveWork::DropRetired => {

@@ -25,8 +25,8 @@ pub(super) async fn carry_out(
     let target = &mover.worker.target;
     match order.work {
         MoveWork::Receive => {
-            copy::make(session, subject, &mover.password()?).await?;
-            Ok(MoveReport::done())
+            let subscription = copy::make(session, subject, &mover.password()?).await?;
+            Ok(MoveReport { subscription, ..MoveReport::done() })
         }
         MoveWork::Copied => {
             let standing = standing(session, subject).await?;

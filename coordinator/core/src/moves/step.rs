@@ -43,6 +43,8 @@ pub struct Observed {
     pub source_sums: Option<Vec<TableSum>>,
     /// The target's sums, as of the marker; none if it could not stop there.
     pub target_sums: Option<Vec<TableSum>>,
+    /// PostgreSQL's number of the subscription.
+    pub subscription: Option<u32>,
     /// How long the phase has taken, in milliseconds.
     pub phase_ms: u64,
     /// Failures in a row.
@@ -74,7 +76,7 @@ pub enum Step {
 impl Observed {
     /// Notes what became of an order that took so long.
     pub fn note(&mut self, work: MoveWork, report: MoveReport, took_ms: u64) {
-        let MoveReport { done, marker, sums, waits, held_ms: _ } = report;
+        let MoveReport { done, marker, sums, waits, held_ms: _, subscription } = report;
         self.last_failure = waits.or(self.last_failure.take());
         self.failures = 0;
         if !done {
@@ -85,8 +87,8 @@ impl Observed {
             MoveWork::Await { .. } => self.arrived_after_ms = Some(took_ms),
             MoveWork::Sum => (self.marker, self.source_sums) = (marker, sums),
             MoveWork::SumAt { .. } => self.target_sums = sums,
+            MoveWork::Receive => self.subscription = subscription,
             MoveWork::Feed
-            | MoveWork::Receive
             | MoveWork::Copied
             | MoveWork::Index
             | MoveWork::Hold
@@ -123,7 +125,8 @@ pub fn next_step(job: &MoveJob, seen: &Observed) -> Step {
         MovePhase::Planned => Step::Wait { ms: 200 },
         MovePhase::Preparing => {
             let work = [(Side::Source, MoveWork::Feed), (Side::Target, MoveWork::Receive)];
-            first_not_done(seen, &work).unwrap_or_else(|| begin(MovePhase::Copying))
+            let brings = Advance { subscription: seen.subscription, ..Advance::default() };
+            first_not_done(seen, &work).unwrap_or(Step::Record(MovePhase::Copying, brings))
         }
         MovePhase::Copying => {
             first_not_done(seen, &[(Side::Target, MoveWork::Copied)]).unwrap_or_else(|| begin(MovePhase::Indexing))

@@ -12,8 +12,8 @@ use atoll_proto::Namespace;
 use atoll_proto::agent::MOVE_ROLE;
 use atoll_proto::moves::{MoveSeen, MoveSubject};
 
-/// Makes an empty copy that subscribes to the source.
-pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -> Result<(), PgError> {
+/// Makes an empty copy that subscribes to the source; gives the subscription's number.
+pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -> Result<Option<u32>, PgError> {
     if owned(session, subject).await?.is_none() {
         let schema = subject.source_schema();
         let mut statements = ddl::create_schema(&schema);
@@ -24,9 +24,9 @@ pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -
         statements.push_str(&create_markers(subject));
         session.run("make a copy's tables", &statements).await?;
     }
-    let subscribed = "select exists (select from pg_subscription where subname = $1)";
-    if session.query_one("look for a subscription", subscribed, &[&subject.channel()]).await?.get(0) {
-        return Ok(());
+    let there = subscription(session, subject).await?;
+    if there.is_some() {
+        return Ok(there);
     }
     pauses::let_through("subscribe").await;
     let channel = quote(&subject.channel());
@@ -38,7 +38,14 @@ pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -
         literal(&connection(subject, password)),
         literal(&subject.channel())
     );
-    session.run("subscribe to a shard", &statement).await
+    session.run("subscribe to a shard", &statement).await?;
+    subscription(session, subject).await
+}
+
+async fn subscription(session: &Session, subject: &MoveSubject) -> Result<Option<u32>, PgError> {
+    let statement = "select oid from pg_subscription where subname = $1";
+    let row = session.query_opt("look for a subscription", statement, &[&subject.channel()]).await?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// How the subscription reaches its source.
@@ -149,8 +156,7 @@ pub async fn build_indexes(
 /// Removes the subscription and the markers. The source need not be there.
 pub async fn remove_subscription(session: &Session, subject: &MoveSubject) -> Result<(), PgError> {
     let what = "remove a subscription";
-    let subscribed = "select exists (select from pg_subscription where subname = $1)";
-    if session.query_one("look for a subscription", subscribed, &[&subject.channel()]).await?.get(0) {
+    if subscription(session, subject).await?.is_some() {
         let channel = quote(&subject.channel());
         session.run(what, &format!("alter subscription {channel} disable")).await?;
         // The slot is the source's to drop: the source may be away.
