@@ -21,7 +21,7 @@ const AT_A_TIME: usize = limits::PARALLEL_MOVES_MAX as usize;
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
 /// For what an agent makes, asks or renames.
 const ORDER_WITHIN: Duration = Duration::from_secs(90);
-/// While a move goes back: a server that hangs shall not keep it.
+/// While a move goes back or cleans up: a server that hangs shall not keep it. What takes longer goes on, and is asked for again.
 const CLEANUP_WITHIN: Duration = Duration::from_secs(10);
 /// For indexes and sums: as long as they take, but not for ever. Asked again, an agent goes on where it is.
 const LONG_ORDER_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
@@ -128,7 +128,7 @@ impl Driver {
         let within = match job.phase == MovePhase::Fencing {
             true => Duration::from_millis(u64::from(job.max_write_pause_ms)),
             false if is_long => LONG_ORDER_WITHIN,
-            false if job.phase == MovePhase::Cancelling => CLEANUP_WITHIN,
+            false if !job.phase.may_be_cancelled() => CLEANUP_WITHIN,
             false => ORDER_WITHIN,
         };
         match self.agents.put_move(agent_url, &order, sent + within).await {

@@ -18,6 +18,8 @@ const ATTEMPTS_MAX: u32 = 20;
 const FAILURES_MAX: u32 = 60;
 /// Failures in a row before what a dead server holds is left for later.
 const CLEANUP_FAILURES_MAX: u32 = 30;
+/// Failures in a row before the other server is asked to clean up.
+const FAILURES_OF_A_TURN: u32 = 3;
 /// Searches that were under way at the switch may read the old copy for so long, in milliseconds.
 const DROP_AFTER_MS: u64 = 3_000;
 
@@ -247,17 +249,13 @@ fn fencing(job: &MoveJob, seen: &Observed) -> Step {
 }
 
 fn cleaning(job: &MoveJob, seen: &Observed) -> Option<Step> {
-    let wanted = [
-        (Cleanup::Subscription, Side::Target, MoveWork::RemoveSubscription),
-        (Cleanup::Feed, Side::Source, MoveWork::RemoveFeed),
-    ];
-    if let Some(step) = first_to_go(job, seen, &wanted) {
-        return Some(step);
-    }
-    if job.may_be_retired() && seen.phase_ms < DROP_AFTER_MS {
+    let on_target = [(Cleanup::Subscription, MoveWork::RemoveSubscription)];
+    let on_source = [(Cleanup::Feed, MoveWork::RemoveFeed), (Cleanup::Retired, MoveWork::DropRetired)];
+    let step = first_to_go(job, seen, &on_target, &on_source)?;
+    if step == Step::Order(Side::Source, MoveWork::DropRetired) && seen.phase_ms < DROP_AFTER_MS {
         return Some(Step::Wait { ms: DROP_AFTER_MS - seen.phase_ms });
     }
-    first_to_go(job, seen, &[(Cleanup::Retired, Side::Source, MoveWork::DropRetired)])
+    Some(step)
 }
 
 fn cancelling(job: &MoveJob, seen: &Observed) -> Step {
@@ -273,21 +271,40 @@ fn cancelling(job: &MoveJob, seen: &Observed) -> Step {
 }
 
 fn going_back(job: &MoveJob, seen: &Observed) -> Option<Step> {
-    let wanted = [
-        (Cleanup::Retired, Side::Source, MoveWork::Restore),
-        (Cleanup::Feed, Side::Source, MoveWork::RemoveFeed),
-        (Cleanup::Subscription, Side::Target, MoveWork::RemoveSubscription),
-        (Cleanup::Copy, Side::Target, MoveWork::DropCopy),
-    ];
-    first_to_go(job, seen, &wanted)
+    if job.may_be_retired() {
+        return Some(gone(seen, Cleanup::Retired, Side::Source, MoveWork::Restore));
+    }
+    // The subscription before the feed: as long as it is there, it makes slots.
+    let on_target = [(Cleanup::Subscription, MoveWork::RemoveSubscription), (Cleanup::Copy, MoveWork::DropCopy)];
+    first_to_go(job, seen, &on_target, &[(Cleanup::Feed, MoveWork::RemoveFeed)])
 }
 
-fn first_to_go(job: &MoveJob, seen: &Observed, wanted: &[(Cleanup, Side, MoveWork)]) -> Option<Step> {
-    let (cleanup, side, work) = wanted.iter().find(|(cleanup, _, _)| job.cleanups.contains(cleanup))?;
-    Some(match seen.has(*work) {
-        true => Step::Cleaned(*cleanup),
-        false => Step::Order(*side, *work),
-    })
+/// What to remove next: of the target, and then of the source; by turns when one does not answer, so that it holds up only its own.
+fn first_to_go(
+    job: &MoveJob,
+    seen: &Observed,
+    on_target: &[(Cleanup, MoveWork)],
+    on_source: &[(Cleanup, MoveWork)],
+) -> Option<Step> {
+    let first = |side: Side, wanted: &[(Cleanup, MoveWork)]| {
+        let (cleanup, work) = wanted.iter().find(|(cleanup, _)| job.cleanups.contains(cleanup))?;
+        Some(gone(seen, *cleanup, side, *work))
+    };
+    let (target, source) = (first(Side::Target, on_target), first(Side::Source, on_source));
+    if let Some(done) = [&target, &source].into_iter().flatten().find(|step| matches!(step, Step::Cleaned(_))) {
+        return Some(done.clone());
+    }
+    match (seen.failures / FAILURES_OF_A_TURN).is_multiple_of(2) {
+        true => target.or(source),
+        false => source.or(target),
+    }
+}
+
+fn gone(seen: &Observed, cleanup: Cleanup, side: Side, work: MoveWork) -> Step {
+    match seen.has(work) {
+        true => Step::Cleaned(cleanup),
+        false => Step::Order(side, work),
+    }
 }
 
 #[cfg(test)]

@@ -175,6 +175,33 @@ fn a_target_that_is_gone_keeps_its_records_until_it_is_back() {
 }
 
 #[test]
+fn a_server_that_is_gone_holds_up_only_its_own_cleanups() {
+    for (gone, phase) in [(Side::Source, MovePhase::Indexing), (Side::Target, MovePhase::Cleaning)] {
+        let mut catalog = catalog();
+        start(&mut catalog, 10, 1);
+        let (mut is_gone, mut tries) = (false, 0);
+        let (_, orders) = drive(&mut catalog, MoveId(10), &mut 10, |job, work| {
+            is_gone |= job.phase == phase;
+            // What indexing fails of is the same to both.
+            let side = match work {
+                MoveWork::RemoveFeed | MoveWork::DropRetired => Side::Source,
+                MoveWork::RemoveSubscription | MoveWork::DropCopy => Side::Target,
+                MoveWork::Index => return is_gone.then(|| Err("gone".to_owned())),
+                _ => return None,
+            };
+            let fails = is_gone && side == gone && tries < 100;
+            tries += u32::from(fails);
+            fails.then(|| Err("gone".to_owned()))
+        });
+        let last_of = |side| orders.iter().rposition(|(of, work)| *of == side && *work != MoveWork::Index).unwrap();
+        let other = if gone == Side::Source { Side::Target } else { Side::Source };
+        let between = &orders[last_of(other)..last_of(gone)];
+        assert!(between.len() > 50, "{gone:?}: {} tries after the other was clean", between.len());
+        assert!(catalog.moves[&MoveId(10)].cleanups.is_empty());
+    }
+}
+
+#[test]
 fn a_switch_that_comes_late_is_refused() {
     let mut catalog = catalog();
     start(&mut catalog, 10, 1);
