@@ -111,6 +111,7 @@ impl Mover {
         let mut hands = hands.lock().await;
         let session = match hands.session.take().filter(|session| !session.is_closed() && !ends) {
             Some(session) => session,
+            None if ends => moving::cleaning_session(&self.worker.target, &order.subject).await?,
             None => moving::session(&self.worker.target, &order.subject, STATEMENT_LIMIT).await?,
         };
         if !moving::note_order(&session, order.subject.id, order.ordered_at).await? {
