@@ -25,6 +25,10 @@ const ORDER_WITHIN: Duration = Duration::from_secs(90);
 const CLEANUP_WITHIN: Duration = Duration::from_secs(10);
 /// For indexes and sums: as long as they take, but not for ever. Asked again, an agent goes on where it is.
 const LONG_ORDER_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
+/// While it works on such an order, an agent is asked this often how it is.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+/// Questions in a row without an answer, or with the answer that its server is down, before the order is given up.
+const SILENCES_MAX: u32 = 3;
 /// Between two tries of what failed, or is not done yet.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Between two looks for what takes milliseconds.
@@ -94,6 +98,16 @@ async fn changed_since(views: &mut watch::Receiver<Arc<RoutingTable>>, id: MoveI
     let _ = changed.await;
 }
 
+/// Completes when an agent, its host or its server has said nothing for a while.
+async fn silent(agents: &AgentClient, agent_url: &str) {
+    let mut silences = 0;
+    while silences < SILENCES_MAX {
+        sleep(ASK_EVERY).await;
+        let status = agents.status(agent_url, Instant::now() + ASK_EVERY).await;
+        silences = if status.is_ok_and(|status| status.postgres_up) { 0 } else { silences + 1 };
+    }
+}
+
 impl Driver {
     fn look(&mut self, catalog: &Catalog, job: &MoveJob) {
         let began = match self.phase {
@@ -131,7 +145,13 @@ impl Driver {
             false if !job.phase.may_be_cancelled() => CLEANUP_WITHIN,
             false => ORDER_WITHIN,
         };
-        match self.agents.put_move(agent_url, &order, sent + within).await {
+        let reported = tokio::select! {
+            reported = self.agents.put_move(agent_url, &order, sent + within) => reported,
+            () = silent(&self.agents, agent_url), if within == LONG_ORDER_WITHIN => {
+                Err(CallError::Deadline { url: agent_url.clone() })
+            }
+        };
+        match reported {
             Ok(report) => self.note(job, work, report, sent).await,
             Err(error) => self.failed(job, work, &error).await,
         }
