@@ -30,15 +30,15 @@ pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -
     }
     pauses::let_through("subscribe").await;
     let channel = quote(&subject.channel());
-    // A statement that is refused is logged as it is, and this one carries a password.
     let statement = format!(
-        "set local log_min_error_statement = panic;\n\
-         create subscription {channel} connection {} publication {channel} with (create_slot = false, slot_name = {}, \
+        "create subscription {channel} connection {} publication {channel} with (create_slot = false, slot_name = {}, \
          copy_data = true, binary = true, synchronous_commit = off)",
         literal(&connection(subject, password)),
         literal(&subject.channel())
     );
+    keep_out_of_log(session, true).await?;
     session.run("subscribe to a shard", &statement).await?;
+    keep_out_of_log(session, false).await?;
     subscription(session, subject).await
 }
 
@@ -46,6 +46,36 @@ async fn subscription(session: &Session, subject: &MoveSubject) -> Result<Option
     let statement = "select oid from pg_subscription where subname = $1";
     let row = session.query_opt("look for a subscription", statement, &[&subject.channel()]).await?;
     Ok(row.map(|row| row.get(0)))
+}
+
+/// What of a statement may reach a server's log or its statistics, and how it does not.
+const TELLERS: [(&str, &str); 6] = [
+    ("log_statement", "none"),
+    ("log_min_error_statement", "panic"),
+    ("log_min_duration_statement", "-1"),
+    ("log_min_duration_sample", "-1"),
+    ("pg_stat_statements.track_utility", "off"),
+    ("pgaudit.log", "none"),
+];
+
+/// Whether the statements that follow stay out of the log: those that carry a password. Settings of their own, because a server logs a
+/// statement before it carries out any part of it. On a server that is not ours we may lack the right.
+async fn keep_out_of_log(session: &Session, out: bool) -> Result<(), PgError> {
+    for (name, value) in TELLERS {
+        let statement = if out { format!("set {name} = '{value}'") } else { format!("reset {name}") };
+        match session.run("keep a password out of its log", &statement).await {
+            Err(error) if error.is_rights() && out => {
+                let shown = "select coalesce(current_setting($1, true), $2)";
+                let set: String = session.query_one("look at a setting", shown, &[&name, &value]).await?.get(0);
+                if set != value {
+                    tracing::warn!(setting = name, set, "the server's log may tell the password that replication uses");
+                }
+            }
+            Err(error) if error.is_rights() => {}
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 /// How the subscription reaches its source.
