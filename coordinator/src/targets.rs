@@ -6,6 +6,7 @@ use crate::workers::{ShardError, ShardTable, WorkerPool, Workers};
 use atoll_core::catalog::Collection;
 use atoll_core::routing::{RoutingTable, ShardRoute};
 use atoll_proto::collection::CollectionState;
+use atoll_proto::moves::WRITE_PAUSE_MS_RANGE;
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::{CollectionName, Distribution, GroupId, Namespace, ShardId};
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ pub type Views = watch::Receiver<Arc<RoutingTable>>;
 
 /// How long a request waits for a shard that is being handed over; its own deadline may come first.
 pub const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
+const _: () = assert!((*WRITE_PAUSE_MS_RANGE.end() as u128) < HAND_OVER_WAIT.as_millis());
 /// Each step of a move shows in a view, and that is what requests wait for that find no table. A view may be late: it is looked this
 /// often too.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
