@@ -28,7 +28,7 @@ pub struct MoveJob {
     pub max_write_pause_ms: u32,
     /// Whether both sides were compared and found equal.
     pub verified: bool,
-    /// Verifications and fences that were given up.
+    /// Verifications that were given up; once one held, fences that were.
     pub attempts: u32,
     /// How long writes had to wait, in milliseconds, once it is known.
     pub write_pause_ms: Option<u32>,
@@ -99,6 +99,8 @@ impl MoveJob {
             }
             (MovePhase::Verifying, MovePhase::Fencing) if !self.may_be_retired() => {
                 next.verified = true;
+                // Tries of the cut-over are counted by themselves.
+                next.attempts = 0;
                 next.cleanups.insert(Cleanup::Retired);
             }
             (MovePhase::Verifying | MovePhase::Fencing, MovePhase::CatchingUp) => next.attempts += 1,

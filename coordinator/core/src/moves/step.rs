@@ -12,7 +12,7 @@ const CLOSE_BEHIND_MS: u64 = 500;
 const CATCH_UP_MS_MAX: u64 = 60 * 60 * 1_000;
 /// Pauses before a fence is tried again grow up to this, in milliseconds.
 const BACK_OFF_MS_MAX: u64 = 10_000;
-/// Verifications and fences that are given up before the move is given up.
+/// Verifications, or fences, that are given up before the move is given up.
 const ATTEMPTS_MAX: u32 = 20;
 /// Failures in a row, of any order, before the move is given up.
 const FAILURES_MAX: u32 = 60;
@@ -167,10 +167,13 @@ fn catching_up(job: &MoveJob, seen: &Observed) -> Step {
         return first_not_done(seen, &work).unwrap_or(Step::Cleaned(Cleanup::Retired));
     }
     if job.attempts >= ATTEMPTS_MAX {
-        return give_up(format!(
-            "verification and cut-over were given up {} times: something holds the tables, or writes would wait longer than {} ms",
-            job.attempts, job.max_write_pause_ms
-        ));
+        let (attempts, pause_ms) = (job.attempts, job.max_write_pause_ms);
+        return give_up(match job.verified {
+            false => format!("verification was given up {attempts} times: something holds the tables"),
+            true => format!(
+                "the cut-over was given up {attempts} times: something holds the tables, or writes would wait longer than {pause_ms} ms"
+            ),
+        });
     }
     if seen.phase_ms > CATCH_UP_MS_MAX {
         return give_up("the copy does not catch up; see the target's PostgreSQL log".to_owned());

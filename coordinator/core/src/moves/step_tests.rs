@@ -140,6 +140,24 @@ fn a_fence_that_never_holds_fails_the_move_and_leaves_all_as_it_was() {
 }
 
 #[test]
+fn verifications_that_fail_leave_the_cut_over_its_own_tries() {
+    let mut catalog = catalog();
+    start(&mut catalog, 10, 1);
+    let (mut sums, mut fences) = (0, 0);
+    let (phases, _) = drive(&mut catalog, MoveId(10), &mut 10, |_, work| {
+        let tries = match work {
+            MoveWork::Sum => &mut sums,
+            MoveWork::Fence { .. } => &mut fences,
+            _ => return None,
+        };
+        *tries += 1;
+        (*tries < ATTEMPTS_MAX).then(|| Err("locked".to_owned()))
+    });
+    assert_eq!(phases.last(), Some(&MovePhase::Done));
+    assert_eq!(catalog.moves[&MoveId(10)].attempts, ATTEMPTS_MAX - 1, "of the cut-over");
+}
+
+#[test]
 fn sides_that_differ_never_cut_over() {
     let mut catalog = catalog();
     start(&mut catalog, 10, 1);
