@@ -160,7 +160,8 @@ impl Driver {
     async fn note(&mut self, job: &MoveJob, work: MoveWork, report: MoveReport, sent: Instant) {
         if let MoveWork::Fence { .. } = work {
             let locked = Duration::from_millis(report.held_ms.unwrap_or(0));
-            self.paused_at = Some(Instant::now().checked_sub(locked).unwrap_or(sent).max(sent));
+            // By a leader before this one, perhaps: long before it was asked for.
+            self.paused_at = Some(Instant::now().checked_sub(locked).unwrap_or(sent));
         }
         let done = report.done;
         self.seen.note(work, report, millis(sent.elapsed()));
@@ -185,15 +186,33 @@ impl Driver {
     }
 
     async fn record(&mut self, job: &MoveJob, to: MovePhase, mut brings: Advance) {
-        if to == MovePhase::Cleaning {
-            brings.write_pause_ms = self.write_pause_ms;
+        match to {
+            // But for the moment that recording takes: should the next leader be another, it knows no better.
+            MovePhase::Switching => brings.write_pause_ms = self.pause_ms(),
+            MovePhase::Cleaning => brings.write_pause_ms = self.write_pause_ms,
+            MovePhase::Planned
+            | MovePhase::Preparing
+            | MovePhase::Copying
+            | MovePhase::Indexing
+            | MovePhase::CatchingUp
+            | MovePhase::Verifying
+            | MovePhase::Fencing
+            | MovePhase::Done
+            | MovePhase::Cancelling
+            | MovePhase::Cancelled
+            | MovePhase::Failed => {}
         }
         pauses::before_record(to).await;
         let command = Command::AdvanceMove { id: self.id, decided_at: job.changed_at, to, brings };
         let recorded = self.propose(command).await;
         if recorded && to == MovePhase::Switching {
-            self.write_pause_ms = self.paused_at.map(|at| u32::try_from(millis(at.elapsed())).unwrap_or(u32::MAX));
+            self.write_pause_ms = self.pause_ms();
         }
+    }
+
+    /// For how long writes have waited.
+    fn pause_ms(&self) -> Option<u32> {
+        self.paused_at.map(|at| u32::try_from(millis(at.elapsed())).unwrap_or(u32::MAX))
     }
 
     /// Whether it changed the catalog.

@@ -52,7 +52,9 @@ fn session_name(id: MoveId) -> String {
 /// Notes that an order is being carried out; false if a newer one came before.
 pub async fn note_order(session: &Session, id: MoveId, ordered_at: CatalogVersion) -> Result<bool, PgError> {
     let statement = "insert into atoll.moves as m (move_id, ordered_at) values ($1, $2)
-                     on conflict (move_id) do update set ordered_at = excluded.ordered_at, changed_at = now()
+                     on conflict (move_id) do update
+                           set ordered_at = excluded.ordered_at,
+                               changed_at = case m.ordered_at when excluded.ordered_at then m.changed_at else now() end
                            where m.ordered_at <= excluded.ordered_at
                      returning m.ordered_at";
     let noted = session.query_opt("note an order", statement, &[&number(id.0), &number(ordered_at.0)]).await?;
