@@ -61,6 +61,16 @@ pub async fn remove(session: &Session, subject: &MoveSubject, alone: bool) -> Re
             "revoke select on all tables in schema {schema} from {role};\nrevoke usage on schema {schema} from {role};\n"
         ));
     }
+    // With the last table of markers. Who makes one at this moment changes the same row, and then this fails and is done again.
+    statements.push_str(&format!(
+        "do $$ begin
+             if not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                             where n.nspname = 'atoll' and c.relname ~ '^move_[0-9]+$') then
+                 revoke usage on schema atoll from {};
+             end if;
+         end $$",
+        quote(MOVE_ROLE)
+    ));
     session.run("remove markers and rights", &statements).await
 }
 
