@@ -23,6 +23,8 @@ const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
 const ORDER_WITHIN: Duration = Duration::from_secs(90);
 /// While a move goes back or cleans up: a server that hangs shall not keep it. What takes longer goes on, and is asked for again.
 const CLEANUP_WITHIN: Duration = Duration::from_secs(10);
+/// For what puts names back that writers wait for.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(2);
 /// For indexes and sums: as long as they take, but not for ever. Asked again, an agent goes on where it is.
 const LONG_ORDER_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 /// While it works on such an order, an agent is asked this often how it is.
@@ -141,6 +143,7 @@ impl Driver {
         let is_long = matches!(work, MoveWork::Index | MoveWork::Sum | MoveWork::SumAt { .. });
         let within = match job.phase == MovePhase::Fencing {
             true => Duration::from_millis(u64::from(job.max_write_pause_ms)),
+            false if work == MoveWork::StepBack => GIVE_BACK_WITHIN,
             false if is_long => LONG_ORDER_WITHIN,
             false if !job.phase.may_be_cancelled() => CLEANUP_WITHIN,
             false => ORDER_WITHIN,

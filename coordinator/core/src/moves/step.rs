@@ -20,6 +20,8 @@ const FAILURES_MAX: u32 = 60;
 const CLEANUP_FAILURES_MAX: u32 = 30;
 /// Failures in a row before the other server is asked to clean up.
 const FAILURES_OF_A_TURN: u32 = 3;
+/// Failures in a row of a target that is to step back, while writers find no table, before the shard goes back to the source without it.
+const STEP_BACK_FAILURES_MAX: u32 = 3;
 /// Searches that were under way at the switch may read the old copy for so long, in milliseconds.
 const DROP_AFTER_MS: u64 = 3_000;
 
@@ -162,6 +164,10 @@ fn first_not_done(seen: &Observed, work: &[(Side, MoveWork)]) -> Option<Step> {
 
 fn catching_up(job: &MoveJob, seen: &Observed) -> Step {
     if job.may_be_retired() {
+        if seen.failures >= STEP_BACK_FAILURES_MAX && !seen.has(MoveWork::StepBack) {
+            let why = seen.last_failure.as_deref().unwrap_or("no answer");
+            return give_up(format!("the target was lost in the cut-over, and writers could not wait for it: {why}"));
+        }
         // The source last: from then on writes go to it again, and what they write has to find the copy under its name.
         let work = [(Side::Target, MoveWork::StepBack), (Side::Source, MoveWork::Restore)];
         return first_not_done(seen, &work).unwrap_or(Step::Cleaned(Cleanup::Retired));

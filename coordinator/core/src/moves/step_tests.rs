@@ -140,6 +140,28 @@ fn a_fence_that_never_holds_fails_the_move_and_leaves_all_as_it_was() {
 }
 
 #[test]
+fn writers_do_not_wait_for_a_target_that_is_lost_in_the_cut_over() {
+    let mut catalog = catalog();
+    let before = catalog.placements.clone();
+    start(&mut catalog, 10, 1);
+    let (mut lost, mut tries) = (false, 0);
+    let (phases, orders) = drive(&mut catalog, MoveId(10), &mut 10, |_, work| {
+        lost |= matches!(work, MoveWork::TakeOver { .. });
+        let to_target = matches!(
+            work,
+            MoveWork::TakeOver { .. } | MoveWork::StepBack | MoveWork::RemoveSubscription | MoveWork::DropCopy
+        );
+        tries += u32::from(to_target && lost);
+        (to_target && lost && tries < 50).then(|| Err("gone".to_owned()))
+    });
+    assert_eq!(phases.last(), Some(&MovePhase::Failed));
+    let retired = orders.iter().position(|(_, work)| *work == MoveWork::Retire).unwrap();
+    let restored = orders.iter().position(|(_, work)| *work == MoveWork::Restore).unwrap();
+    assert!(restored - retired < 8, "{:?}", &orders[retired..restored]);
+    assert!(catalog.moves[&MoveId(10)].cleanups.is_empty() && catalog.placements == before);
+}
+
+#[test]
 fn verifications_that_fail_leave_the_cut_over_its_own_tries() {
     let mut catalog = catalog();
     start(&mut catalog, 10, 1);
