@@ -18,6 +18,7 @@ pub mod ports;
 pub mod processes;
 pub mod seeded;
 pub mod slow_import;
+pub mod small_disk;
 pub mod sql;
 pub mod traffic;
 pub mod wordnet;
