@@ -24,7 +24,7 @@ const ORDER_WITHIN: Duration = Duration::from_secs(90);
 /// While a move goes back or cleans up: a server that hangs shall not keep it. What takes longer goes on, and is asked for again.
 const CLEANUP_WITHIN: Duration = Duration::from_secs(10);
 /// For what puts names back that writers wait for.
-const GIVE_BACK_WITHIN: Duration = Duration::from_secs(2);
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 /// For indexes and sums: as long as they take, but not for ever. Asked again, an agent goes on where it is.
 const LONG_ORDER_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 /// While it works on such an order, an agent is asked this often how it is.
