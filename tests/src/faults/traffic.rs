@@ -3,7 +3,7 @@
 use super::anyone::Anyone;
 use super::ledger::Ledger;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -113,7 +113,7 @@ pub(super) fn search(anyone: Anyone, namespace: &'static str, key: String, vecto
                 && succeeded
             {
                 let found = answer.json();
-                if found["hits"][0]["key"] != Value::from(key.as_str()) {
+                if found["hits"][0]["key"] != key.as_str() {
                     counts.wrong.push(found.to_string());
                 }
             }
