@@ -13,10 +13,14 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// Set on a request that a follower passed on: whoever gets it answers itself or refuses, so nothing goes in circles.
 pub(crate) const FORWARDED_HEADER: &str = "x-atoll-forwarded";
+/// Silence on a connection before it is asked whether it is still there, and between two such questions.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
 /// Bytes that a body may have, either way. A snapshot is the largest.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -87,6 +91,10 @@ impl InternalClient {
         let mut connector = HttpConnector::new();
         // Heartbeats are small; waiting to fill a packet would eat their deadline.
         connector.set_nodelay(true);
+        // A host that is gone says nothing, and some answers are waited for for hours.
+        connector.set_keepalive(Some(KEEPALIVE));
+        connector.set_keepalive_interval(Some(KEEPALIVE));
+        connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         Self { client, authorization: secret.bearer().into() }
     }

@@ -6,6 +6,7 @@ use crate::workers::{ShardError, ShardTable, WorkerPool, Workers};
 use atoll_core::catalog::Collection;
 use atoll_core::routing::{RoutingTable, ShardRoute};
 use atoll_proto::collection::CollectionState;
+use atoll_proto::moves::WRITE_PAUSE_MS_RANGE;
 use atoll_proto::problem::ShardFailure;
 use atoll_proto::{CollectionName, Distribution, GroupId, Namespace, ShardId};
 use std::collections::BTreeSet;
@@ -19,8 +20,12 @@ pub type Views = watch::Receiver<Arc<RoutingTable>>;
 
 /// How long a request waits for a shard that is being handed over; its own deadline may come first.
 pub const HAND_OVER_WAIT: Duration = Duration::from_secs(5);
-/// A move that was turned round shows in no view: it is looked this often whether the table is back.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+const _: () = assert!((*WRITE_PAUSE_MS_RANGE.end() as u128) < HAND_OVER_WAIT.as_millis());
+/// Each step of a move shows in a view, and that is what requests wait for that find no table. A view may be late: it is looked this
+/// often too.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// The same by a view that knows of no fence: it is late, or the table is back.
+const LOOK_SOON: Duration = Duration::from_millis(20);
 /// Times that a read follows a shard to another place.
 const STALE_TRIES: usize = 3;
 
@@ -144,9 +149,16 @@ impl Place {
         if elsewhere(&view) || !view.is_moving(shard) {
             return self.latest(&views, workers).map_or(Followed::Lost, Followed::Found);
         }
-        let again_at = until.min(Instant::now() + LOOK_AGAIN_AFTER);
+        let standing = |view: &RoutingTable| {
+            let (id, job) = view.catalog.move_of(shard)?;
+            Some((id, job.changed_at, job.may_fence()))
+        };
+        let before = standing(&view);
+        let is_fenced = before.is_some_and(|(_, _, may_fence)| may_fence);
+        let again_at = until.min(Instant::now() + if is_fenced { LOOK_AGAIN_AFTER } else { LOOK_SOON });
+        let changed = views.wait_for(|view| elsewhere(view) || standing(view) != before);
         // An error means that the time is up, or that there will be no new view.
-        let moved = timeout_at(again_at, views.wait_for(|view| elsewhere(view))).await.is_ok();
+        let moved = timeout_at(again_at, changed).await.is_ok_and(|view| view.is_ok_and(|view| elsewhere(&view)));
         if !moved && Instant::now() >= until {
             return Followed::TimeUp;
         }

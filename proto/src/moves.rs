@@ -14,8 +14,8 @@ pub const MOVE_PATH: &str = "/agent/v1/move";
 
 /// Longest pause of writes, in milliseconds, that a move is allowed unless it says otherwise.
 pub const WRITE_PAUSE_MS: u32 = 500;
-/// Bounds of `max_write_pause_ms`.
-pub const WRITE_PAUSE_MS_RANGE: std::ops::RangeInclusive<u32> = 50..=10_000;
+/// Bounds of `max_write_pause_ms`. Writers wait longer than the longest.
+pub const WRITE_PAUSE_MS_RANGE: std::ops::RangeInclusive<u32> = 50..=4_000;
 
 /// Where a move stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ pub struct StartMove {
     pub shard: ShardId,
     /// Name of the group that shall own it.
     pub to: String,
-    /// Longest pause of writes, in milliseconds, 50 to 10000; a try that would take longer is given up and tried again.
+    /// Longest pause of writes, in milliseconds, 50 to 4000; a try that would take longer is given up and tried again.
     #[serde(default = "write_pause_ms")]
     pub max_write_pause_ms: u32,
 }
@@ -191,6 +191,9 @@ pub struct MoveSubject {
     pub source: PostgresAddress,
     /// PostgreSQL's identity of the target's data: in the names of slots that copy single tables.
     pub target_system: String,
+    /// PostgreSQL's number of the subscription, in those names too; none before it is known.
+    #[serde(default)]
+    pub subscription: Option<u32>,
 }
 
 impl MoveSubject {
@@ -291,6 +294,9 @@ pub struct MoveReport {
     /// For how long writes have waited for the lock that is held, in milliseconds.
     #[serde(default)]
     pub held_ms: Option<u64>,
+    /// PostgreSQL's number of the subscription.
+    #[serde(default)]
+    pub subscription: Option<u32>,
 }
 
 impl MoveReport {

@@ -34,6 +34,8 @@ pub struct ClusterOptions {
     pub coordinators: u16,
     /// Shards.
     pub shards: u16,
+    /// Whether `atoll dev` starts again what dies.
+    pub restarts: bool,
     /// Environment of all processes.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -41,7 +43,7 @@ pub struct ClusterOptions {
 impl ClusterOptions {
     /// The usual: three workers, one coordinator, twelve shards.
     pub fn new(story: &'static str) -> Self {
-        Self { story, workers: 3, coordinators: 1, shards: 12, environment: Vec::new() }
+        Self { story, workers: 3, coordinators: 1, shards: 12, restarts: false, environment: Vec::new() }
     }
 
     /// With so many coordinators.
@@ -52,6 +54,11 @@ impl ClusterOptions {
     /// With so many workers.
     pub fn workers(self, workers: u16) -> Self {
         Self { workers, ..self }
+    }
+
+    /// With whatever dies started again, as `atoll dev` does unless told otherwise.
+    pub fn restarting(self) -> Self {
+        Self { restarts: true, ..self }
     }
 
     /// Without a cache of answers: every search asks the workers.
@@ -105,6 +112,17 @@ pub struct WorkerPlace {
     pub data_dir: PathBuf,
 }
 
+impl WorkerPlace {
+    /// How to connect to its database as the agent does, who may do everything.
+    pub fn owner_dsn(&self) -> String {
+        let mut file = self.data_dir.clone().into_os_string();
+        file.push(".secret");
+        let password = std::fs::read_to_string(&file).expect("the agent keeps its password beside the data");
+        let (_, place) = self.dsn.split_once('@').expect("a user comes first");
+        format!("postgresql://atoll_owner:{}@{place}", password.trim())
+    }
+}
+
 /// A process that the story started itself.
 #[derive(Debug)]
 struct Extra {
@@ -135,6 +153,9 @@ impl Cluster {
         // Passable, because PostgreSQL may run as another user.
         std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).expect("the folder is ours");
         let mut cluster = Self { options, ports, root, dev: None, extras: Vec::new(), finished: false };
+        let pauses = cluster.pauses();
+        std::fs::create_dir(&pauses).expect("the folder is ours");
+        cluster.options.environment.push(("ATOLL_PAUSE_DIR", pauses.display().to_string()));
         cluster.start_all().await;
         cluster
     }
@@ -145,7 +166,8 @@ impl Cluster {
         let out = self.root.join("dev.out");
         let seen = std::fs::metadata(&out).map_or(0, |file| file.len());
         let mut command = Command::new(program("atoll"));
-        command.args(["dev", "--no-restart", "--data-dir"]).arg(self.folder());
+        command.args(["dev", "--data-dir"]).arg(self.folder());
+        command.args((!self.options.restarts).then_some("--no-restart"));
         for (flag, value) in [
             ("--port", self.ports.first()),
             ("--workers", self.options.workers),
@@ -175,6 +197,11 @@ impl Cluster {
     /// The folder given to `atoll dev`.
     pub fn folder(&self) -> PathBuf {
         self.root.join("cluster")
+    }
+
+    /// Where a story puts a file for each step of a move that it holds: see the agent's `pauses.rs`.
+    pub fn pauses(&self) -> PathBuf {
+        self.root.join("pauses")
     }
 
     /// A folder of the story's own, removed with the cluster.

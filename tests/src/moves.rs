@@ -18,6 +18,8 @@ const LEFT: &str = "
     union all select 'publication ' || pubname from pg_publication
     union all select 'subscription ' || subname from pg_subscription
     union all select 'schema ' || nspname from pg_namespace where nspname like 'retired%'
+    union all select 'right to ' || nspname from pg_namespace
+               where nspname ~ '^(atoll|s[0-9]{4}_)' and has_schema_privilege('atoll_move', oid, 'usage')
     union all select 'markers ' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
                where n.nspname = 'atoll' and c.relname ~ '^move_[0-9]+$'";
 

@@ -7,13 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The folder that holds the binaries under test, beside the test executables.
+/// A binary under test: beside this program, or in the folder above, where this is a test's executable.
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a running program has a path");
-    let profile = test.parent().and_then(Path::parent).expect("test executables lie in target/<profile>/deps");
-    let path = profile.join(name);
-    assert!(path.is_file(), "{} is missing: run `cargo build --workspace` first", path.display());
-    path
+    let this = std::env::current_exe().expect("a running program has a path");
+    let found = this.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("no {name} near {}: run `cargo build --workspace` first", this.display()))
 }
 
 /// Sends a signal. A process that is gone does not mind.

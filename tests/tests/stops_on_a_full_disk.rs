@@ -3,19 +3,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+use cluster_tests::small_disk::SmallDisk;
 use cluster_tests::{Cluster, ClusterOptions, poll};
 use http::Method;
 use serde_json::json;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 const NAME: &str = "coordinator-1";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stops_on_a_full_disk() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount(16) else {
         println!("not tried: no right to mount a disk");
         return;
     };
@@ -23,10 +21,7 @@ async fn stops_on_a_full_disk() {
     let mut cluster = Cluster::start(options).await;
     let client = cluster.client();
     cluster.kill(cluster.layout().coordinators[0].pid).await;
-    let folder = cluster.folder().join(NAME);
-    run("cp", &["-a", &format!("{}/.", text(&folder)), text(&disk.folder)]);
-    std::fs::remove_dir_all(&folder).unwrap();
-    std::os::unix::fs::symlink(&disk.folder, &folder).unwrap();
+    disk.take(&cluster.folder().join(NAME));
     cluster.start_member(NAME);
     cluster.wait_ready(1).await;
 
@@ -63,48 +58,4 @@ async fn stops_on_a_full_disk() {
     .await;
     let expected = ["No space left on device", "the coordinator cannot be reached", "the agent does not answer"];
     cluster.finish(&expected).await;
-}
-
-/// A file system of a few megabytes in memory, gone when dropped.
-struct SmallDisk {
-    folder: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let folder = std::env::temp_dir().join(format!("small-disk-{}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "none", text(&folder)]).output();
-        if mounted.is_ok_and(|mounted| mounted.status.success()) {
-            return Some(Self { folder });
-        }
-        std::fs::remove_dir(&folder).unwrap();
-        None
-    }
-
-    /// Fills it to the last byte; gives the file that does.
-    fn fill(&self) -> PathBuf {
-        let path = self.folder.join("filler");
-        let mut file = std::fs::File::create(&path).unwrap();
-        let block = [7_u8; 4096];
-        while file.write_all(&block).is_ok() {}
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a coordinator may still hold its files.
-        let _ = Command::new("umount").args(["-l", text(&self.folder)]).status();
-        let _ = std::fs::remove_dir(&self.folder);
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let status = Command::new(program).args(arguments).status().unwrap();
-    assert!(status.success(), "{program} {arguments:?}: {status}");
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }

@@ -12,6 +12,7 @@ pub mod http;
 pub mod identity;
 pub mod logging;
 pub mod moves;
+pub mod pauses;
 pub mod pg;
 pub mod register;
 pub mod secret;

@@ -1,5 +1,6 @@
 //! Drives one move: asks the core what to do next, does it, and remembers what was seen.
 
+use super::pauses;
 use crate::agents::AgentClient;
 use crate::internal_client::CallError;
 use crate::raft::CatalogNode;
@@ -20,10 +21,16 @@ const AT_A_TIME: usize = limits::PARALLEL_MOVES_MAX as usize;
 const PROPOSE_WITHIN: Duration = Duration::from_secs(5);
 /// For what an agent makes, asks or renames.
 const ORDER_WITHIN: Duration = Duration::from_secs(90);
-/// While a move goes back: a server that hangs shall not keep it.
+/// While a move goes back or cleans up: a server that hangs shall not keep it. What takes longer goes on, and is asked for again.
 const CLEANUP_WITHIN: Duration = Duration::from_secs(10);
+/// For what puts names back that writers wait for.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 /// For indexes and sums: as long as they take, but not for ever. Asked again, an agent goes on where it is.
 const LONG_ORDER_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
+/// While it works on such an order, an agent is asked this often how it is.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+/// Questions in a row without an answer, or with the answer that its server is down, before the order is given up.
+const SILENCES_MAX: u32 = 3;
 /// Between two tries of what failed, or is not done yet.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Between two looks for what takes milliseconds.
@@ -93,6 +100,16 @@ async fn changed_since(views: &mut watch::Receiver<Arc<RoutingTable>>, id: MoveI
     let _ = changed.await;
 }
 
+/// Completes when an agent, its host or its server has said nothing for a while.
+async fn silent(agents: &AgentClient, agent_url: &str) {
+    let mut silences = 0;
+    while silences < SILENCES_MAX {
+        sleep(ASK_EVERY).await;
+        let status = agents.status(agent_url, Instant::now() + ASK_EVERY).await;
+        silences = if status.is_ok_and(|status| status.postgres_up) { 0 } else { silences + 1 };
+    }
+}
+
 impl Driver {
     fn look(&mut self, catalog: &Catalog, job: &MoveJob) {
         let began = match self.phase {
@@ -126,11 +143,18 @@ impl Driver {
         let is_long = matches!(work, MoveWork::Index | MoveWork::Sum | MoveWork::SumAt { .. });
         let within = match job.phase == MovePhase::Fencing {
             true => Duration::from_millis(u64::from(job.max_write_pause_ms)),
+            false if work == MoveWork::StepBack => GIVE_BACK_WITHIN,
             false if is_long => LONG_ORDER_WITHIN,
-            false if job.phase == MovePhase::Cancelling => CLEANUP_WITHIN,
+            false if !job.phase.may_be_cancelled() => CLEANUP_WITHIN,
             false => ORDER_WITHIN,
         };
-        match self.agents.put_move(agent_url, &order, sent + within).await {
+        let reported = tokio::select! {
+            reported = self.agents.put_move(agent_url, &order, sent + within) => reported,
+            () = silent(&self.agents, agent_url), if within == LONG_ORDER_WITHIN => {
+                Err(CallError::Deadline { url: agent_url.clone() })
+            }
+        };
+        match reported {
             Ok(report) => self.note(job, work, report, sent).await,
             Err(error) => self.failed(job, work, &error).await,
         }
@@ -139,7 +163,8 @@ impl Driver {
     async fn note(&mut self, job: &MoveJob, work: MoveWork, report: MoveReport, sent: Instant) {
         if let MoveWork::Fence { .. } = work {
             let locked = Duration::from_millis(report.held_ms.unwrap_or(0));
-            self.paused_at = Some(Instant::now().checked_sub(locked).unwrap_or(sent).max(sent));
+            // By a leader before this one, perhaps: long before it was asked for.
+            self.paused_at = Some(Instant::now().checked_sub(locked).unwrap_or(sent));
         }
         let done = report.done;
         self.seen.note(work, report, millis(sent.elapsed()));
@@ -164,14 +189,33 @@ impl Driver {
     }
 
     async fn record(&mut self, job: &MoveJob, to: MovePhase, mut brings: Advance) {
-        if to == MovePhase::Cleaning {
-            brings.write_pause_ms = self.write_pause_ms;
+        match to {
+            // But for the moment that recording takes: should the next leader be another, it knows no better.
+            MovePhase::Switching => brings.write_pause_ms = self.pause_ms(),
+            MovePhase::Cleaning => brings.write_pause_ms = self.write_pause_ms,
+            MovePhase::Planned
+            | MovePhase::Preparing
+            | MovePhase::Copying
+            | MovePhase::Indexing
+            | MovePhase::CatchingUp
+            | MovePhase::Verifying
+            | MovePhase::Fencing
+            | MovePhase::Done
+            | MovePhase::Cancelling
+            | MovePhase::Cancelled
+            | MovePhase::Failed => {}
         }
+        pauses::before_record(to).await;
         let command = Command::AdvanceMove { id: self.id, decided_at: job.changed_at, to, brings };
         let recorded = self.propose(command).await;
         if recorded && to == MovePhase::Switching {
-            self.write_pause_ms = self.paused_at.map(|at| u32::try_from(millis(at.elapsed())).unwrap_or(u32::MAX));
+            self.write_pause_ms = self.pause_ms();
         }
+    }
+
+    /// For how long writes have waited.
+    fn pause_ms(&self) -> Option<u32> {
+        self.paused_at.map(|at| u32::try_from(millis(at.elapsed())).unwrap_or(u32::MAX))
     }
 
     /// Whether it changed the catalog.

@@ -4,5 +4,6 @@
 
 mod drive;
 mod mover;
+mod pauses;
 
 pub use mover::Mover;

@@ -32,8 +32,8 @@ const TRIES: usize = 4;
 
 /// Most writes of this coordinator that wait at a time for shards that are being handed over; further ones are told to come again.
 const HAND_OVERS: usize = 1_000;
-/// Between two tries to claim a key on a shard that is being moved.
-const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// Between two tries to claim a key on a shard that is being moved, if no new view comes before.
+const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
 /// Longest that a write whose end nobody knows may still be carried out, where a request's deadline is no further off than
 /// `deadline_max`: it lies in the socket for a while, and then the server gives it its time.
@@ -102,8 +102,11 @@ impl Writer {
                     if latest.version == target.view.version && !latest.is_moving(route.shard) {
                         return Err(place.read_error(error));
                     }
-                    target.view = latest;
-                    tokio::time::sleep(CLAIM_AGAIN_AFTER).await;
+                    let mut views = self.views.clone();
+                    let newer = views.wait_for(|view| view.version != target.view.version);
+                    // An error means that it is time to look, or that there will be no new view.
+                    let _ = tokio::time::timeout(CLAIM_AGAIN_AFTER, newer).await;
+                    target.view = self.views.borrow().clone();
                 }
                 Err(error) => return Err(place.read_error(error)),
             }

@@ -4,5 +4,6 @@
 mod mover;
 mod source;
 mod target;
+mod troubles;
 
 pub use mover::{MoveError, Mover};

@@ -1,7 +1,9 @@
 //! Takes orders: checks whom they are for and how old they are, and has them carried out by the side that they concern.
 
+use super::troubles::Troubles;
 use super::{source, target};
 use crate::desired::apply::Applier;
+use crate::pauses;
 use crate::pg::connect::{PgError, chain};
 use crate::pg::moving::{self, STATEMENT_LIMIT, fence::Fence};
 use crate::pg::session::Session;
@@ -29,6 +31,7 @@ pub(super) struct Hands {
     session: Option<Session>,
     pub(super) fence: Option<HeldFence>,
     pub(super) sums: Option<Summing>,
+    pub(super) troubles: Troubles,
 }
 
 /// The marker before the one at which the target stopped, and its sums there.
@@ -108,11 +111,13 @@ impl Mover {
         let mut hands = hands.lock().await;
         let session = match hands.session.take().filter(|session| !session.is_closed() && !ends) {
             Some(session) => session,
+            None if ends => moving::cleaning_session(&self.worker.target, &order.subject).await?,
             None => moving::session(&self.worker.target, &order.subject, STATEMENT_LIMIT).await?,
         };
         if !moving::note_order(&session, order.subject.id, order.ordered_at).await? {
             return Err(MoveError::Stale { id: order.subject.id });
         }
+        pauses::before(order.work).await;
         let done = match order.work {
             MoveWork::Feed
             | MoveWork::Mark
@@ -138,6 +143,7 @@ impl Mover {
                 Ok(MoveReport::done())
             }
         };
+        pauses::after(order.work).await;
         hands.session = Some(session).filter(|_| done.is_ok() && !ends && order.work != MoveWork::DropRetired);
         done
     }

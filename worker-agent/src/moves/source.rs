@@ -34,8 +34,8 @@ pub(super) async fn carry_out(
         MoveWork::Retire => retire(hands, session, order).await,
         MoveWork::RemoveFeed => {
             *hands = Hands::default();
-            let others = mover.applier.current().borrow().as_ref().map_or(0, |desired| desired.moves.len());
-            feed::remove(session, subject, others <= 1).await?;
+            let moves = mover.applier.current().borrow().as_ref().map_or(0, |desired| desired.moves.len());
+            feed::remove(session, subject, moves <= 1).await?;
             Ok(MoveReport::done())
         }
         MoveWork::DropRetired => {
@@ -63,9 +63,9 @@ async fn fence(
     order: &MoveOrder,
     pause_ms: u32,
 ) -> Result<MoveReport, MoveError> {
-    if let Some(marker) = names::retired_at(session, &order.subject).await? {
+    if let Some(retired) = names::retired(session, &order.subject).await? {
         // By a leader before this one.
-        return Ok(MoveReport { marker: Some(marker), ..MoveReport::done() });
+        return Ok(MoveReport { marker: Some(retired.marker), held_ms: Some(retired.held_ms), ..MoveReport::done() });
     }
     if let Some(held) = &hands.fence
         && held.ordered_at == order.ordered_at
@@ -89,7 +89,7 @@ async fn fence(
 }
 
 async fn retire(hands: &mut Hands, session: &Session, order: &MoveOrder) -> Result<MoveReport, MoveError> {
-    if names::retired_at(session, &order.subject).await?.is_some() {
+    if names::retired(session, &order.subject).await?.is_some() {
         return Ok(MoveReport::done());
     }
     let let_go = || MoveError::NotReady { reason: "the lock was let go".to_owned() };

@@ -2,17 +2,16 @@
 
 use super::mover::{Hands, MoveError, Mover};
 use crate::pg::connect::Target;
+use crate::pg::moving::copy::Standing;
 use crate::pg::moving::sums::Stopper;
 use crate::pg::moving::{self, copy, names};
 use crate::pg::session::Session;
 use atoll_proto::agent::MOVE_ROLE;
-use atoll_proto::moves::{MoveOrder, MoveReport, MoveWork};
+use atoll_proto::moves::{MoveOrder, MoveReport, MoveSubject, MoveWork};
 use std::time::{Duration, Instant};
 
 /// How long one order waits for a marker; the leader asks again.
 const AWAIT_FOR: Duration = Duration::from_secs(1);
-/// Errors of a subscription that pass by themselves, such as while the source starts again, are fewer: it tries once a second.
-const ERRORS_MAX: u64 = 100;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Does the target's part.
@@ -26,23 +25,16 @@ pub(super) async fn carry_out(
     let target = &mover.worker.target;
     match order.work {
         MoveWork::Receive => {
-            copy::make(session, subject, &mover.password()?).await?;
-            Ok(MoveReport::done())
+            let subscription = copy::make(session, subject, &mover.password()?).await?;
+            Ok(MoveReport { subscription, ..MoveReport::done() })
         }
         MoveWork::Copied => {
-            let Some((left, errors)) = copy::tables_left(session, subject).await? else {
-                return Err(MoveError::NotReady { reason: "there is no subscription".to_owned() });
-            };
+            let standing = standing(session, subject).await?;
             mover.worker.status.move_seen(copy::progress(session, subject).await?);
-            if left == 0 {
+            if standing.tables_left == 0 {
                 return Ok(MoveReport::done());
             }
-            let told = || format!("the subscription met {errors} errors; see the target's PostgreSQL log");
-            match errors {
-                0 => Ok(MoveReport::not_yet(None)),
-                1..=ERRORS_MAX => Ok(MoveReport::not_yet(Some(told()))),
-                _ => Err(MoveError::NotReady { reason: told() }),
-            }
+            Ok(MoveReport::not_yet(hands.troubles.judge(&standing, 0, Instant::now())?))
         }
         MoveWork::Index => {
             let source = Target {
@@ -61,13 +53,18 @@ pub(super) async fn carry_out(
         }
         MoveWork::Await { marker } => {
             let began = Instant::now();
-            while moving::last_marker(session, subject).await? < marker {
+            loop {
+                let arrived = moving::last_marker(session, subject).await?;
+                if arrived >= marker {
+                    return Ok(MoveReport::done());
+                }
                 if began.elapsed() >= AWAIT_FOR {
-                    return Ok(MoveReport::not_yet(Some("the copy is behind".to_owned())));
+                    let standing = standing(session, subject).await?;
+                    let told = hands.troubles.judge(&standing, arrived, Instant::now())?;
+                    return Ok(MoveReport::not_yet(Some(told.unwrap_or_else(|| "the copy is behind".to_owned()))));
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            Ok(MoveReport::done())
         }
         MoveWork::Hold => {
             if let Some(before) = hands.sums.take() {
@@ -109,4 +106,9 @@ pub(super) async fn carry_out(
         | MoveWork::RemoveFeed
         | MoveWork::DropRetired => Err(MoveError::NotReady { reason: "not the target's to do".to_owned() }),
     }
+}
+
+async fn standing(session: &Session, subject: &MoveSubject) -> Result<Standing, MoveError> {
+    let standing = copy::standing(session, subject).await?;
+    standing.ok_or_else(|| MoveError::NotReady { reason: "there is no subscription".to_owned() })
 }

@@ -60,6 +60,7 @@ impl Catalog {
             attempts: 0,
             write_pause_ms: None,
             rows: None,
+            subscription: None,
             error: None,
             cleanups: BTreeSet::new(),
         };

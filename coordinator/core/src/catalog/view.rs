@@ -109,6 +109,7 @@ impl Catalog {
             collections: self.desired_state(job.from)?.collections.into_iter().filter(hashed).collect(),
             source: source.postgres.clone(),
             target_system: target.facts.system_identifier.clone(),
+            subscription: job.subscription,
         })
     }
 

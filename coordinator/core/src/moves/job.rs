@@ -28,12 +28,15 @@ pub struct MoveJob {
     pub max_write_pause_ms: u32,
     /// Whether both sides were compared and found equal.
     pub verified: bool,
-    /// Verifications and fences that were given up.
+    /// Verifications that were given up; once one held, fences that were.
     pub attempts: u32,
     /// How long writes had to wait, in milliseconds, once it is known.
     pub write_pause_ms: Option<u32>,
     /// Rows that were compared, once they were.
     pub rows: Option<u64>,
+    /// PostgreSQL's number of the subscription on the target, once it is known.
+    #[serde(default)]
+    pub subscription: Option<u32>,
     /// Why it failed.
     pub error: Option<String>,
     /// What may exist on the servers because of this move, and has to go.
@@ -63,6 +66,9 @@ pub struct Advance {
     /// Rows that were compared and found equal.
     #[serde(default)]
     pub rows: Option<u64>,
+    /// PostgreSQL's number of the subscription.
+    #[serde(default)]
+    pub subscription: Option<u32>,
     /// Why the move is given up.
     #[serde(default)]
     pub error: Option<String>,
@@ -71,12 +77,13 @@ pub struct Advance {
 impl MoveJob {
     /// The job in its next phase, begun by the entry `at`; none where this phase may not follow.
     pub fn advanced(&self, to: MovePhase, at: CatalogVersion, brings: Advance) -> Option<Self> {
-        let Advance { write_pause_ms, rows, error } = brings;
+        let Advance { write_pause_ms, rows, subscription, error } = brings;
         let mut next = self.clone();
         next.phase = to;
         next.changed_at = at;
         next.write_pause_ms = write_pause_ms.or(self.write_pause_ms);
         next.rows = rows.or(self.rows);
+        next.subscription = subscription.or(self.subscription);
         next.error = error.or(next.error);
         match (self.phase, to) {
             (MovePhase::Planned, MovePhase::Preparing) => {
@@ -92,6 +99,8 @@ impl MoveJob {
             }
             (MovePhase::Verifying, MovePhase::Fencing) if !self.may_be_retired() => {
                 next.verified = true;
+                // Tries of the cut-over are counted by themselves.
+                next.attempts = 0;
                 next.cleanups.insert(Cleanup::Retired);
             }
             (MovePhase::Verifying | MovePhase::Fencing, MovePhase::CatchingUp) => next.attempts += 1,

@@ -12,12 +12,16 @@ const CLOSE_BEHIND_MS: u64 = 500;
 const CATCH_UP_MS_MAX: u64 = 60 * 60 * 1_000;
 /// Pauses before a fence is tried again grow up to this, in milliseconds.
 const BACK_OFF_MS_MAX: u64 = 10_000;
-/// Verifications and fences that are given up before the move is given up.
+/// Verifications, or fences, that are given up before the move is given up.
 const ATTEMPTS_MAX: u32 = 20;
 /// Failures in a row, of any order, before the move is given up.
 const FAILURES_MAX: u32 = 60;
 /// Failures in a row before what a dead server holds is left for later.
 const CLEANUP_FAILURES_MAX: u32 = 30;
+/// Failures in a row before the other server is asked to clean up.
+const FAILURES_OF_A_TURN: u32 = 3;
+/// Failures in a row of a target that is to step back, while writers find no table, before the shard goes back to the source without it.
+const STEP_BACK_FAILURES_MAX: u32 = 3;
 /// Searches that were under way at the switch may read the old copy for so long, in milliseconds.
 const DROP_AFTER_MS: u64 = 3_000;
 
@@ -43,6 +47,8 @@ pub struct Observed {
     pub source_sums: Option<Vec<TableSum>>,
     /// The target's sums, as of the marker; none if it could not stop there.
     pub target_sums: Option<Vec<TableSum>>,
+    /// PostgreSQL's number of the subscription.
+    pub subscription: Option<u32>,
     /// How long the phase has taken, in milliseconds.
     pub phase_ms: u64,
     /// Failures in a row.
@@ -74,7 +80,7 @@ pub enum Step {
 impl Observed {
     /// Notes what became of an order that took so long.
     pub fn note(&mut self, work: MoveWork, report: MoveReport, took_ms: u64) {
-        let MoveReport { done, marker, sums, waits, held_ms: _ } = report;
+        let MoveReport { done, marker, sums, waits, held_ms: _, subscription } = report;
         self.last_failure = waits.or(self.last_failure.take());
         self.failures = 0;
         if !done {
@@ -85,8 +91,8 @@ impl Observed {
             MoveWork::Await { .. } => self.arrived_after_ms = Some(took_ms),
             MoveWork::Sum => (self.marker, self.source_sums) = (marker, sums),
             MoveWork::SumAt { .. } => self.target_sums = sums,
+            MoveWork::Receive => self.subscription = subscription,
             MoveWork::Feed
-            | MoveWork::Receive
             | MoveWork::Copied
             | MoveWork::Index
             | MoveWork::Hold
@@ -123,7 +129,8 @@ pub fn next_step(job: &MoveJob, seen: &Observed) -> Step {
         MovePhase::Planned => Step::Wait { ms: 200 },
         MovePhase::Preparing => {
             let work = [(Side::Source, MoveWork::Feed), (Side::Target, MoveWork::Receive)];
-            first_not_done(seen, &work).unwrap_or_else(|| begin(MovePhase::Copying))
+            let brings = Advance { subscription: seen.subscription, ..Advance::default() };
+            first_not_done(seen, &work).unwrap_or(Step::Record(MovePhase::Copying, brings))
         }
         MovePhase::Copying => {
             first_not_done(seen, &[(Side::Target, MoveWork::Copied)]).unwrap_or_else(|| begin(MovePhase::Indexing))
@@ -157,15 +164,22 @@ fn first_not_done(seen: &Observed, work: &[(Side, MoveWork)]) -> Option<Step> {
 
 fn catching_up(job: &MoveJob, seen: &Observed) -> Step {
     if job.may_be_retired() {
+        if seen.failures >= STEP_BACK_FAILURES_MAX && !seen.has(MoveWork::StepBack) {
+            let why = seen.last_failure.as_deref().unwrap_or("no answer");
+            return give_up(format!("the target was lost in the cut-over, and writers could not wait for it: {why}"));
+        }
         // The source last: from then on writes go to it again, and what they write has to find the copy under its name.
         let work = [(Side::Target, MoveWork::StepBack), (Side::Source, MoveWork::Restore)];
         return first_not_done(seen, &work).unwrap_or(Step::Cleaned(Cleanup::Retired));
     }
     if job.attempts >= ATTEMPTS_MAX {
-        return give_up(format!(
-            "verification and cut-over were given up {} times: something holds the tables, or writes would wait longer than {} ms",
-            job.attempts, job.max_write_pause_ms
-        ));
+        let (attempts, pause_ms) = (job.attempts, job.max_write_pause_ms);
+        return give_up(match job.verified {
+            false => format!("verification was given up {attempts} times: something holds the tables"),
+            true => format!(
+                "the cut-over was given up {attempts} times: something holds the tables, or writes would wait longer than {pause_ms} ms"
+            ),
+        });
     }
     if seen.phase_ms > CATCH_UP_MS_MAX {
         return give_up("the copy does not catch up; see the target's PostgreSQL log".to_owned());
@@ -244,17 +258,13 @@ fn fencing(job: &MoveJob, seen: &Observed) -> Step {
 }
 
 fn cleaning(job: &MoveJob, seen: &Observed) -> Option<Step> {
-    let wanted = [
-        (Cleanup::Subscription, Side::Target, MoveWork::RemoveSubscription),
-        (Cleanup::Feed, Side::Source, MoveWork::RemoveFeed),
-    ];
-    if let Some(step) = first_to_go(job, seen, &wanted) {
-        return Some(step);
-    }
-    if job.may_be_retired() && seen.phase_ms < DROP_AFTER_MS {
+    let on_target = [(Cleanup::Subscription, MoveWork::RemoveSubscription)];
+    let on_source = [(Cleanup::Feed, MoveWork::RemoveFeed), (Cleanup::Retired, MoveWork::DropRetired)];
+    let step = first_to_go(job, seen, &on_target, &on_source)?;
+    if step == Step::Order(Side::Source, MoveWork::DropRetired) && seen.phase_ms < DROP_AFTER_MS {
         return Some(Step::Wait { ms: DROP_AFTER_MS - seen.phase_ms });
     }
-    first_to_go(job, seen, &[(Cleanup::Retired, Side::Source, MoveWork::DropRetired)])
+    Some(step)
 }
 
 fn cancelling(job: &MoveJob, seen: &Observed) -> Step {
@@ -270,21 +280,40 @@ fn cancelling(job: &MoveJob, seen: &Observed) -> Step {
 }
 
 fn going_back(job: &MoveJob, seen: &Observed) -> Option<Step> {
-    let wanted = [
-        (Cleanup::Retired, Side::Source, MoveWork::Restore),
-        (Cleanup::Feed, Side::Source, MoveWork::RemoveFeed),
-        (Cleanup::Subscription, Side::Target, MoveWork::RemoveSubscription),
-        (Cleanup::Copy, Side::Target, MoveWork::DropCopy),
-    ];
-    first_to_go(job, seen, &wanted)
+    if job.may_be_retired() {
+        return Some(gone(seen, Cleanup::Retired, Side::Source, MoveWork::Restore));
+    }
+    // The subscription before the feed: as long as it is there, it makes slots.
+    let on_target = [(Cleanup::Subscription, MoveWork::RemoveSubscription), (Cleanup::Copy, MoveWork::DropCopy)];
+    first_to_go(job, seen, &on_target, &[(Cleanup::Feed, MoveWork::RemoveFeed)])
 }
 
-fn first_to_go(job: &MoveJob, seen: &Observed, wanted: &[(Cleanup, Side, MoveWork)]) -> Option<Step> {
-    let (cleanup, side, work) = wanted.iter().find(|(cleanup, _, _)| job.cleanups.contains(cleanup))?;
-    Some(match seen.has(*work) {
-        true => Step::Cleaned(*cleanup),
-        false => Step::Order(*side, *work),
-    })
+/// What to remove next: of the target, and then of the source; by turns when one does not answer, so that it holds up only its own.
+fn first_to_go(
+    job: &MoveJob,
+    seen: &Observed,
+    on_target: &[(Cleanup, MoveWork)],
+    on_source: &[(Cleanup, MoveWork)],
+) -> Option<Step> {
+    let first = |side: Side, wanted: &[(Cleanup, MoveWork)]| {
+        let (cleanup, work) = wanted.iter().find(|(cleanup, _)| job.cleanups.contains(cleanup))?;
+        Some(gone(seen, *cleanup, side, *work))
+    };
+    let (target, source) = (first(Side::Target, on_target), first(Side::Source, on_source));
+    if let Some(done) = [&target, &source].into_iter().flatten().find(|step| matches!(step, Step::Cleaned(_))) {
+        return Some(done.clone());
+    }
+    match (seen.failures / FAILURES_OF_A_TURN).is_multiple_of(2) {
+        true => target.or(source),
+        false => source.or(target),
+    }
+}
+
+fn gone(seen: &Observed, cleanup: Cleanup, side: Side, work: MoveWork) -> Step {
+    match seen.has(work) {
+        true => Step::Cleaned(cleanup),
+        false => Step::Order(side, work),
+    }
 }
 
 #[cfg(test)]

@@ -140,6 +140,46 @@ fn a_fence_that_never_holds_fails_the_move_and_leaves_all_as_it_was() {
 }
 
 #[test]
+fn writers_do_not_wait_for_a_target_that_is_lost_in_the_cut_over() {
+    let mut catalog = catalog();
+    let before = catalog.placements.clone();
+    start(&mut catalog, 10, 1);
+    let (mut lost, mut tries) = (false, 0);
+    let (phases, orders) = drive(&mut catalog, MoveId(10), &mut 10, |_, work| {
+        lost |= matches!(work, MoveWork::TakeOver { .. });
+        let to_target = matches!(
+            work,
+            MoveWork::TakeOver { .. } | MoveWork::StepBack | MoveWork::RemoveSubscription | MoveWork::DropCopy
+        );
+        tries += u32::from(to_target && lost);
+        (to_target && lost && tries < 50).then(|| Err("gone".to_owned()))
+    });
+    assert_eq!(phases.last(), Some(&MovePhase::Failed));
+    let retired = orders.iter().position(|(_, work)| *work == MoveWork::Retire).unwrap();
+    let restored = orders.iter().position(|(_, work)| *work == MoveWork::Restore).unwrap();
+    assert!(restored - retired < 8, "{:?}", &orders[retired..restored]);
+    assert!(catalog.moves[&MoveId(10)].cleanups.is_empty() && catalog.placements == before);
+}
+
+#[test]
+fn verifications_that_fail_leave_the_cut_over_its_own_tries() {
+    let mut catalog = catalog();
+    start(&mut catalog, 10, 1);
+    let (mut sums, mut fences) = (0, 0);
+    let (phases, _) = drive(&mut catalog, MoveId(10), &mut 10, |_, work| {
+        let tries = match work {
+            MoveWork::Sum => &mut sums,
+            MoveWork::Fence { .. } => &mut fences,
+            _ => return None,
+        };
+        *tries += 1;
+        (*tries < ATTEMPTS_MAX).then(|| Err("locked".to_owned()))
+    });
+    assert_eq!(phases.last(), Some(&MovePhase::Done));
+    assert_eq!(catalog.moves[&MoveId(10)].attempts, ATTEMPTS_MAX - 1, "of the cut-over");
+}
+
+#[test]
 fn sides_that_differ_never_cut_over() {
     let mut catalog = catalog();
     start(&mut catalog, 10, 1);
@@ -172,6 +212,33 @@ fn a_target_that_is_gone_keeps_its_records_until_it_is_back() {
     };
     assert_eq!(phases.last(), Some(&MovePhase::Failed));
     assert!(catalog.moves[&MoveId(10)].cleanups.is_empty(), "worked off when it answers");
+}
+
+#[test]
+fn a_server_that_is_gone_holds_up_only_its_own_cleanups() {
+    for (gone, phase) in [(Side::Source, MovePhase::Indexing), (Side::Target, MovePhase::Cleaning)] {
+        let mut catalog = catalog();
+        start(&mut catalog, 10, 1);
+        let (mut is_gone, mut tries) = (false, 0);
+        let (_, orders) = drive(&mut catalog, MoveId(10), &mut 10, |job, work| {
+            is_gone |= job.phase == phase;
+            // What indexing fails of is the same to both.
+            let side = match work {
+                MoveWork::RemoveFeed | MoveWork::DropRetired => Side::Source,
+                MoveWork::RemoveSubscription | MoveWork::DropCopy => Side::Target,
+                MoveWork::Index => return is_gone.then(|| Err("gone".to_owned())),
+                _ => return None,
+            };
+            let fails = is_gone && side == gone && tries < 100;
+            tries += u32::from(fails);
+            fails.then(|| Err("gone".to_owned()))
+        });
+        let last_of = |side| orders.iter().rposition(|(of, work)| *of == side && *work != MoveWork::Index).unwrap();
+        let other = if gone == Side::Source { Side::Target } else { Side::Source };
+        let between = &orders[last_of(other)..last_of(gone)];
+        assert!(between.len() > 50, "{gone:?}: {} tries after the other was clean", between.len());
+        assert!(catalog.moves[&MoveId(10)].cleanups.is_empty());
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The target's side of replication: the copy, its subscription and its indexes.
 
 use super::{create_markers, drop_markers, literal, schema_exists, unsigned};
+use crate::pauses;
 use crate::pg::connect::{PgError, Target};
 use crate::pg::ddl::{self, quote};
 use crate::pg::existing::Existing;
@@ -11,8 +12,8 @@ use atoll_proto::Namespace;
 use atoll_proto::agent::MOVE_ROLE;
 use atoll_proto::moves::{MoveSeen, MoveSubject};
 
-/// Makes an empty copy that subscribes to the source.
-pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -> Result<(), PgError> {
+/// Makes an empty copy that subscribes to the source; gives the subscription's number.
+pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -> Result<Option<u32>, PgError> {
     if owned(session, subject).await?.is_none() {
         let schema = subject.source_schema();
         let mut statements = ddl::create_schema(&schema);
@@ -23,20 +24,58 @@ pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -
         statements.push_str(&create_markers(subject));
         session.run("make a copy's tables", &statements).await?;
     }
-    let subscribed = "select exists (select from pg_subscription where subname = $1)";
-    if session.query_one("look for a subscription", subscribed, &[&subject.channel()]).await?.get(0) {
-        return Ok(());
+    let there = subscription(session, subject).await?;
+    if there.is_some() {
+        return Ok(there);
     }
+    pauses::let_through("subscribe").await;
     let channel = quote(&subject.channel());
-    // A statement that is refused is logged as it is, and this one carries a password.
     let statement = format!(
-        "set local log_min_error_statement = panic;\n\
-         create subscription {channel} connection {} publication {channel} with (create_slot = false, slot_name = {}, \
+        "create subscription {channel} connection {} publication {channel} with (create_slot = false, slot_name = {}, \
          copy_data = true, binary = true, synchronous_commit = off)",
         literal(&connection(subject, password)),
         literal(&subject.channel())
     );
-    session.run("subscribe to a shard", &statement).await
+    keep_out_of_log(session, true).await?;
+    session.run("subscribe to a shard", &statement).await?;
+    keep_out_of_log(session, false).await?;
+    subscription(session, subject).await
+}
+
+async fn subscription(session: &Session, subject: &MoveSubject) -> Result<Option<u32>, PgError> {
+    let statement = "select oid from pg_subscription where subname = $1";
+    let row = session.query_opt("look for a subscription", statement, &[&subject.channel()]).await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// What of a statement may reach a server's log or its statistics, and how it does not.
+const TELLERS: [(&str, &str); 6] = [
+    ("log_statement", "none"),
+    ("log_min_error_statement", "panic"),
+    ("log_min_duration_statement", "-1"),
+    ("log_min_duration_sample", "-1"),
+    ("pg_stat_statements.track_utility", "off"),
+    ("pgaudit.log", "none"),
+];
+
+/// Whether the statements that follow stay out of the log: those that carry a password. Settings of their own, because a server logs a
+/// statement before it carries out any part of it. On a server that is not ours we may lack the right.
+async fn keep_out_of_log(session: &Session, out: bool) -> Result<(), PgError> {
+    for (name, value) in TELLERS {
+        let statement = if out { format!("set {name} = '{value}'") } else { format!("reset {name}") };
+        match session.run("keep a password out of its log", &statement).await {
+            Err(error) if error.is_rights() && out => {
+                let shown = "select coalesce(current_setting($1, true), $2)";
+                let set: String = session.query_one("look at a setting", shown, &[&name, &value]).await?.get(0);
+                if set != value {
+                    tracing::warn!(setting = name, set, "the server's log may tell the password that replication uses");
+                }
+            }
+            Err(error) if error.is_rights() => {}
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 /// How the subscription reaches its source.
@@ -66,17 +105,33 @@ pub async fn owned(session: &Session, subject: &MoveSubject) -> Result<Option<St
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Tables of the subscription that are not copied yet, and errors that it met; none without a subscription.
-pub async fn tables_left(session: &Session, subject: &MoveSubject) -> Result<Option<(u64, u64)>, PgError> {
+/// How a subscription stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Tables that are not copied yet.
+    pub tables_left: u64,
+    /// Errors that it met since the server began to count.
+    pub errors: u64,
+    /// Whether it has heard from the source lately.
+    pub is_heard: bool,
+}
+
+/// How the subscription stands; none if there is none.
+pub async fn standing(session: &Session, subject: &MoveSubject) -> Result<Option<Standing>, PgError> {
+    // The source says something every half minute, unless told otherwise.
     let statement = "select count(*), count(*) filter (where r.srsubstate <> 'r'),
-                            coalesce(max(s.apply_error_count + s.sync_error_count), 0)::bigint
+                            coalesce(max(s.apply_error_count + s.sync_error_count), 0)::bigint,
+                            exists (select from pg_stat_subscription h
+                                     where h.subname = $1 and h.last_msg_receipt_time > now() - interval '2 minutes')
                        from pg_subscription p
                        join pg_subscription_rel r on r.srsubid = p.oid
                        left join pg_stat_subscription_stats s on s.subid = p.oid
                       where p.subname = $1";
     let row = session.query_one("look how far a copy is", statement, &[&subject.channel()]).await?;
     let known = row.get::<_, i64>(0) > 0;
-    Ok(known.then(|| (unsigned(row.get(1)), unsigned(row.get(2)))))
+    let standing =
+        || Standing { tables_left: unsigned(row.get(1)), errors: unsigned(row.get(2)), is_heard: row.get(3) };
+    Ok(known.then(standing))
 }
 
 /// Rows and bytes of the copy.
@@ -119,6 +174,7 @@ pub async fn build_indexes(
         for (name, statement) in ddl::indexes(&schema, collection, &graphs) {
             if !there.contains(&name) {
                 session.run("build an index of a copy", &statement).await?;
+                pauses::let_through("index").await;
             }
         }
         let table = ddl::qualified(&schema, collection.name.as_str());
@@ -130,8 +186,7 @@ pub async fn build_indexes(
 /// Removes the subscription and the markers. The source need not be there.
 pub async fn remove_subscription(session: &Session, subject: &MoveSubject) -> Result<(), PgError> {
     let what = "remove a subscription";
-    let subscribed = "select exists (select from pg_subscription where subname = $1)";
-    if session.query_one("look for a subscription", subscribed, &[&subject.channel()]).await?.get(0) {
+    if subscription(session, subject).await?.is_some() {
         let channel = quote(&subject.channel());
         session.run(what, &format!("alter subscription {channel} disable")).await?;
         // The slot is the source's to drop: the source may be away.

@@ -42,14 +42,16 @@ pub async fn lag_bytes(session: &Session, subject: &MoveSubject) -> Result<Optio
     Ok(row.and_then(|row| row.get::<_, Option<i64>>(0)).map(unsigned))
 }
 
-/// Removes it all. `alone`: no other move goes from here to the same target, so slots that copied its tables go too.
+/// Removes it all. `alone`: no other move goes from here, so all slots of the target that copied tables are this one's.
 pub async fn remove(session: &Session, subject: &MoveSubject, alone: bool) -> Result<(), PgError> {
     let channel = subject.channel();
     session.run("remove a publication", &format!("drop publication if exists {}", quote(&channel))).await?;
     drop_slots(session, &channel).await?;
-    if alone {
-        // Named by PostgreSQL after subscription, table and the data that subscribes.
-        drop_slots(session, &format!("pg\\_%\\_sync\\_%\\_{}", subject.target_system)).await?;
+    // Those that copied single tables are named by PostgreSQL after subscription, table and the data that subscribes. The subscription
+    // is not known of a move that was given up while it was made.
+    let subscription = subject.subscription.map(|number| number.to_string()).or(alone.then(|| "%".to_owned()));
+    if let Some(subscription) = subscription {
+        drop_slots(session, &format!("pg\\_{subscription}\\_sync\\_%\\_{}", subject.target_system)).await?;
     }
     let mut statements = drop_markers(subject);
     let schema = subject.source_schema();
@@ -59,6 +61,16 @@ pub async fn remove(session: &Session, subject: &MoveSubject, alone: bool) -> Re
             "revoke select on all tables in schema {schema} from {role};\nrevoke usage on schema {schema} from {role};\n"
         ));
     }
+    // With the last table of markers. Who makes one at this moment changes the same row, and then this fails and is done again.
+    statements.push_str(&format!(
+        "do $$ begin
+             if not exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                             where n.nspname = 'atoll' and c.relname ~ '^move_[0-9]+$') then
+                 revoke usage on schema atoll from {};
+             end if;
+         end $$",
+        quote(MOVE_ROLE)
+    ));
     session.run("remove markers and rights", &statements).await
 }
 

@@ -20,15 +20,24 @@ pub const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 
 /// A session that works for a move and calls itself so.
 pub async fn session(target: &Target, subject: &MoveSubject, limit: Duration) -> Result<Session, PgError> {
+    named(target, &session_name(subject.id), limit).await
+}
+
+/// A session that cleans up after a move. [`end_sessions`] lets it be: asked for again, a cleanup that takes long would end itself.
+pub async fn cleaning_session(target: &Target, subject: &MoveSubject) -> Result<Session, PgError> {
+    named(target, &format!("{}-cleanup", session_name(subject.id)), STATEMENT_LIMIT).await
+}
+
+async fn named(target: &Target, name: &str, limit: Duration) -> Result<Session, PgError> {
     let session = target.connect(limit).await?;
     // Sums are of rows as text, so both sides have to write them alike.
     let statement = "select set_config('application_name', $1, false), set_config('timezone', 'UTC', false),
                             set_config('datestyle', 'ISO, YMD', false), set_config('extra_float_digits', '1', false)";
-    session.query_one("name its session", statement, &[&session_name(subject.id)]).await?;
+    session.query_one("name its session", statement, &[&name]).await?;
     Ok(session)
 }
 
-/// Ends every session that works for the move.
+/// Ends every session that works for the move, except those that clean up after it.
 pub async fn end_sessions(target: &Target, subject: &MoveSubject) -> Result<(), PgError> {
     let session = target.connect(STATEMENT_LIMIT).await?;
     let statement = "select pg_terminate_backend(pid) from pg_stat_activity
@@ -43,7 +52,9 @@ fn session_name(id: MoveId) -> String {
 /// Notes that an order is being carried out; false if a newer one came before.
 pub async fn note_order(session: &Session, id: MoveId, ordered_at: CatalogVersion) -> Result<bool, PgError> {
     let statement = "insert into atoll.moves as m (move_id, ordered_at) values ($1, $2)
-                     on conflict (move_id) do update set ordered_at = excluded.ordered_at, changed_at = now()
+                     on conflict (move_id) do update
+                           set ordered_at = excluded.ordered_at,
+                               changed_at = case m.ordered_at when excluded.ordered_at then m.changed_at else now() end
                            where m.ordered_at <= excluded.ordered_at
                      returning m.ordered_at";
     let noted = session.query_opt("note an order", statement, &[&number(id.0), &number(ordered_at.0)]).await?;

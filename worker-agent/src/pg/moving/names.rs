@@ -7,11 +7,21 @@ use crate::pg::session::Session;
 use atoll_proto::CatalogVersion;
 use atoll_proto::moves::MoveSubject;
 
-/// The marker that the source wrote under the lock, if the schema is retired.
-pub async fn retired_at(session: &Session, subject: &MoveSubject) -> Result<Option<u64>, PgError> {
-    let statement = "select marker from atoll.moves where move_id = $1 and retired is not null";
+/// A schema that was retired.
+pub struct Retired {
+    /// The marker that was written under the lock.
+    pub marker: u64,
+    /// For how long writes have waited, in milliseconds.
+    pub held_ms: u64,
+}
+
+/// Since when the schema is retired, if it is.
+pub async fn retired(session: &Session, subject: &MoveSubject) -> Result<Option<Retired>, PgError> {
+    // The time is that at which the transaction began: it does nothing before it asks for the lock.
+    let statement = "select marker, (extract(epoch from clock_timestamp() - changed_at) * 1000)::bigint
+                       from atoll.moves where move_id = $1 and retired is not null and marker is not null";
     let row = session.query_opt("look whether a schema is retired", statement, &[&number(subject.id.0)]).await?;
-    Ok(row.and_then(|row| row.get::<_, Option<i64>>(0)).map(super::unsigned))
+    Ok(row.map(|row| Retired { marker: super::unsigned(row.get(0)), held_ms: super::unsigned(row.get(1)) }))
 }
 
 /// The statements that retire the schema, in the transaction that holds its locks. They fail if a newer order came meanwhile.
