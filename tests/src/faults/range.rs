@@ -29,7 +29,7 @@ const BACK_PATIENCE: Duration = Duration::from_secs(90);
 const PROOFS: usize = 10;
 
 /// What is said, as it should be, while parts of a cluster are away.
-const EXPECTED: [&str; 10] = [
+const EXPECTED: [&str; 11] = [
     "\"target\":\"openraft::",
     "the coordinator cannot be reached",
     GRAPH_SENT_AWAY,
@@ -38,8 +38,9 @@ const EXPECTED: [&str; 10] = [
     r#""code":"shard-unavailable""#,
     r#""code":"write-outcome-unknown""#,
     r#""code":"deadline-exceeded""#,
+    r#""code":"write-fenced""#,
     "a shard's part of a batch was not written",
-    "not counted, trying again later",
+    ", trying again later",
 ];
 
 /// A cluster for cells.
