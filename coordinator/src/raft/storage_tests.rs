@@ -96,7 +96,7 @@ async fn a_log_of_a_newer_program_is_refused() {
         let (mut log, writer) = LogStore::open(&path).unwrap();
         let mut newer = entry(1, add(1));
         let EntryPayload::Normal(envelope) = &mut newer.payload else { panic!("made as normal") };
-        envelope.format += 1;
+        envelope.format = atoll_core::catalog::FORMAT + 1;
         log.blocking_append([newer]).await.unwrap();
         drop(log);
         writer.join().unwrap();
