@@ -160,8 +160,8 @@ fn of_the_catalog(known: &Known, found: &mut Vec<Finding>) {
         });
     }
     let ((registered, wanted), (placed, shards)) = (known.groups, known.placed);
-    // Later a group may have been removed.
-    if registered < wanted && placed < shards {
+    // Later a group may have been removed. Without a catalog nothing is known of shards.
+    if registered < wanted && (placed < shards || shards == 0) {
         found.push(Finding {
             severity: Severity::Error,
             code: FindingCode::NotPlaced,

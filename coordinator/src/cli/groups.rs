@@ -42,6 +42,9 @@ pub(crate) enum GroupCommand {
     Remove {
         /// The group: see `atoll group list`.
         group: GroupName,
+        /// Its servers are gone for good: what moves left on them is forgotten. It must hold no shards, even so.
+        #[arg(long)]
+        lost: bool,
     },
 }
 
@@ -71,12 +74,13 @@ impl GroupCommand {
                 let answer = client.post(&format!("/v1/admin/groups/{group}/activate"), &json!({})).await?;
                 output.show(&answer, |group: GroupInfo| groups_table(&[group]))
             }
-            Self::Remove { group } => {
+            Self::Remove { group, lost } => {
                 let workers: Vec<String> = match shown(&group, client).await? {
                     Some(known) => known.members.into_iter().map(|member| member.worker).collect(),
                     None => Vec::new(),
                 };
-                let answer = client.delete(&format!("/v1/admin/groups/{group}")).await?;
+                let answer =
+                    client.delete(&format!("/v1/admin/groups/{group}{}", if lost { "?lost=true" } else { "" })).await?;
                 let workers = workers.join(" and ");
                 output.show(&answer, |_: GroupList| {
                     format!(

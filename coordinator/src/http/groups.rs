@@ -1,7 +1,7 @@
 //! Groups: listed, drained, made active again, removed. What drains a group is a plan of moves: here it is only marked.
 
 use super::admin::{role, size};
-use super::extract::{InPath, Json, Terms};
+use super::extract::{InPath, InQuery, Json, Terms};
 use super::problem::{Answer, ApiError};
 use super::state::App;
 use atoll_core::catalog::{Command, Group, Outcome, Refusal};
@@ -9,6 +9,7 @@ use atoll_core::routing::RoutingTable;
 use atoll_proto::admin::{GroupInfo, GroupList, GroupState, MemberInfo};
 use atoll_proto::{GroupId, WorkerId};
 use axum::extract::State;
+use serde::Deserialize;
 use std::time::Duration;
 
 /// Usual time for the catalog to take note.
@@ -43,16 +44,26 @@ pub(super) async fn activate(
     set_state(&app, &name, terms, GroupState::Active).await
 }
 
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RemoveQuery {
+    /// Its servers will never answer again: what moves left on them is forgotten.
+    #[serde(default)]
+    lost: bool,
+}
+
 /// Take a drained group and its workers out of the cluster, for good. Answers with the groups that are left.
-#[utoipa::path(delete, path = "/v1/admin/groups/{group}", tag = "admin", params(("group" = String, Path)),
-    responses((status = 200, body = GroupList)))]
+#[utoipa::path(delete, path = "/v1/admin/groups/{group}", tag = "admin",
+    params(("group" = String, Path), RemoveQuery), responses((status = 200, body = GroupList)))]
 pub(super) async fn remove(
     State(app): State<App>,
     InPath(name): InPath<String>,
+    InQuery(query): InQuery<RemoveQuery>,
     terms: Terms,
 ) -> Answer<Json<GroupList>> {
     let id = id_of(&app, &name)?;
-    record(&app, Command::RemoveGroup { id }, terms).await?;
+    record(&app, Command::RemoveGroup { id, lost: query.lost }, terms).await?;
     tracing::info!(group = name, %id, "group removed");
     Ok(Json(list(&app)))
 }

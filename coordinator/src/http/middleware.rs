@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tracing::{Instrument, Span};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TIMEOUT: HeaderName = HeaderName::from_static("x-timeout-ms");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest name of a request taken from a client.
 const ID_BYTES: usize = 128;
@@ -128,8 +129,10 @@ fn admit<'a>(app: &'a App, method: &Method, route: &str, request: &Request) -> A
         return Ok((None, session));
     }
     // Where no worker would come to it, it is not even read: refusing must cost less than answering.
-    let needs_workers = route.starts_with("/v1/collections/{c}/");
-    if needs_workers && !app.workers.have_room(Duration::from_millis(app.limits.deadline_ms)) {
+    let needs_workers = route.starts_with("/v1/collections/{c}/") && route != "/v1/collections/{c}/recall";
+    // Who names a deadline of its own is looked at when it is known.
+    let takes_the_usual_time = !request.headers().contains_key(TIMEOUT);
+    if needs_workers && takes_the_usual_time && !app.workers.have_room(Duration::from_millis(app.limits.deadline_ms)) {
         return Err(RequestError::Overloaded.into());
     }
     match app.requests.try_acquire() {

@@ -29,6 +29,8 @@ const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 const LONG_ORDER_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 /// While it works on such an order, an agent is asked this often how it is.
 const ASK_EVERY: Duration = Duration::from_secs(10);
+/// For its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Questions in a row without an answer, or with the answer that its server is down, before the order is given up.
 const SILENCES_MAX: u32 = 3;
 /// Between two tries of what failed, or is not done yet.
@@ -105,7 +107,7 @@ async fn silent(agents: &AgentClient, agent_url: &str) {
     let mut silences = 0;
     while silences < SILENCES_MAX {
         sleep(ASK_EVERY).await;
-        let status = agents.status(agent_url, Instant::now() + ASK_EVERY).await;
+        let status = agents.status(agent_url, Instant::now() + ANSWER_WITHIN).await;
         silences = if status.is_ok_and(|status| status.postgres_up) { 0 } else { silences + 1 };
     }
 }
@@ -156,7 +158,7 @@ impl Driver {
         };
         match reported {
             Ok(report) => self.note(job, work, report, sent).await,
-            Err(error) => self.failed(job, work, &error).await,
+            Err(error) => self.failed(job, work, &error, millis(sent.elapsed())).await,
         }
     }
 
@@ -173,7 +175,7 @@ impl Driver {
         }
     }
 
-    async fn failed(&mut self, job: &MoveJob, work: MoveWork, error: &CallError) {
+    async fn failed(&mut self, job: &MoveJob, work: MoveWork, error: &CallError, took_ms: u64) {
         let reason = match std::error::Error::source(error) {
             Some(source) => source.to_string(),
             None => error.to_string(),
@@ -182,7 +184,7 @@ impl Driver {
             tracing::info!(id = %self.id, phase = %job.phase, ?work, reason, "a step of a move failed; will retry");
             self.told = Some(reason.clone());
         }
-        self.seen.failed(reason);
+        self.seen.failed(work, reason, took_ms);
         if job.phase != MovePhase::Fencing {
             sleep(AGAIN_AFTER).await;
         }

@@ -75,7 +75,7 @@ async fn command(catalog: &Catalog, rebalancer: &Rebalancer, now_s: i64) -> Opti
             // Of a large cluster a plan takes a good part of a second, for which requests would wait.
             let planned = tokio::task::spawn_blocking(move || rebalancer.plan(policy)).await;
             let planned = planned.expect("planning does not panic");
-            if planned.moves.is_empty() && !is_heard(&planned.told.report) && now_s - due_s < UNHEARD_SECONDS_MAX {
+            if !is_heard(&planned.told.report) && now_s - due_s < UNHEARD_SECONDS_MAX {
                 return None;
             }
             let (plan_id, planned_at) = (planned.told.plan_id.clone(), planned.told.catalog_version);

@@ -212,8 +212,8 @@ impl Searcher {
         vector: &Vector,
         deadline: Instant,
     ) -> Result<Round, RequestError> {
-        for _ in 0..ROUNDS_MAX {
-            let round = self.round(target, search, vector, deadline).await?;
+        for number in 0..ROUNDS_MAX {
+            let round = self.round(target, search, vector, deadline, number == 0).await?;
             if !round.outdated {
                 return Ok(round);
             }
@@ -245,11 +245,12 @@ impl Searcher {
         search: &CheckedSearch,
         vector: &Vector,
         deadline: Instant,
+        is_first: bool,
     ) -> Result<Round, RequestError> {
         let started = Instant::now();
         let metric = target.collection.settings.metric;
         let mut fan_out = self.planned(target, search, vector);
-        if !fan_out.has_room(deadline) {
+        if is_first && !search.partial.allow && !fan_out.has_room(deadline) {
             return Err(RequestError::Overloaded);
         }
         let answers_due = match search.partial.allow && fan_out.fetches {

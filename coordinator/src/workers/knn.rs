@@ -202,6 +202,7 @@ pub async fn nearest(
             flight::ask(session, &settings, &statement).await
         })
         .await?;
+    pool.note_search(asked.elapsed().saturating_sub(queued));
     let fewest = match rows.first() {
         Some(row) if own_graphs::tells_fewest(query) => {
             let fewest: i64 = row.try_get(own_graphs::FEWEST).map_err(|error| ShardError::of(pool.worker(), error))?;

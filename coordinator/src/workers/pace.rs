@@ -4,29 +4,45 @@
 //! than workers can do, all searches would end so. What is refused at once costs nothing, and the rest is answered.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Part of the old value that a new one replaces, as a power of two.
 const WEIGHT: u32 = 4;
 /// Part of what is left until its deadline that a search may wait for connections. It waits again when it fetches its winners, and
 /// then its answers take their time.
 const WAIT_SHARE: u32 = 4;
+/// A worker that has answered nobody for so long hangs, and its queue says nothing of a pace: who asks it is to learn that.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What one worker was seen to do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
+    since: Instant,
     answers: AtomicU64,
-    /// How long an answer held its connection, in microseconds: a moving average.
+    /// When the last one came, in milliseconds since `since`.
+    answered_ms: AtomicU64,
+    /// How long a search's answer held its connection, in microseconds: a moving average.
     held_us: AtomicU64,
 }
 
 impl Pace {
+    pub(super) fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            answers: AtomicU64::new(0),
+            answered_ms: AtomicU64::new(0),
+            held_us: AtomicU64::new(0),
+        }
+    }
+
     /// An answer came, good or bad.
     pub(super) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
+        self.answered_ms.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// How long its connection was held for it. Updates that meet may lose one of them.
+    /// How long a search held its connection: other statements, which may wait for locks or load rows, say little of how long the next
+    /// takes. Updates that meet may lose one of them.
     pub(super) fn held(&self, time: Duration) {
         let (old, new) = (self.held_us.load(Ordering::Relaxed), time.as_micros() as u64);
         let next = if old == 0 { new } else { old - (old >> WEIGHT) + (new >> WEIGHT) };
@@ -41,7 +57,8 @@ impl Pace {
     /// Whether so many statements can be begun while there is time enough for their answers, where `waiting` others come first and
     /// `places` are worked on at once.
     pub(super) fn has_room(&self, statements: usize, waiting: usize, places: usize, left: Duration) -> bool {
-        if waiting == 0 {
+        let answered = Duration::from_millis(self.answered_ms.load(Ordering::Relaxed));
+        if waiting == 0 || self.since.elapsed().saturating_sub(answered) > SILENCE {
             return true;
         }
         let turns = (waiting + statements) as u64 / places.max(1) as u64;
@@ -57,7 +74,7 @@ mod tests {
     const LEFT: Duration = Duration::from_secs(2);
 
     fn pace(held_ms: u64) -> Pace {
-        let pace = Pace::default();
+        let pace = Pace::new();
         (0..100).for_each(|_| pace.held(Duration::from_millis(held_ms)));
         pace
     }
@@ -74,7 +91,17 @@ mod tests {
     #[test]
     fn where_nobody_waits_nobody_is_refused() {
         assert!(pace(30_000).has_room(12, 0, 5, LEFT));
-        assert!(Pace::default().has_room(4, 1_000, 5, LEFT), "nothing is known yet");
+        assert!(Pace::new().has_room(4, 1_000, 5, LEFT), "nothing is known yet");
+    }
+
+    #[test]
+    fn a_worker_that_hangs_is_not_one_that_is_busy() {
+        let mut pace = pace(20);
+        assert!(!pace.has_room(4, 300, 5, LEFT));
+        pace.since = Instant::now().checked_sub(SILENCE * 2).expect("the machine runs for longer");
+        assert!(pace.has_room(4, 300, 5, LEFT));
+        pace.answered();
+        assert!(!pace.has_room(4, 300, 5, LEFT));
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl WorkerPool {
             waiting: AtomicUsize::new(0),
             queue: settings.queue,
             size,
-            pace: Arc::default(),
+            pace: Arc::new(Pace::new()),
         }
     }
 
@@ -233,6 +233,11 @@ impl WorkerPool {
         self.pace.has_room(statements, self.waiting.load(Ordering::Relaxed), self.size, left)
     }
 
+    /// A search was answered, and held its connection for so long.
+    pub(super) fn note_search(&self, held: Duration) {
+        self.pace.held(held);
+    }
+
     /// Waits for a place among the exports. They are bounded well below the connections: a few slow clients must not hold all.
     pub async fn export_place(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, ShardError> {
         match timeout_at(deadline, self.exports.acquire()).await {
@@ -249,11 +254,9 @@ impl WorkerPool {
         work: impl AsyncFnOnce(&Session) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, ShardError> {
         let mut connection = self.connection(deadline).await?;
-        let begun = Instant::now();
         let done = timeout_at(deadline, work(connection.start())).await;
         match done {
             Ok(Ok(value)) => {
-                self.pace.held(begun.elapsed());
                 connection.finish();
                 Ok(value)
             }

@@ -108,6 +108,9 @@ impl Writer {
                     let _ = tokio::time::timeout(CLAIM_AGAIN_AFTER, newer).await;
                     target.view = self.views.borrow().clone();
                 }
+                Err(ShardError::Stale { worker }) if target.view.is_moving(route.shard) => {
+                    return Err(place.read_error(ShardError::Fenced { worker }));
+                }
                 Err(error) => return Err(place.read_error(error)),
             }
         }

@@ -53,6 +53,10 @@ async fn main() -> ExitCode {
         cells.iter().for_each(|cell| println!("{cell}"));
         return ExitCode::SUCCESS;
     }
+    if cells.is_empty() {
+        eprintln!("no cell is of this kind: see --list");
+        return ExitCode::FAILURE;
+    }
     let began = Instant::now();
     let mut failed = Vec::new();
     let mut kept: Option<Range> = None;

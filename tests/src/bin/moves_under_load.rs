@@ -5,7 +5,7 @@
 use clap::Parser;
 use cluster_tests::Client;
 use cluster_tests::cluster::Layout;
-use cluster_tests::moves::{begin, wait_over};
+use cluster_tests::moves::{begin, wait_for_phase, wait_over};
 use cluster_tests::traffic::{Asked, Traffic, longest_gap};
 use cluster_tests::wordnet::{self, Sample};
 use http::Method;
@@ -165,9 +165,12 @@ async fn move_away(client: &Client, group: &str) -> Vec<Moved> {
         let number = shard["shard"].as_u64().expect("a shard has a number");
         let began = Instant::now();
         let id = begin(client, number, to).await;
+        // From then on it is the target's; what is left is cleaned up.
+        wait_for_phase(client, id, &["cleaning", "done", "cancelled", "failed"]).await;
+        let took = began.elapsed();
         let told = wait_over(client, id).await;
         let bytes = shard["bytes"].as_u64().unwrap_or_default();
-        moved.push(Moved { shard: number, to: (*to).to_owned(), bytes, began, took: began.elapsed(), told });
+        moved.push(Moved { shard: number, to: (*to).to_owned(), bytes, began, took, told });
     }
     moved
 }

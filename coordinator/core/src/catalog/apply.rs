@@ -42,7 +42,7 @@ impl Catalog {
             Command::BeginPlannedMove { run_began_at, place } => self.begin_planned_move(index, run_began_at, place),
             Command::SteerRebalance { wish } => self.steer_rebalance(index, wish),
             Command::SetGroupState { id, state } => self.set_group_state(index, id, state),
-            Command::RemoveGroup { id } => self.remove_group(id),
+            Command::RemoveGroup { id, lost } => self.remove_group(index, id, lost),
             Command::SetRebalancePolicy { policy, now_s } => self.set_rebalance_policy(policy, now_s),
             Command::FollowSchedule { due_s, now_s, plan } => self.follow_schedule(index, due_s, now_s, plan),
             Command::HoldScheduledRun { run_began_at, until_s } => self.hold_scheduled_run(run_began_at, until_s),

@@ -213,7 +213,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         }),
         (3_u64..20, prop::sample::select(vec![GroupState::Active, GroupState::Draining, GroupState::Draining]))
             .prop_map(|(id, state)| Command::SetGroupState { id: GroupId(id), state }),
-        (3_u64..20).prop_map(|id| Command::RemoveGroup { id: GroupId(id) }),
+        (3_u64..9, any::<bool>()).prop_map(|(id, lost)| Command::RemoveGroup { id: GroupId(id), lost }),
         (any::<bool>(), prop::option::of(1_u32..3), 0_i64..40).prop_map(|(enabled, window_minutes, now_s)| {
             let policy = RebalancePolicy { enabled, window_minutes, ..RebalancePolicy::default() };
             Command::SetRebalancePolicy { policy, now_s }

@@ -154,6 +154,9 @@ pub enum Command {
     RemoveGroup {
         /// Which.
         id: GroupId,
+        /// Whether its servers will never answer again: what moves that are over left on them is not waited for.
+        #[serde(default)]
+        lost: bool,
     },
     /// Says when plans are made and carried out by themselves.
     SetRebalancePolicy {
@@ -195,9 +198,15 @@ impl Command {
             | Self::DropCollection { .. }
             | Self::SettleCollection { .. }
             | Self::CatchUp => 1,
-            Self::StartMove { .. } | Self::AdvanceMove { .. } | Self::CancelMove { .. } | Self::NoteCleaned { .. } => 2,
-            Self::ApplyPlan { .. } | Self::BeginPlannedMove { .. } | Self::SteerRebalance { .. } => 3,
-            Self::SetGroupState { .. }
+            // What follows of these is not what it was in formats 2 and 3, which had them first.
+            Self::StartMove { .. }
+            | Self::AdvanceMove { .. }
+            | Self::CancelMove { .. }
+            | Self::NoteCleaned { .. }
+            | Self::ApplyPlan { .. }
+            | Self::BeginPlannedMove { .. }
+            | Self::SteerRebalance { .. }
+            | Self::SetGroupState { .. }
             | Self::RemoveGroup { .. }
             | Self::SetRebalancePolicy { .. }
             | Self::FollowSchedule { .. }
@@ -363,7 +372,7 @@ pub enum Refusal {
     /// A move is not over, or has left something.
     #[error(
         "move {id} of shard {shard} still concerns group {group}: wait until it is over and nothing is left of it; \
-         atoll move show {id} tells how far it is"
+         atoll move show {id} tells how far it is. If a server of it is gone for good: atoll group remove {group} --lost"
     )]
     GroupHasMove {
         /// The group.

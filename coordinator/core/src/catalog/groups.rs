@@ -1,9 +1,11 @@
 //! Commands about groups that go: drained first, then removed.
 
 use super::{Catalog, Group, Outcome, Refusal, RemovedGroup, RemovedWorker};
+use crate::moves::{Cleanup, MoveJob};
 use atoll_proto::admin::GroupState;
 use atoll_proto::agent::RegisterWorker;
 use atoll_proto::{CatalogVersion, Distribution, GroupId};
+use std::collections::BTreeSet;
 
 impl Catalog {
     pub(super) fn set_group_state(&mut self, index: u64, id: GroupId, state: GroupState) -> Outcome {
@@ -22,25 +24,32 @@ impl Catalog {
         Outcome::Done
     }
 
-    pub(super) fn remove_group(&mut self, id: GroupId) -> Outcome {
+    pub(super) fn remove_group(&mut self, index: u64, id: GroupId, lost: bool) -> Outcome {
         let Some(group) = self.groups.get(&id) else { return Outcome::Unchanged };
-        if let Some(refusal) = self.needs(id, group) {
+        if let Some(refusal) = self.needs(id, group, lost) {
             return Outcome::Refused(refusal);
         }
+        for job in self.moves.values_mut().filter(|job| job.phase.is_over()) {
+            // Of a group that is not lost there is nothing left.
+            let elsewhere: BTreeSet<Cleanup> = left_elsewhere(job, id).collect();
+            job.cleanups = elsewhere;
+        }
+        let Some(group) = self.groups.get(&id) else { return Outcome::Unchanged };
         let members = group.members.iter().filter_map(|member| self.workers.remove(member));
         let workers = members.map(|worker| RemovedWorker {
             uid: worker.uid,
             system_identifier: worker.facts.system_identifier,
             database: worker.postgres.database,
         });
-        let removed = RemovedGroup { name: group.name.clone(), workers: workers.collect() };
+        let removed =
+            RemovedGroup { name: group.name.clone(), workers: workers.collect(), removed_at: CatalogVersion(index) };
         self.groups.remove(&id);
         self.removed_groups.insert(id, removed);
         Outcome::Done
     }
 
     /// What keeps a group in the cluster; none if it may go.
-    fn needs(&self, id: GroupId, of: &Group) -> Option<Refusal> {
+    fn needs(&self, id: GroupId, of: &Group, lost: bool) -> Option<Refusal> {
         let group = of.name.to_string();
         let shards = self.placements.values().filter(|placement| placement.group == id).count() as u32;
         if of.state != GroupState::Draining {
@@ -49,7 +58,9 @@ impl Catalog {
         if shards > 0 {
             return Some(Refusal::GroupHoldsShards { group, shards });
         }
-        let concerns = |job: &crate::moves::MoveJob| job.is_open() && [job.from, job.to].contains(&id);
+        // What the other server holds it still cleans up, and has to know this one for it.
+        let is_past = |job: &MoveJob| lost && job.phase.is_over() && left_elsewhere(job, id).next().is_none();
+        let concerns = |job: &MoveJob| job.is_open() && [job.from, job.to].contains(&id) && !is_past(job);
         if let Some((id, job)) = self.moves.iter().find(|(_, job)| concerns(job)) {
             return Some(Refusal::GroupHasMove { group, id: *id, shard: job.shard });
         }
@@ -74,6 +85,15 @@ impl Catalog {
         let removed = self.removed_groups.values().find(|removed| removed.workers.iter().any(same))?;
         Some(Refusal::WorkerRemoved { name: worker.name.to_string(), group: removed.name.to_string() })
     }
+}
+
+/// What a move left on servers of other groups.
+fn left_elsewhere(job: &MoveJob, than: GroupId) -> impl Iterator<Item = Cleanup> {
+    let elsewhere = move |cleanup: &&Cleanup| match cleanup {
+        Cleanup::Feed | Cleanup::Retired => job.from != than,
+        Cleanup::Subscription | Cleanup::Copy => job.to != than,
+    };
+    job.cleanups.iter().filter(elsewhere).copied()
 }
 
 #[cfg(test)]

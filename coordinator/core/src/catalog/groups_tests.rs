@@ -34,7 +34,7 @@ fn drain(id: GroupId) -> Command {
 }
 
 fn remove(id: GroupId) -> Command {
-    Command::RemoveGroup { id }
+    Command::RemoveGroup { id, lost: false }
 }
 
 fn refused(outcome: Outcome) -> Refusal {
@@ -115,6 +115,39 @@ fn only_what_is_drained_empty_and_left_by_moves_goes() {
     assert_eq!(catalog.apply(20, remove(THIRD)), Outcome::Done);
     assert_eq!(catalog.group_name(THIRD), "w4", "the move still names it");
     assert_eq!(catalog.apply(21, remove(THIRD)), Outcome::Unchanged);
+}
+
+#[test]
+fn what_moves_left_on_a_server_that_is_lost_does_not_keep_it() {
+    let lost = |id| Command::RemoveGroup { id, lost: true };
+    let mut catalog = catalog();
+    catalog.apply(6, start(0, THIRD));
+    catalog.apply(7, drain(THIRD));
+    advance(&mut catalog, 8, 6, MovePhase::Preparing);
+    let moves = Refusal::GroupHasMove { group: "w4".to_owned(), id: MoveId(6), shard: ShardId(0) };
+    assert_eq!(refused(catalog.apply(9, lost(THIRD))), moves, "the move is under way");
+    catalog.apply(9, Command::CancelMove { id: MoveId(6) });
+    advance(&mut catalog, 10, 6, MovePhase::Cancelled);
+    assert_eq!(refused(catalog.apply(11, lost(THIRD))), moves, "the source has not cleaned up");
+    let decided_at = catalog.moves[&MoveId(6)].changed_at;
+    catalog.apply(11, Command::NoteCleaned { id: MoveId(6), decided_at, cleanup: Cleanup::Feed });
+    assert_eq!(refused(catalog.apply(12, remove(THIRD))), moves, "it may come back");
+    assert_eq!(catalog.apply(12, lost(THIRD)), Outcome::Done);
+    assert!(!catalog.moves[&MoveId(6)].is_open());
+    assert!(matches!(catalog.apply(13, start(0, SECOND)), Outcome::MoveStarted { .. }), "the shard may move again");
+}
+
+#[test]
+fn plans_from_before_a_removal_are_stale() {
+    let mut catalog = drained();
+    catalog.apply(7, remove(THIRD));
+    let apply = |at| Command::ApplyPlan {
+        plan_id: "p".to_owned(),
+        planned_at: CatalogVersion(at),
+        parallel: 1,
+        moves: Vec::new(),
+    };
+    assert!(matches!(refused(catalog.apply(8, apply(5))), Refusal::StalePlan { .. }));
 }
 
 #[test]

@@ -67,6 +67,8 @@ pub struct RemovedGroup {
     pub name: GroupName,
     /// Its workers.
     pub workers: Vec<RemovedWorker>,
+    /// The entry that removed it.
+    pub removed_at: CatalogVersion,
 }
 
 /// What a worker is known by that was removed: its agent's identity, and its data, whatever agent comes with it.

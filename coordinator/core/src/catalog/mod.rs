@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 
 /// The highest format of snapshots and commands that this program knows. A coordinator that reads a higher one stops: it can't
 /// know what the newer program meant. Each is written in the least format that has all of it.
-/// 2 knows moves, 3 runs of plans, 4 groups that drain and go, and runs by a schedule.
+/// 4 knows moves, plans that are carried out, also by a schedule, and groups that drain and go. 2 and 3 knew some of it, otherwise.
 pub const FORMAT: u32 = 4;
 
 /// Everything that the cluster agrees on.

@@ -114,7 +114,8 @@ impl Catalog {
     fn layout_changed_at(&self) -> CatalogVersion {
         let moves = self.moves.values().map(|job| job.changed_at);
         let groups = self.groups.iter().map(|(id, group)| CatalogVersion(id.0).max(group.state_changed_at));
-        moves.chain(groups).max().unwrap_or(CatalogVersion(0))
+        let removed = self.removed_groups.values().map(|group| group.removed_at);
+        moves.chain(groups).chain(removed).max().unwrap_or(CatalogVersion(0))
     }
 }
 

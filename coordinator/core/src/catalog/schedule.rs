@@ -1,7 +1,7 @@
 //! Commands about plans that are made and carried out by a schedule.
 
 use super::{Catalog, Outcome};
-use crate::rebalance::{Scheduled, ShardMove, Wish};
+use crate::rebalance::{LATE_SECONDS_MAX, Scheduled, ShardMove, Wish};
 use atoll_proto::CatalogVersion;
 use atoll_proto::rebalance::RebalancePolicy;
 use serde::{Deserialize, Serialize};
@@ -30,9 +30,14 @@ impl Catalog {
     pub(super) fn set_rebalance_policy(&mut self, policy: RebalancePolicy, now_s: i64) -> Outcome {
         let seen_until_s = match &self.schedule {
             Some(kept) if kept.policy == policy => return Outcome::Unchanged,
-            Some(kept) => kept.seen_until_s.max(now_s),
+            // No further ahead than clocks may differ: one that was wrong by more, once, must not end the schedule.
+            Some(kept) => kept.seen_until_s.min(now_s + LATE_SECONDS_MAX).max(now_s),
             None => now_s,
         };
+        if let Some(run) = self.rebalance.as_mut().filter(|run| !policy.enabled && !run.is_held()) {
+            // There will be no next time for it to wait for.
+            run.scheduled = None;
+        }
         self.schedule = Some(KeptSchedule { policy, seen_until_s });
         Outcome::Done
     }

@@ -138,6 +138,28 @@ fn a_policy_set_anew_counts_from_then_and_the_same_one_changes_nothing() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_once_does_not_end_the_schedule() {
+    let mut catalog = catalog(None);
+    let year_ahead = follow(31_536_000, None, &catalog);
+    catalog.apply(6, year_ahead);
+    let policy = RebalancePolicy { max_parallel_moves: 1, ..catalog.schedule.clone().unwrap().policy };
+    catalog.apply(7, Command::SetRebalancePolicy { policy, now_s: 1_000 });
+    assert_eq!(seen(&catalog), 1_000 + LATE_SECONDS_MAX);
+}
+
+#[test]
+fn a_run_goes_on_to_its_end_when_the_schedule_is_turned_off() {
+    let mut catalog = catalog(Some(10));
+    let first = follow(160, Some(("a", 5)), &catalog);
+    catalog.apply(6, first);
+    let policy = RebalancePolicy { enabled: false, ..catalog.schedule.clone().unwrap().policy };
+    catalog.apply(7, Command::SetRebalancePolicy { policy, now_s: 400 });
+    let hold = Command::HoldScheduledRun { run_began_at: CatalogVersion(6), until_s: 760 };
+    assert_eq!(catalog.apply(8, hold), Outcome::Unchanged);
+    assert_eq!(state(&catalog), RunState::Running);
+}
+
+#[test]
 fn moves_to_a_group_that_drains_meanwhile_are_skipped() {
     let mut catalog = catalog(None);
     let first = follow(160, Some(("a", 5)), &catalog);

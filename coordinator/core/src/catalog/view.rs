@@ -2,12 +2,10 @@
 
 use super::{Catalog, Collection, Group, Worker};
 use crate::moves::MoveJob;
-use crate::rebalance::Fate;
 use atoll_proto::admin::GroupState;
 use atoll_proto::agent::{DesiredCollection, DesiredShard, DesiredState};
 use atoll_proto::collection::CollectionState;
 use atoll_proto::moves::MoveSubject;
-use atoll_proto::rebalance::SkipReason;
 use atoll_proto::{CatalogVersion, CollectionId, CollectionName, Distribution, GroupId, MoveId, WorkerId, WorkerName};
 
 impl Catalog {
@@ -73,21 +71,11 @@ impl Catalog {
     /// The least [`super::FORMAT`] that has all of it.
     pub fn least_format(&self) -> u32 {
         let of_groups = self.groups.values().any(|group| group.state_changed_at > CatalogVersion(0));
-        // Only a program that knows groups which drain or go skips moves for them, and only one that knows schedules begins runs
-        // by them: once they are no more, they still stand in here.
-        if of_groups || !self.removed_groups.is_empty() || self.schedule.is_some() || self.has_skipped_for_its_taker() {
-            return 4;
+        let moves = !self.moves.is_empty() || self.rebalance.is_some();
+        match moves || of_groups || !self.removed_groups.is_empty() || self.schedule.is_some() {
+            true => 4,
+            false => 1,
         }
-        match (self.moves.is_empty(), &self.rebalance) {
-            (_, Some(_)) => 3,
-            (false, None) => 2,
-            (true, None) => 1,
-        }
-    }
-
-    fn has_skipped_for_its_taker(&self) -> bool {
-        let skipped = Fate::Skipped(SkipReason::NoTaker);
-        self.rebalance.as_ref().is_some_and(|run| run.moves.iter().any(|one| one.fate == skipped))
     }
 
     fn open_moves(&self, group: GroupId) -> Vec<MoveId> {

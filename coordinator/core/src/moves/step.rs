@@ -16,6 +16,10 @@ const BACK_OFF_MS_MAX: u64 = 10_000;
 const ATTEMPTS_MAX: u32 = 20;
 /// Failures in a row, of any order, before the move is given up.
 const FAILURES_MAX: u32 = 60;
+/// The same in milliseconds: of a host that says nothing each takes long.
+const FAILING_MS_MAX: u64 = 5 * 60 * 1_000;
+/// What one of them adds to that at most: an order that has got far counts as any other.
+const FAILED_MS_MAX: u64 = 30_000;
 /// Failures in a row before what a dead server holds is left for later.
 const CLEANUP_FAILURES_MAX: u32 = 30;
 /// Failures in a row before the other server is asked to clean up.
@@ -53,6 +57,10 @@ pub struct Observed {
     pub phase_ms: u64,
     /// Failures in a row.
     pub failures: u32,
+    /// How long these took together, in milliseconds.
+    pub failing_ms: u64,
+    /// Whether the marker had not arrived when it was first looked for.
+    pub late: bool,
     /// What failed last.
     pub last_failure: Option<String>,
     /// Whether it is its turn, and all collections are settled.
@@ -82,13 +90,17 @@ impl Observed {
     pub fn note(&mut self, work: MoveWork, report: MoveReport, took_ms: u64) {
         let MoveReport { done, marker, sums, waits, held_ms: _, subscription } = report;
         self.last_failure = waits.or(self.last_failure.take());
-        self.failures = 0;
+        (self.failures, self.failing_ms) = (0, 0);
         if !done {
+            self.late |= matches!(work, MoveWork::Await { .. });
             return;
         }
         match work {
-            MoveWork::Mark | MoveWork::Fence { .. } => (self.marker, self.arrived_after_ms) = (marker, None),
-            MoveWork::Await { .. } => self.arrived_after_ms = Some(took_ms),
+            MoveWork::Mark | MoveWork::Fence { .. } => {
+                (self.marker, self.arrived_after_ms, self.late) = (marker, None, false);
+            }
+            // The time of one order is that of the marker only if it was the first.
+            MoveWork::Await { .. } => self.arrived_after_ms = Some(if self.late { u64::MAX } else { took_ms }),
             MoveWork::Sum => (self.marker, self.source_sums) = (marker, sums),
             MoveWork::SumAt { .. } => self.target_sums = sums,
             MoveWork::Receive => self.subscription = subscription,
@@ -108,9 +120,11 @@ impl Observed {
         self.done.push(work);
     }
 
-    /// Notes that an order failed, or may have.
-    pub fn failed(&mut self, reason: String) {
+    /// Notes that an order failed, or may have, after so long.
+    pub fn failed(&mut self, work: MoveWork, reason: String, took_ms: u64) {
         self.failures += 1;
+        self.failing_ms += took_ms.min(FAILED_MS_MAX);
+        self.late |= matches!(work, MoveWork::Await { .. });
         self.last_failure = Some(reason);
     }
 
@@ -121,7 +135,7 @@ impl Observed {
 
 /// What to do next about a move.
 pub fn next_step(job: &MoveJob, seen: &Observed) -> Step {
-    if job.phase.may_be_cancelled() && seen.failures >= FAILURES_MAX {
+    if job.phase.may_be_cancelled() && (seen.failures >= FAILURES_MAX || seen.failing_ms >= FAILING_MS_MAX) {
         return give_up(seen.last_failure.clone().unwrap_or_else(|| "an agent does not do its part".to_owned()));
     }
     match job.phase {

@@ -69,7 +69,7 @@ fn drive(
                 orders.push((side, work));
                 match meddle(&job, work).unwrap_or_else(|| Ok(answer(work, &mut marker, "1"))) {
                     Ok(report) => seen.note(work, report, 5),
-                    Err(reason) => seen.failed(reason),
+                    Err(reason) => seen.failed(work, reason, 5),
                 }
                 continue;
             }
@@ -159,6 +159,37 @@ fn writers_do_not_wait_for_a_target_that_is_lost_in_the_cut_over() {
     let restored = orders.iter().position(|(_, work)| *work == MoveWork::Restore).unwrap();
     assert!(restored - retired < 8, "{:?}", &orders[retired..restored]);
     assert!(catalog.moves[&MoveId(10)].cleanups.is_empty() && catalog.placements == before);
+}
+
+#[test]
+fn a_host_that_says_nothing_is_given_up_in_minutes() {
+    let mut seen = Observed::default();
+    let mut catalog = catalog();
+    start(&mut catalog, 10, 1);
+    let job = MoveJob { phase: MovePhase::Indexing, ..catalog.moves[&MoveId(10)].clone() };
+    let gives_up = |seen: &Observed| matches!(next_step(&job, seen), Step::Record(MovePhase::Cancelling, _));
+    seen.failed(MoveWork::Index, "broke off after two hours".to_owned(), 7_200_000);
+    assert!(!gives_up(&seen));
+    (0..9).for_each(|_| seen.failed(MoveWork::Index, "silent".to_owned(), 36_000));
+    assert!(gives_up(&seen));
+}
+
+#[test]
+fn a_marker_that_was_not_there_at_first_came_late() {
+    let mut seen = Observed::default();
+    let mark = |seen: &mut Observed| seen.note(MoveWork::Mark, MoveReport { marker: Some(7), ..MoveReport::done() }, 1);
+    let wait = MoveWork::Await { marker: 7 };
+    mark(&mut seen);
+    seen.note(wait, MoveReport { done: false, ..MoveReport::done() }, 1_000);
+    seen.note(wait, MoveReport::done(), 3);
+    assert!(seen.arrived_after_ms > Some(CLOSE_BEHIND_MS), "a second had passed");
+    mark(&mut seen);
+    seen.failed(wait, "no answer".to_owned(), 90_000);
+    seen.note(wait, MoveReport::done(), 3);
+    assert!(seen.arrived_after_ms > Some(CLOSE_BEHIND_MS));
+    mark(&mut seen);
+    seen.note(wait, MoveReport::done(), 3);
+    assert_eq!(seen.arrived_after_ms, Some(3));
 }
 
 #[test]

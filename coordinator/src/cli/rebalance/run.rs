@@ -70,7 +70,7 @@ impl ApplyArgs {
 }
 
 /// Moves all that a draining group holds to others. Plans anew while that is of use: a move that was under way may have brought it a
-/// shard, and what failed may go now.
+/// shard.
 pub(in crate::cli) async fn empty(
     group: &GroupName,
     max_parallel_moves: u32,
@@ -82,7 +82,9 @@ pub(in crate::cli) async fn empty(
         let status: RebalanceStatus = client.get(STATUS).await?.parse()?;
         if matches!(status.state, RunState::Running | RunState::Cancelling) {
             watch_to_the_end(client).await?;
-        } else if status.state == RunState::Paused {
+            continue;
+        }
+        if status.state == RunState::Paused {
             return Err(CommandError::Failed(format!(
                 "another plan is paused: `atoll rebalance resume` goes on with it, `atoll rebalance cancel` gives it up; then \
                  again: atoll group drain {group}"

@@ -43,7 +43,7 @@ impl Searcher {
         deadline: Instant,
     ) -> Result<Probe, RequestError> {
         let Round { fan_out, summary, hits, fanout_ms, merge_ms, .. } =
-            self.round(target, search, vector, deadline).await?;
+            self.round(target, search, vector, deadline, true).await?;
         Ok(Probe {
             ids: ids(&hits),
             ms: fanout_ms + merge_ms,

@@ -49,11 +49,12 @@ async fn subscription(session: &Session, subject: &MoveSubject) -> Result<Option
 }
 
 /// What of a statement may reach a server's log or its statistics, and how it does not.
-const TELLERS: [(&str, &str); 6] = [
+const TELLERS: [(&str, &str); 7] = [
     ("log_statement", "none"),
     ("log_min_error_statement", "panic"),
     ("log_min_duration_statement", "-1"),
     ("log_min_duration_sample", "-1"),
+    ("log_transaction_sample_rate", "0"),
     ("pg_stat_statements.track_utility", "off"),
     ("pgaudit.log", "none"),
 ];

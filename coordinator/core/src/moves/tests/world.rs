@@ -275,8 +275,8 @@ impl World {
             if let Message::Order { work, .. } = &sent.message {
                 match answer {
                     Ok(report) if !unheard => driver.seen.note(*work, report, 5),
-                    Ok(_) => driver.seen.failed("no answer".to_owned()),
-                    Err(reason) => driver.seen.failed(reason),
+                    Ok(_) => driver.seen.failed(*work, "no answer".to_owned(), 5),
+                    Err(reason) => driver.seen.failed(*work, reason, 5),
                 }
             }
         }
