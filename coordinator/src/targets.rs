@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// The latest view of the catalog.
 pub type Views = watch::Receiver<Arc<RoutingTable>>;
@@ -157,8 +157,16 @@ impl Place {
         let is_fenced = before.is_some_and(|(_, _, may_fence)| may_fence);
         let again_at = until.min(Instant::now() + if is_fenced { LOOK_AGAIN_AFTER } else { LOOK_SOON });
         let changed = views.wait_for(|view| elsewhere(view) || standing(view) != before);
-        // An error means that the time is up, or that there will be no new view.
-        let moved = timeout_at(again_at, changed).await.is_ok_and(|view| view.is_ok_and(|view| elsewhere(&view)));
+        let seen = timeout_at(again_at, changed).await.map(|view| view.map(|view| elsewhere(&view)));
+        let moved = match seen {
+            Ok(Ok(elsewhere)) => elsewhere,
+            // There will be no new view: the coordinator is going down.
+            Ok(Err(_)) => {
+                sleep_until(again_at).await;
+                false
+            }
+            Err(_) => false,
+        };
         if !moved && Instant::now() >= until {
             return Followed::TimeUp;
         }

@@ -1,9 +1,14 @@
-//! A worker that joins a cluster of three: `w4`, alone in group `g4`.
+//! A worker that joins a cluster of three: `w4`, alone in group `g4`; what that cluster holds, and clients that must not notice.
 
 use crate::client::Client;
 use crate::cluster::Cluster;
+use crate::traffic::{Asked, Traffic};
+use http::Method;
 use serde_json::json;
 use std::path::PathBuf;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A configuration file like the first worker's, with a name, a group, ports and a folder of its own.
 pub fn configuration(cluster: &Cluster) -> PathBuf {
@@ -35,4 +40,34 @@ pub async fn fill(client: &Client) {
     let lines: Vec<String> = (0..8_000).map(|i| line(i).to_string()).collect();
     let told = client.import("points", lines.join("\n")).await;
     assert_eq!((&told["done"], &told["written"]), (&json!(true), &json!(8_000)), "{told}");
+}
+
+/// A writer and a searcher of what [`fill`] made.
+pub struct Clients([(&'static str, Traffic); 2]);
+
+impl Clients {
+    /// They begin.
+    pub fn begin(client: &Client) -> Self {
+        let writer = Traffic::begin(client.clone(), |client, number| {
+            let path = format!("/v1/collections/points/namespaces/n{}/entries/w{}", number % 400, number % 2_000);
+            client.request(Method::PUT, &path).json(&json!({"value": number.to_string(), "vector": [number, 1]}))
+        });
+        let searcher = Traffic::begin(client.clone(), |client, number| {
+            let body = json!({"vector": [1, number % 100], "all": true, "exact": true, "k": 5});
+            client.request(Method::POST, "/v1/collections/points/search").json(&body)
+        });
+        Self([("writer", writer), ("searcher", searcher)])
+    }
+
+    /// They go on for a little, and end; no request of theirs may have failed.
+    pub async fn finish(self) {
+        for (who, traffic) in self.0 {
+            traffic.wait_for_successes(20, PATIENCE).await;
+            let asked = traffic.end().await;
+            let failed: Vec<&Asked> = asked.iter().filter(|asked| !asked.succeeded()).collect();
+            let slowest = asked.iter().map(|asked| asked.ended - asked.sent).max();
+            println!("{who}: {} requests, slowest {slowest:?}", asked.len());
+            assert!(failed.is_empty(), "{who}: {} of {} failed: {:?}", failed.len(), asked.len(), failed[0]);
+        }
+    }
 }

@@ -64,9 +64,9 @@ pub async fn wait_nothing_left(cluster: &Cluster, client: &Client) {
     poll::until("nothing to be left of moves", Duration::from_secs(60), async || {
         let shards = client.get("/v1/admin/shards").await.expect(200).json();
         for worker in cluster.layout().workers {
-            let mut left = sql::rows(&worker.dsn, LEFT).await;
+            let mut left = sql::try_rows(&worker.dsn, LEFT).await?;
             let schemas = "select nspname from pg_namespace where nspname ~ '^s[0-9]{4}_g'";
-            let mut there = sql::rows(&worker.dsn, schemas).await;
+            let mut there = sql::try_rows(&worker.dsn, schemas).await?;
             let all = shards["shards"].as_array().into_iter().flatten();
             let own = all.filter(|shard| shard["group"] == worker.group.as_str());
             let mut owned: Vec<String> = own.filter_map(|shard| Some(shard["schema"].as_str()?.to_owned())).collect();

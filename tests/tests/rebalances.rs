@@ -4,9 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use cluster_tests::moves::{GRAPH_SENT_AWAY, wait_nothing_left};
-use cluster_tests::traffic::{Asked, Traffic};
 use cluster_tests::{Client, Cluster, ClusterOptions, CommandLine, fourth_worker, poll};
-use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -24,14 +22,7 @@ async fn a_fourth_worker_gets_its_share() {
     let plan = plan_when(&client, |plan| plan["report"]["moves"].as_array().unwrap().len() >= 2).await;
     let older = plan["plan_id"].clone();
 
-    let writer = Traffic::begin(client.clone(), |client, number| {
-        let path = format!("/v1/collections/points/namespaces/n{}/entries/w{}", number % 400, number % 2_000);
-        client.request(Method::PUT, &path).json(&json!({"value": number.to_string(), "vector": [number, 1]}))
-    });
-    let searcher = Traffic::begin(client.clone(), |client, number| {
-        let body = json!({"vector": [1, number % 100], "all": true, "exact": true, "k": 5});
-        client.request(Method::POST, "/v1/collections/points/search").json(&body)
-    });
+    let clients = fourth_worker::Clients::begin(&client);
     what_cannot_be_applied(&client, &older).await;
 
     // Begun by the API, held after its first move, and cancelled.
@@ -63,14 +54,7 @@ async fn a_fourth_worker_gets_its_share() {
     plan_when(&client, |plan| plan["report"]["moves"] == json!([]) && of(plan, "g4") > 0).await;
     atoll.run(&["rebalance", "apply", "--yes"]).await.expect(0).prints(&["none: nothing is to do"]);
 
-    for (who, traffic) in [("writer", writer), ("searcher", searcher)] {
-        traffic.wait_for_successes(20, PATIENCE).await;
-        let asked = traffic.end().await;
-        let failed: Vec<&Asked> = asked.iter().filter(|asked| !asked.succeeded()).collect();
-        let slowest = asked.iter().map(|asked| asked.ended - asked.sent).max();
-        println!("{who}: {} requests, slowest {slowest:?}", asked.len());
-        assert!(failed.is_empty(), "{who}: {} of {} failed: {:?}", failed.len(), asked.len(), failed[0]);
-    }
+    clients.finish().await;
     wait_nothing_left(&cluster, &client).await;
     cluster.finish(&[GRAPH_SENT_AWAY]).await;
 }

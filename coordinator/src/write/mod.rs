@@ -104,8 +104,11 @@ impl Writer {
                     }
                     let mut views = self.views.clone();
                     let newer = views.wait_for(|view| view.version != target.view.version);
-                    // An error means that it is time to look, or that there will be no new view.
-                    let _ = tokio::time::timeout(CLAIM_AGAIN_AFTER, newer).await;
+                    let seen = tokio::time::timeout(CLAIM_AGAIN_AFTER, newer).await.map(|view| view.is_ok());
+                    if seen == Ok(false) {
+                        // There will be no new view: the coordinator is going down.
+                        tokio::time::sleep(CLAIM_AGAIN_AFTER).await;
+                    }
                     target.view = self.views.borrow().clone();
                 }
                 Err(ShardError::Stale { worker }) if target.view.is_moving(route.shard) => {
