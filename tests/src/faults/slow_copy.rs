@@ -22,7 +22,7 @@ impl SlowCopy {
         let statements = format!(
             "create function public.slow_copy() returns trigger language plpgsql security definer as
                  $$ begin
-                     if pg_stat_file('{}', true) is not null then perform pg_sleep(0.003); end if;
+                     if (pg_stat_file('{}', true)).size is not null then perform pg_sleep(0.003); end if;
                      return new;
                  end $$;
              create trigger slow_copy before insert on {schema}.memory_entries
@@ -39,7 +39,7 @@ impl SlowCopy {
     pub(super) async fn wait_for_the_middle(&self) {
         let copied = format!(
             "select tuples_processed from pg_stat_progress_copy
-              where relid = '{}.memory_entries'::regclass and tuples_processed > 0",
+              where relid = to_regclass('{}.memory_entries') and tuples_processed > 0",
             self.schema
         );
         poll::until("rows to be copied", PATIENCE, async || match sql::rows(&self.dsn, &copied).await.is_empty() {
