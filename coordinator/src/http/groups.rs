@@ -3,17 +3,14 @@
 use super::admin::{role, size};
 use super::extract::{InPath, InQuery, Json, Terms};
 use super::problem::{Answer, ApiError};
+use super::record::record;
 use super::state::App;
-use atoll_core::catalog::{Command, Group, Outcome, Refusal};
+use atoll_core::catalog::{Command, Group, Refusal};
 use atoll_core::routing::RoutingTable;
 use atoll_proto::admin::{GroupInfo, GroupList, GroupState, MemberInfo};
 use atoll_proto::{GroupId, WorkerId};
 use axum::extract::State;
 use serde::Deserialize;
-use std::time::Duration;
-
-/// Usual time for the catalog to take note.
-const NOTE_TIME: Duration = Duration::from_secs(5);
 
 /// List groups.
 #[utoipa::path(get, path = "/v1/admin/groups", tag = "admin",
@@ -63,27 +60,19 @@ pub(super) async fn remove(
     terms: Terms,
 ) -> Answer<Json<GroupList>> {
     let id = id_of(&app, &name)?;
-    record(&app, Command::RemoveGroup { id, lost: query.lost }, terms).await?;
+    record(&app, Command::RemoveGroup { id, lost: query.lost }, &terms).await?;
     tracing::info!(group = name, %id, "group removed");
     Ok(Json(list(&app)))
 }
 
 async fn set_state(app: &App, name: &str, terms: Terms, state: GroupState) -> Answer<Json<GroupInfo>> {
     let id = id_of(app, name)?;
-    record(app, Command::SetGroupState { id, state }, terms).await?;
+    record(app, Command::SetGroupState { id, state }, &terms).await?;
     let view = app.node.view();
     match view.catalog.groups.get(&id) {
         Some(group) => Ok(Json(info(app, &view, id, group))),
         None => Err(unknown(name)),
     }
-}
-
-async fn record(app: &App, command: Command, terms: Terms) -> Answer<()> {
-    let proposed = app.node.propose(command, terms.deadline_or(NOTE_TIME)).await?;
-    if let Outcome::Refused(refusal) = proposed.outcome {
-        return Err(refusal.into());
-    }
-    Ok(())
 }
 
 fn id_of(app: &App, name: &str) -> Result<GroupId, ApiError> {

@@ -19,6 +19,7 @@ mod rebalance;
 mod rebalance_policy;
 mod rebalance_run;
 mod recall;
+mod record;
 mod search;
 mod service;
 mod session;

@@ -3,6 +3,7 @@
 use super::admin::size;
 use super::extract::{Body, InPath, Json, Terms};
 use super::problem::{Answer, ApiError};
+use super::record::{proposed, record};
 use super::state::App;
 use atoll_core::catalog::{Command, Outcome, Refusal};
 use atoll_core::moves::MoveJob;
@@ -11,10 +12,6 @@ use atoll_proto::moves::{MoveInfo, MoveList, MovePhase, MoveSeen, StartMove, WRI
 use atoll_proto::problem::{Problem, ProblemCode};
 use atoll_proto::{GroupId, MoveId};
 use axum::extract::State;
-use std::time::Duration;
-
-/// Usual time for the catalog to take note.
-const NOTE_TIME: Duration = Duration::from_secs(5);
 
 /// Begin to move a shard to another group. Searches and writes go on.
 #[utoipa::path(post, path = "/v1/admin/moves", tag = "moves", request_body = StartMove,
@@ -32,8 +29,7 @@ pub(super) async fn start(State(app): State<App>, terms: Terms, body: Body<Start
     };
     let token = format!("{:032x}", rand::random::<u128>());
     let command = Command::StartMove { token, shard, to, max_write_pause_ms };
-    let proposed = app.node.propose(command, terms.deadline_or(NOTE_TIME)).await?;
-    match proposed.outcome {
+    match proposed(&app, command, &terms).await? {
         Outcome::MoveStarted { id } => Ok(Json(info_of(&app, id)?)),
         Outcome::Refused(refusal @ (Refusal::NoSuchShard { .. } | Refusal::OwnsAlready { .. })) => {
             Err(Problem::invalid("/shard", refusal.to_string()).into())
@@ -72,10 +68,7 @@ pub(super) async fn show(State(app): State<App>, InPath(id): InPath<u64>) -> Ans
     responses((status = 200, description = "It is recorded and will be carried out", body = MoveInfo)))]
 pub(super) async fn cancel(State(app): State<App>, InPath(id): InPath<u64>, terms: Terms) -> Answer<Json<MoveInfo>> {
     let id = MoveId(id);
-    let proposed = app.node.propose(Command::CancelMove { id }, terms.deadline_or(NOTE_TIME)).await?;
-    if let Outcome::Refused(refusal) = proposed.outcome {
-        return Err(refusal.into());
-    }
+    record(&app, Command::CancelMove { id }, &terms).await?;
     Ok(Json(info_of(&app, id)?))
 }
 

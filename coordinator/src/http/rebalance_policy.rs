@@ -2,18 +2,15 @@
 
 use super::extract::{Body, Json, Terms};
 use super::problem::Answer;
+use super::record::record;
 use super::state::App;
-use atoll_core::catalog::{Command, Outcome};
+use atoll_core::catalog::Command;
 use atoll_core::rebalance::{Policy, Schedule};
 use atoll_proto::limits;
 use atoll_proto::problem::Problem;
 use atoll_proto::rebalance::{RebalancePolicy, RebalancePolicyInfo};
 use axum::extract::State;
 use jiff::Timestamp;
-use std::time::Duration;
-
-/// Usual time for the catalog to take note.
-const NOTE_TIME: Duration = Duration::from_secs(5);
 
 /// Show when plans are made and carried out by themselves.
 #[utoipa::path(get, path = "/v1/admin/rebalance/policy", tag = "admin", operation_id = "policy",
@@ -32,11 +29,7 @@ pub(super) async fn put(
 ) -> Answer<Json<RebalancePolicyInfo>> {
     let now_s = Timestamp::now().as_second();
     let policy = checked(body.value, now_s)?;
-    let command = Command::SetRebalancePolicy { policy, now_s };
-    let proposed = app.node.propose(command, terms.deadline_or(NOTE_TIME)).await?;
-    if let Outcome::Refused(refusal) = proposed.outcome {
-        return Err(refusal.into());
-    }
+    record(&app, Command::SetRebalancePolicy { policy, now_s }, &terms).await?;
     Ok(Json(info(&app)))
 }
 

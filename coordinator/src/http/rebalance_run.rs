@@ -3,8 +3,9 @@
 use super::extract::{Body, Json, Terms};
 use super::moves::info;
 use super::problem::Answer;
+use super::record::record;
 use super::state::App;
-use atoll_core::catalog::{Command, Outcome};
+use atoll_core::catalog::Command;
 use atoll_core::rebalance::{FAILURES_MAX, Fate, RebalanceRun, RunMove, Wish};
 use atoll_core::routing::RoutingTable;
 use atoll_proto::MoveId;
@@ -12,10 +13,6 @@ use atoll_proto::limits;
 use atoll_proto::problem::{Problem, ProblemCode};
 use atoll_proto::rebalance::{ApplyRequest, RebalanceStatus, RunCounts, RunMoveInfo, RunMoveState, RunState};
 use axum::extract::State;
-use std::time::Duration;
-
-/// Usual time for the catalog to take note.
-const NOTE_TIME: Duration = Duration::from_secs(5);
 
 /// Begin to carry a plan out. Searches and writes go on.
 #[utoipa::path(post, path = "/v1/admin/rebalance/apply", tag = "admin", request_body = ApplyRequest,
@@ -40,25 +37,25 @@ pub(super) async fn apply(
         parallel: max_parallel_moves,
         moves: plan.moves.clone(),
     };
-    record(&app, terms, command).await
+    recorded(&app, terms, command).await
 }
 
 /// Begin no more moves for now. Those under way go on.
 #[utoipa::path(post, path = "/v1/admin/rebalance/pause", tag = "admin", responses((status = 200, body = RebalanceStatus)))]
 pub(super) async fn pause(State(app): State<App>, terms: Terms) -> Answer<Json<RebalanceStatus>> {
-    record(&app, terms, Command::SteerRebalance { wish: Wish::Pause }).await
+    recorded(&app, terms, Command::SteerRebalance { wish: Wish::Pause }).await
 }
 
 /// Go on after a pause.
 #[utoipa::path(post, path = "/v1/admin/rebalance/resume", tag = "admin", responses((status = 200, body = RebalanceStatus)))]
 pub(super) async fn resume(State(app): State<App>, terms: Terms) -> Answer<Json<RebalanceStatus>> {
-    record(&app, terms, Command::SteerRebalance { wish: Wish::Run }).await
+    recorded(&app, terms, Command::SteerRebalance { wish: Wish::Run }).await
 }
 
 /// Begin no more moves, and put back what is under way. Shards that have moved stay where they are.
 #[utoipa::path(post, path = "/v1/admin/rebalance/cancel", tag = "admin", responses((status = 200, body = RebalanceStatus)))]
 pub(super) async fn cancel(State(app): State<App>, terms: Terms) -> Answer<Json<RebalanceStatus>> {
-    record(&app, terms, Command::SteerRebalance { wish: Wish::Cancel }).await
+    recorded(&app, terms, Command::SteerRebalance { wish: Wish::Cancel }).await
 }
 
 /// Show how far the plan is that is being carried out, or was last.
@@ -67,11 +64,8 @@ pub(super) async fn status(State(app): State<App>) -> Json<RebalanceStatus> {
     Json(status_of(&app))
 }
 
-async fn record(app: &App, terms: Terms, command: Command) -> Answer<Json<RebalanceStatus>> {
-    let proposed = app.node.propose(command, terms.deadline_or(NOTE_TIME)).await?;
-    if let Outcome::Refused(refusal) = proposed.outcome {
-        return Err(refusal.into());
-    }
+async fn recorded(app: &App, terms: Terms, command: Command) -> Answer<Json<RebalanceStatus>> {
+    record(app, command, &terms).await?;
     Ok(Json(status_of(app)))
 }
 

@@ -191,21 +191,11 @@ impl Driver {
     }
 
     async fn record(&mut self, job: &MoveJob, to: MovePhase, mut brings: Advance) {
-        match to {
+        if to == MovePhase::Switching {
             // But for the moment that recording takes: should the next leader be another, it knows no better.
-            MovePhase::Switching => brings.write_pause_ms = self.pause_ms(),
-            MovePhase::Cleaning => brings.write_pause_ms = self.write_pause_ms,
-            MovePhase::Planned
-            | MovePhase::Preparing
-            | MovePhase::Copying
-            | MovePhase::Indexing
-            | MovePhase::CatchingUp
-            | MovePhase::Verifying
-            | MovePhase::Fencing
-            | MovePhase::Done
-            | MovePhase::Cancelling
-            | MovePhase::Cancelled
-            | MovePhase::Failed => {}
+            brings.write_pause_ms = self.pause_ms();
+        } else if to == MovePhase::Cleaning {
+            brings.write_pause_ms = self.write_pause_ms;
         }
         pauses::before_record(to).await;
         let command = Command::AdvanceMove { id: self.id, decided_at: job.changed_at, to, brings };

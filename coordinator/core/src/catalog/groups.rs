@@ -5,7 +5,6 @@ use crate::moves::{Cleanup, MoveJob};
 use atoll_proto::admin::GroupState;
 use atoll_proto::agent::RegisterWorker;
 use atoll_proto::{CatalogVersion, Distribution, GroupId};
-use std::collections::BTreeSet;
 
 impl Catalog {
     pub(super) fn set_group_state(&mut self, index: u64, id: GroupId, state: GroupState) -> Outcome {
@@ -25,25 +24,21 @@ impl Catalog {
     }
 
     pub(super) fn remove_group(&mut self, index: u64, id: GroupId, lost: bool) -> Outcome {
-        let Some(group) = self.groups.get(&id) else { return Outcome::Unchanged };
-        if let Some(refusal) = self.needs(id, group, lost) {
+        if let Some(refusal) = self.groups.get(&id).and_then(|group| self.needs(id, group, lost)) {
             return Outcome::Refused(refusal);
         }
+        let Some(group) = self.groups.remove(&id) else { return Outcome::Unchanged };
+        // Of a group that is not lost there is nothing left.
         for job in self.moves.values_mut().filter(|job| job.phase.is_over()) {
-            // Of a group that is not lost there is nothing left.
-            let elsewhere: BTreeSet<Cleanup> = left_elsewhere(job, id).collect();
-            job.cleanups = elsewhere;
+            job.cleanups = left_elsewhere(job, id).collect();
         }
-        let Some(group) = self.groups.get(&id) else { return Outcome::Unchanged };
         let members = group.members.iter().filter_map(|member| self.workers.remove(member));
         let workers = members.map(|worker| RemovedWorker {
             uid: worker.uid,
             system_identifier: worker.facts.system_identifier,
             database: worker.postgres.database,
         });
-        let removed =
-            RemovedGroup { name: group.name.clone(), workers: workers.collect(), removed_at: CatalogVersion(index) };
-        self.groups.remove(&id);
+        let removed = RemovedGroup { name: group.name, workers: workers.collect(), removed_at: CatalogVersion(index) };
         self.removed_groups.insert(id, removed);
         Outcome::Done
     }

@@ -15,14 +15,7 @@ const THIRD: GroupId = GroupId(4);
 
 /// Two groups with two shards each, and a third that came later and holds nothing; at version 5.
 fn catalog() -> Catalog {
-    let mut catalog = Catalog::default();
-    catalog.apply(1, testing::init(4, 2));
-    for index in 2..=4 {
-        catalog.apply(index, Command::RegisterWorker(worker(&format!("w{index}"))));
-    }
-    let (id, changed_at) = catalog.collections.iter().map(|(id, one)| (*id, one.changed_at)).next().unwrap();
-    catalog.apply(5, Command::SettleCollection { id, changed_at });
-    catalog
+    testing::two_groups(&["w2", "w3", "w4"])
 }
 
 fn set(id: GroupId, state: GroupState) -> Command {

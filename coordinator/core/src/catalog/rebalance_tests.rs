@@ -9,13 +9,7 @@ use atoll_proto::rebalance::RunState;
 
 /// Two groups with two shards each; at version 3.
 fn catalog() -> Catalog {
-    let mut catalog = Catalog::default();
-    catalog.apply(1, testing::init(4, 2));
-    catalog.apply(2, Command::RegisterWorker(testing::worker("w1")));
-    catalog.apply(3, Command::RegisterWorker(testing::worker("w2")));
-    let (id, changed_at) = catalog.collections.iter().map(|(id, one)| (*id, one.changed_at)).next().unwrap();
-    catalog.apply(4, Command::SettleCollection { id, changed_at });
-    catalog
+    testing::two_groups(&["w1", "w2"])
 }
 
 fn of_first_group(catalog: &Catalog) -> Vec<ShardMove> {

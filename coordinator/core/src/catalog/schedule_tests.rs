@@ -9,12 +9,7 @@ use atoll_proto::{GroupId, MoveId};
 
 /// Two groups with two shards each, and a schedule set at second 100; at version 5.
 fn catalog(window_minutes: Option<u32>) -> Catalog {
-    let mut catalog = Catalog::default();
-    catalog.apply(1, testing::init(4, 2));
-    catalog.apply(2, Command::RegisterWorker(testing::worker("w1")));
-    catalog.apply(3, Command::RegisterWorker(testing::worker("w2")));
-    let (id, changed_at) = catalog.collections.iter().map(|(id, one)| (*id, one.changed_at)).next().unwrap();
-    catalog.apply(4, Command::SettleCollection { id, changed_at });
+    let mut catalog = testing::two_groups(&["w1", "w2"]);
     let policy = RebalancePolicy { enabled: true, window_minutes, max_parallel_moves: 2, ..RebalancePolicy::default() };
     assert_eq!(catalog.apply(5, Command::SetRebalancePolicy { policy, now_s: 100 }), Outcome::Done);
     catalog

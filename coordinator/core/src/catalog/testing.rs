@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use super::Command;
+use super::{Catalog, Command};
 use atoll_proto::CoordinatorId;
 use atoll_proto::agent::{PostgresAddress, PostgresFacts, RegisterWorker, WorkerMode};
 
@@ -36,4 +36,16 @@ pub fn worker(name: &str) -> RegisterWorker {
         },
         capacity: 100,
     }
+}
+
+/// Four shards on the groups of the first two workers, and all collections settled.
+pub fn two_groups(workers: &[&str]) -> Catalog {
+    let mut catalog = Catalog::default();
+    let names = workers.iter().map(|name| Command::RegisterWorker(worker(name)));
+    for (index, command) in (1..).zip(std::iter::once(init(4, 2)).chain(names)) {
+        catalog.apply(index, command);
+    }
+    let (id, changed_at) = catalog.collections.iter().map(|(id, one)| (*id, one.changed_at)).next().unwrap();
+    catalog.apply(workers.len() as u64 + 2, Command::SettleCollection { id, changed_at });
+    catalog
 }
