@@ -127,6 +127,8 @@ pub struct Postgres {
 pub struct Limits {
     /// Largest body, in bytes, after decompression.
     pub body_bytes: usize,
+    /// Most bytes that the bodies of requests under way may have together; more are answered 429.
+    pub bodies_bytes: usize,
     /// Deadline of a request that names none, in milliseconds.
     pub deadline_ms: u64,
     /// Longest deadline a request may name, in milliseconds.
@@ -156,6 +158,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: limits::BODY_BYTES,
+            bodies_bytes: 512 * 1024 * 1024,
             deadline_ms: limits::DEADLINE_MS,
             deadline_ms_max: limits::DEADLINE_MS_MAX,
             concurrency: 512,
@@ -241,6 +244,9 @@ impl Config {
         }
         if limits.deadline_ms > limits.deadline_ms_max {
             return wrong("limits.deadline_ms", "must be at most limits.deadline_ms_max");
+        }
+        if limits.bodies_bytes < limits.body_bytes {
+            return wrong("limits.bodies_bytes", "must be at least limits.body_bytes");
         }
         if cache.ttl_seconds > CACHE_TTL_SECONDS_MAX {
             return wrong("cache.ttl_seconds", "must be at most 86400, a day");
@@ -373,7 +379,7 @@ mod tests {
         assert_eq!(refused("127.0.0.1:7750", "10.0.0.1:7750"), "server.internal_listen");
         for (section, keys) in [
             ("postgres", &["queue"][..]),
-            ("limits", &["body_bytes", "deadline_ms", "concurrency", "streams", "idle_ms"]),
+            ("limits", &["body_bytes", "bodies_bytes", "deadline_ms", "concurrency", "streams", "idle_ms"]),
             ("import", &["batch_rows", "batch_bytes", "parallel"]),
             ("search.calibration", &["queries_per_minute"]),
             ("cache", &["ttl_seconds"]),

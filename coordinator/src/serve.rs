@@ -5,7 +5,7 @@ use crate::cluster_secret::ClusterSecret;
 use crate::config::{Config, ConfigError};
 use crate::findings::Findings;
 use crate::freshness::Freshness;
-use crate::http::{self, App, Parts, Patience};
+use crate::http::{self, App, Bodies, Parts, Patience};
 use crate::moves::Mover;
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
@@ -216,6 +216,7 @@ fn app(
         metrics,
         limits: config.limits.clone(),
         requests: Semaphore::new(config.limits.concurrency),
+        bodies: Bodies::new(config.limits.bodies_bytes),
         streams: Arc::new(Semaphore::new(config.limits.streams)),
     })
 }

@@ -181,6 +181,26 @@ async fn a_body_that_comes_slowly_holds_its_place_until_the_deadline_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_take_so_much_memory_together_and_no_more() {
+    let served = Served::bootstrap("body_bytes = 100000, bodies_bytes = 150000").await;
+    let slow = served.send(&format!("{ENTRIES}x-timeout-ms: 3000\r\ncontent-length: 90000\r\n\r\n{{\"entries\"")).await;
+    let large = format!("{{\"entries\":[],\"x\":\"{}\"}}", "x".repeat(80_000));
+    let entries = "/v1/collections/memory_entries/entries";
+    eventually("what the slow one announced to count", async || {
+        let answer = served.ask("POST", entries, "", &large).await;
+        if answer.text.contains("overloaded") { Ok(answer) } else { Err(answer.text) }
+    })
+    .await
+    .expect(429, "retry-after");
+    let small = served.ask("POST", entries, "", "{\"entries\":[]}").await;
+    assert!(!small.text.contains("overloaded"), "there is room for a small one: {}", small.text);
+    read(slow).await.expect(504, "deadline-exceeded");
+    let answer = served.ask("POST", entries, "", &large).await;
+    assert!(!answer.text.contains("overloaded"), "what was held is given back: {}", answer.text);
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn headers_that_do_not_end_are_not_waited_for() {
     let served = Served::bootstrap("idle_ms = 300").await;
     let answer = read(served.send("GET /healthz HTTP/1.1\r\nhost: ").await).await;

@@ -1,5 +1,6 @@
 //! Taking requests apart: bodies, paths, queries and headers, each with its problem when it is not as it should be.
 
+use super::bodies::Held;
 use super::problem::{Answer, ApiError};
 use super::state::App;
 use crate::workers::idempotency::Ticket;
@@ -24,6 +25,8 @@ pub(super) struct Body<T> {
     pub(super) value: T,
     /// As it came, to tell a repeated request from another one.
     pub(super) raw: Bytes,
+    /// The memory that it counts for.
+    _held: Held,
 }
 
 impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
@@ -36,6 +39,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
             return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail).into());
         }
         let asked = timeout(request.headers(), app)?;
+        let mut held = Held::default();
+        app.bodies.hold(&mut held, announced(request.headers()).min(app.limits.body_bytes))?;
         let deadline = Instant::now() + asked.unwrap_or_else(|| usual_timeout(app));
         let raw = match timeout_at(deadline, Bytes::from_request(request, app)).await {
             Ok(Ok(raw)) => raw,
@@ -45,8 +50,16 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
                 return Err(Problem::new(ProblemCode::DeadlineExceeded, detail).into());
             }
         };
-        Ok(Self { value: parse(&raw)?, raw })
+        // Compressed or in pieces, it is larger than was announced.
+        app.bodies.hold(&mut held, raw.len())?;
+        Ok(Self { value: parse(&raw)?, raw, _held: held })
     }
+}
+
+/// Bytes of the body, as far as the client says.
+fn announced(headers: &HeaderMap) -> usize {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|length| length.parse().ok()).unwrap_or(0)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -2,6 +2,7 @@
 //! answer put together. axum's names stay in this folder.
 
 mod admin;
+mod bodies;
 mod builds;
 mod collections;
 mod entries;
@@ -27,6 +28,7 @@ mod state;
 mod streams;
 mod unread;
 
+pub use bodies::Bodies;
 pub use listener::{Patience, serve};
 pub use openapi::openapi;
 pub use state::{App, Parts};

@@ -1,5 +1,6 @@
 //! What handlers share.
 
+use super::bodies::Bodies;
 use crate::agents::AgentBoard;
 use crate::config::Limits;
 use crate::findings::Findings;
@@ -42,6 +43,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Requests under way.
     pub requests: Semaphore,
+    /// Memory for the bodies of requests.
+    pub bodies: Bodies,
     /// Imports and exports under way.
     pub streams: Arc<Semaphore>,
 }
