@@ -143,6 +143,8 @@ pub struct MoveInfo {
     pub bytes_done: u64,
     /// Bytes of the shard on the source, indexes included.
     pub bytes_total: u64,
+    /// How far the copy's indexes are; null before they are built, and after the move.
+    pub indexes: Option<IndexProgress>,
     /// Bytes of the source's log that the target has not confirmed; null before the copy.
     pub lag_bytes: Option<u64>,
     /// How long writes to the shard had to wait; null before the cut-over.
@@ -151,6 +153,18 @@ pub struct MoveInfo {
     pub attempts: u32,
     /// Why it failed, or what keeps it.
     pub error: Option<String>,
+}
+
+/// How far the indexes of a copy are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IndexProgress {
+    /// Indexes that are there.
+    pub done: u32,
+    /// Indexes that are wanted, primary keys aside.
+    pub total: u32,
+    /// Of all rows that go into vector indexes, the share that is in them: 0 to 100.
+    pub percent: u8,
 }
 
 /// `GET /v1/admin/moves`.
@@ -235,6 +249,8 @@ pub enum MoveWork {
     Copied,
     /// Target: build every index that is missing. Answers when they are there.
     Index,
+    /// Target: read indexes and rows of the copy into memory. Answers when they are there, or there is no room for more.
+    Warm,
     /// Source: write a marker.
     Mark,
     /// Target: wait a little for a marker.
@@ -331,6 +347,9 @@ pub struct MoveSeen {
     pub rows: Option<u64>,
     /// Bytes on the target; null on the source.
     pub bytes: Option<u64>,
+    /// How far the target's indexes are; null on the source, and before they are built.
+    #[serde(default)]
+    pub indexes: Option<IndexProgress>,
     /// Bytes of the log that the target has not confirmed; null on the target.
     pub lag_bytes: Option<u64>,
 }

@@ -54,6 +54,9 @@ pub struct Config {
     /// Graphs of namespaces.
     #[serde(default)]
     pub graphs: GraphsSection,
+    /// Moves of shards to this worker.
+    #[serde(default)]
+    pub moves: MovesSection,
 }
 
 /// `[postgres]`.
@@ -110,6 +113,22 @@ pub struct GraphsSection {
     /// Builds that work at the same time, each on another table; 0 for half the machine's cores, at least one.
     #[serde(default)]
     pub builds_at_once: u32,
+}
+
+/// `[moves]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MovesSection {
+    /// Most MiB a second of a table that a move copies to this worker; 0 for as fast as it goes.
+    #[serde(default)]
+    pub copy_mb_per_second: u32,
+}
+
+impl MovesSection {
+    /// The same in bytes.
+    pub fn copy_bytes_per_second(&self) -> u64 {
+        u64::from(self.copy_mb_per_second) << 20
+    }
 }
 
 impl Default for StatsSection {

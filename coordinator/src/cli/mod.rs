@@ -25,6 +25,7 @@ mod server;
 mod status;
 #[cfg(test)]
 mod testing;
+mod time_left;
 mod vector_input;
 
 pub(crate) use client::Client;

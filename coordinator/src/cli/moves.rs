@@ -4,10 +4,11 @@
 use super::client::Client;
 use super::error::CommandError;
 use super::output::{Output, bytes, or_dash, table};
+use super::time_left::TimeLeft;
 use atoll_proto::ShardId;
 use atoll_proto::moves::{MoveInfo, MoveList, MovePhase, StartMove, WRITE_PAUSE_MS};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two questions how far a move is.
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -90,7 +91,7 @@ async fn watch(id: u64, client: &Client, output: &Output) -> Result<(), CommandE
     let bar = ProgressBar::new(1);
     let style = ProgressStyle::with_template("{bar:30} {msg}").expect("the template is well-formed");
     bar.set_style(style);
-    let mut silent = 0;
+    let (mut silent, mut left) = (0, TimeLeft::default());
     loop {
         let answer = match client.get(&format!("/v1/admin/moves/{id}")).await {
             Ok(answer) => answer,
@@ -105,7 +106,7 @@ async fn watch(id: u64, client: &Client, output: &Output) -> Result<(), CommandE
         let now: MoveInfo = answer.parse()?;
         bar.set_length(now.rows_total.max(1));
         bar.set_position(now.rows_done);
-        bar.set_message(progress(&now));
+        bar.set_message(progress(&now) + &left.of(&now, Instant::now()));
         if now.phase.is_over() {
             bar.finish_and_clear();
             output.show(&answer, |one: MoveInfo| shown(&one))?;
@@ -123,6 +124,9 @@ async fn watch(id: u64, client: &Client, output: &Output) -> Result<(), CommandE
 /// How far a move is, in a line.
 pub(super) fn progress(of: &MoveInfo) -> String {
     let lag = of.lag_bytes.map(|lag| format!(", lag {}", bytes(lag))).unwrap_or_default();
+    if let (MovePhase::Indexing, Some(indexes)) = (of.phase, &of.indexes) {
+        return format!("{} {} %, {}/{} indexes{lag}", of.phase, indexes.percent, indexes.done, indexes.total);
+    }
     let (done, total) = (bytes(of.bytes_done), bytes(of.bytes_total));
     format!("{} {}/{} rows, {done}/{total}{lag}", of.phase, of.rows_done, of.rows_total)
 }
@@ -132,6 +136,8 @@ fn shown(of: &MoveInfo) -> String {
     text.push_str(&format!("  phase        {}\n", of.phase));
     text.push_str(&format!("  rows         {} of {}\n", of.rows_done, of.rows_total));
     text.push_str(&format!("  size         {} of {}\n", bytes(of.bytes_done), bytes(of.bytes_total)));
+    let indexes = of.indexes.map(|of| format!("{} of {}, {} % of the graphs", of.done, of.total, of.percent));
+    text.push_str(&format!("  indexes      {}\n", or_dash(indexes)));
     text.push_str(&format!("  lag          {}\n", or_dash(of.lag_bytes.map(bytes))));
     text.push_str(&format!("  write pause  {}\n", or_dash(of.write_pause_ms.map(|ms| format!("{ms} ms")))));
     text.push_str(&format!("  given up     {} tries of the cut-over\n", of.attempts));
@@ -160,14 +166,19 @@ fn moves_table(moves: &[MoveInfo]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use atoll_proto::moves::IndexProgress;
 
     #[test]
     fn a_move_is_shown_with_its_pause_and_its_error() {
         let one: MoveInfo = serde_json::from_value(serde_json::json!({
             "id":12,"shard":7,"from":"g1","to":"g3","phase":"done","rows_done":10,"rows_total":10,"bytes_done":2048,
-            "bytes_total":2048,"lag_bytes":null,"write_pause_ms":41,"attempts":0,"error":null}))
+            "bytes_total":2048,"indexes":null,"lag_bytes":null,"write_pause_ms":41,"attempts":0,"error":null}))
         .unwrap();
         assert!(shown(&one).contains("write pause  41 ms"), "{}", shown(&one));
-        assert!(moves_table(&[one]).contains("12      7  g1    g3  done"), "alignment");
+        assert!(moves_table(std::slice::from_ref(&one)).contains("12      7  g1    g3  done"), "alignment");
+        let indexes = Some(IndexProgress { done: 3, total: 14, percent: 41 });
+        let indexing = MoveInfo { phase: MovePhase::Indexing, indexes, ..one };
+        assert_eq!(progress(&indexing), "indexing 41 %, 3/14 indexes");
+        assert!(shown(&indexing).contains("indexes      3 of 14, 41 % of the graphs"), "{}", shown(&indexing));
     }
 }

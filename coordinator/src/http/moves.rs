@@ -91,7 +91,7 @@ pub(super) fn info(app: &App, view: &RoutingTable, id: MoveId, job: &MoveJob) ->
     let has_moved = matches!(job.phase, MovePhase::Switching | MovePhase::Cleaning | MovePhase::Done);
     let rows_total = if has_moved { job.rows.unwrap_or(rows) } else { rows };
     let rows_done = target.as_ref().and_then(|seen| seen.rows).unwrap_or(0);
-    let bytes_done = target.and_then(|seen| seen.bytes).unwrap_or(0);
+    let bytes_done = target.as_ref().and_then(|seen| seen.bytes).unwrap_or(0);
     MoveInfo {
         id,
         shard: job.shard,
@@ -102,6 +102,7 @@ pub(super) fn info(app: &App, view: &RoutingTable, id: MoveId, job: &MoveJob) ->
         rows_total,
         bytes_done: if has_moved { bytes } else { bytes_done },
         bytes_total: bytes,
+        indexes: target.and_then(|seen| seen.indexes).filter(|_| !job.phase.is_over()),
         lag_bytes: seen(job.from).and_then(|seen| seen.lag_bytes),
         write_pause_ms: job.write_pause_ms,
         attempts: job.attempts,

@@ -25,7 +25,7 @@ const ORDER_WITHIN: Duration = Duration::from_secs(90);
 const CLEANUP_WITHIN: Duration = Duration::from_secs(10);
 /// For what puts names back that writers wait for.
 const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
-/// For indexes and sums: as long as they take, but not for ever. Asked again, an agent goes on where it is.
+/// For indexes, sums and what is read into memory: as long as they take, but not for ever. Asked again, an agent goes on where it is.
 const LONG_ORDER_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 /// While it works on such an order, an agent is asked this often how it is.
 const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -142,7 +142,7 @@ impl Driver {
         let order = MoveOrder { cluster_id: cluster.id.clone(), ordered_at: job.changed_at, subject, work };
         let agent_url = &catalog.primary(&catalog.groups[&group]).agent_url;
         let sent = Instant::now();
-        let is_long = matches!(work, MoveWork::Index | MoveWork::Sum | MoveWork::SumAt { .. });
+        let is_long = matches!(work, MoveWork::Index | MoveWork::Warm | MoveWork::Sum | MoveWork::SumAt { .. });
         let within = match job.phase == MovePhase::Fencing {
             true => Duration::from_millis(u64::from(job.max_write_pause_ms)),
             false if work == MoveWork::StepBack => GIVE_BACK_WITHIN,

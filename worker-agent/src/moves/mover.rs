@@ -129,6 +129,7 @@ impl Mover {
             MoveWork::Receive
             | MoveWork::Copied
             | MoveWork::Index
+            | MoveWork::Warm
             | MoveWork::Await { .. }
             | MoveWork::Hold
             | MoveWork::SumAt { .. }

@@ -23,7 +23,13 @@ pub(super) async fn carry_out(
         MoveWork::Mark => {
             let marker = moving::mark(session, subject).await?;
             let lag_bytes = feed::lag_bytes(session, subject).await?;
-            mover.worker.status.move_seen(MoveSeen { id: subject.id, rows: None, bytes: None, lag_bytes });
+            mover.worker.status.move_seen(MoveSeen {
+                id: subject.id,
+                rows: None,
+                bytes: None,
+                indexes: None,
+                lag_bytes,
+            });
             Ok(MoveReport { marker: Some(marker), ..MoveReport::done() })
         }
         MoveWork::Sum => {
@@ -45,6 +51,7 @@ pub(super) async fn carry_out(
         MoveWork::Receive
         | MoveWork::Copied
         | MoveWork::Index
+        | MoveWork::Warm
         | MoveWork::Await { .. }
         | MoveWork::Hold
         | MoveWork::SumAt { .. }

@@ -3,16 +3,19 @@
 use super::mover::{Hands, MoveError, Mover};
 use crate::pg::connect::Target;
 use crate::pg::moving::copy::Standing;
+use crate::pg::moving::indexes::Indexes;
 use crate::pg::moving::sums::Stopper;
-use crate::pg::moving::{self, copy, names};
+use crate::pg::moving::{self, copy, names, warm};
 use crate::pg::session::Session;
 use atoll_proto::agent::MOVE_ROLE;
-use atoll_proto::moves::{MoveOrder, MoveReport, MoveSubject, MoveWork};
+use atoll_proto::moves::{MoveOrder, MoveReport, MoveSeen, MoveSubject, MoveWork};
 use std::time::{Duration, Instant};
 
 /// How long one order waits for a marker; the leader asks again.
 const AWAIT_FOR: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// Between two looks how far builds are.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Does the target's part.
 pub(super) async fn carry_out(
@@ -25,7 +28,9 @@ pub(super) async fn carry_out(
     let target = &mover.worker.target;
     match order.work {
         MoveWork::Receive => {
-            let subscription = copy::make(session, subject, &mover.password()?).await?;
+            let subscription =
+                copy::make(session, subject, &mover.password()?, mover.worker.config.moves.copy_bytes_per_second())
+                    .await?;
             Ok(MoveReport { subscription, ..MoveReport::done() })
         }
         MoveWork::Copied => {
@@ -37,18 +42,11 @@ pub(super) async fn carry_out(
             Ok(MoveReport::not_yet(hands.troubles.judge(&standing, 0, Instant::now())?))
         }
         MoveWork::Index => {
-            let source = Target {
-                host: subject.source.host.clone(),
-                port: subject.source.port,
-                user: MOVE_ROLE.to_owned(),
-                password: Some(mover.password()?),
-                database: subject.source.database.clone(),
-                first_database: None,
-            };
-            let building = moving::session(target, subject, Duration::ZERO).await?;
-            let helpers = crate::pg::machine::Machine::this().cores.saturating_sub(1);
-            copy::build_indexes(&building, subject, &source, helpers).await?;
-            mover.worker.status.move_seen(copy::progress(session, subject).await?);
+            index(mover, session, subject).await?;
+            Ok(MoveReport::done())
+        }
+        MoveWork::Warm => {
+            warm::warm(&moving::session(target, subject, Duration::ZERO).await?, subject).await?;
             Ok(MoveReport::done())
         }
         MoveWork::Await { marker } => {
@@ -106,6 +104,39 @@ pub(super) async fn carry_out(
         | MoveWork::RemoveFeed
         | MoveWork::DropRetired => Err(MoveError::NotReady { reason: "not the target's to do".to_owned() }),
     }
+}
+
+/// Builds the copy's indexes, and tells how far that is.
+async fn index(mover: &Mover, session: &Session, subject: &MoveSubject) -> Result<(), MoveError> {
+    let source = Target {
+        host: subject.source.host.clone(),
+        port: subject.source.port,
+        user: MOVE_ROLE.to_owned(),
+        password: Some(mover.password()?),
+        database: subject.source.database.clone(),
+        first_database: None,
+    };
+    let building = moving::session(&mover.worker.target, subject, Duration::ZERO).await?;
+    let helpers = crate::pg::machine::Machine::this().cores.saturating_sub(1);
+    copy::lift_limit(&building, subject).await?;
+    let Some(indexes) = Indexes::as_on(&source, &building, subject).await? else { return Ok(()) };
+    let tell = async || {
+        let progress = copy::progress(session, subject).await?;
+        let indexes = Some(indexes.progress(session).await?);
+        mover.worker.status.move_seen(MoveSeen { indexes, ..progress });
+        Ok::<(), MoveError>(())
+    };
+    let tell_on = async {
+        loop {
+            tell().await?;
+            tokio::time::sleep(TELL_EVERY).await;
+        }
+    };
+    tokio::select! {
+        built = indexes.build(&building, subject, helpers) => built?,
+        failed = tell_on => return failed,
+    }
+    tell().await
 }
 
 async fn standing(session: &Session, subject: &MoveSubject) -> Result<Standing, MoveError> {

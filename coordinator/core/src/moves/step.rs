@@ -107,6 +107,7 @@ impl Observed {
             MoveWork::Feed
             | MoveWork::Copied
             | MoveWork::Index
+            | MoveWork::Warm
             | MoveWork::Hold
             | MoveWork::Retire
             | MoveWork::TakeOver { .. }
@@ -229,6 +230,8 @@ fn verifying(seen: &Observed) -> Step {
         return Step::Order(Side::Target, MoveWork::SumAt { marker });
     };
     match difference(source, target) {
+        // By now: what is read here shall not be gone from memory before the first search comes.
+        None if !seen.has(MoveWork::Warm) => Step::Order(Side::Target, MoveWork::Warm),
         None => {
             let rows = Some(source.iter().map(|table| table.rows).sum());
             Step::Record(MovePhase::Fencing, Advance { rows, ..Advance::default() })

@@ -102,7 +102,7 @@ fn a_move_goes_through_its_phases_and_the_target_owns_the_shard() {
     assert_eq!((now.group, now.generation), (job.to, Generation(from.generation.0 + 1)));
     let at = |work| orders.iter().position(|(_, one)| *one == work).unwrap();
     let fence = at(MoveWork::Fence { pause_ms: 500 });
-    assert!(at(MoveWork::Index) < fence && at(MoveWork::Sum) < fence);
+    assert!(at(MoveWork::Index) < fence && at(MoveWork::Sum) < at(MoveWork::Warm) && at(MoveWork::Warm) < fence);
     assert_eq!(
         orders[fence + 2..fence + 4],
         [(Side::Source, MoveWork::Retire), (Side::Target, MoveWork::TakeOver { marker: 3 })]

@@ -6,6 +6,7 @@ use crate::cli::client::{Answer, Client};
 use crate::cli::error::CommandError;
 use crate::cli::moves::{ASK_EVERY, SILENT_TRIES, progress};
 use crate::cli::output::{Output, count, or_dash, table};
+use crate::cli::time_left::TimeLeft;
 use atoll_proto::admin::GroupList;
 use atoll_proto::problem::ProblemCode;
 use atoll_proto::rebalance::{
@@ -14,6 +15,7 @@ use atoll_proto::rebalance::{
 use atoll_proto::{GroupName, limits};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
+use std::time::Instant;
 
 const STATUS: &str = "/v1/admin/rebalance/status";
 /// Plans that a drain takes at most: usually one.
@@ -153,9 +155,9 @@ async fn watch(client: &Client, output: &Output) -> Result<(), CommandError> {
 
 /// Shows how far it is until no move is under way and none will be begun; gives its last word.
 async fn watch_to_the_end(client: &Client) -> Result<Answer, CommandError> {
-    let bars = Bars::new();
+    let mut bars = Bars::new();
     let ended = tokio::select! {
-        ended = until_it_stops(client, &bars) => ended,
+        ended = until_it_stops(client, &mut bars) => ended,
         _ = tokio::signal::ctrl_c() => Err(CommandError::Failed(
             "stopped watching; the work goes on in the cluster: `atoll rebalance status --wait` watches again, \
              `atoll rebalance pause` and `cancel` stop it".to_owned(),
@@ -184,7 +186,7 @@ fn judge(answer: &Answer) -> Result<(), CommandError> {
 }
 
 /// Asks until no move is under way and none will be begun.
-async fn until_it_stops(client: &Client, bars: &Bars) -> Result<Answer, CommandError> {
+async fn until_it_stops(client: &Client, bars: &mut Bars) -> Result<Answer, CommandError> {
     let mut silent = 0;
     loop {
         match client.get(STATUS).await {
@@ -209,6 +211,7 @@ async fn until_it_stops(client: &Client, bars: &Bars) -> Result<Answer, CommandE
 struct Bars {
     all: ProgressBar,
     each: Vec<ProgressBar>,
+    left: TimeLeft,
     together: MultiProgress,
 }
 
@@ -217,10 +220,15 @@ impl Bars {
         let together = MultiProgress::new();
         let style = ProgressStyle::with_template("{bar:30} {msg}").expect("the template is well-formed");
         let bar = || together.add(ProgressBar::new(1).with_style(style.clone()));
-        Self { all: bar(), each: (0..limits::PARALLEL_MOVES_MAX).map(|_| bar()).collect(), together: together.clone() }
+        Self {
+            all: bar(),
+            each: (0..limits::PARALLEL_MOVES_MAX).map(|_| bar()).collect(),
+            left: TimeLeft::default(),
+            together: together.clone(),
+        }
     }
 
-    fn draw(&self, status: &RebalanceStatus) {
+    fn draw(&mut self, status: &RebalanceStatus) {
         let RunCounts { total, waiting, under_way, .. } = status.counts;
         self.all.set_length(u64::from(total.max(1)));
         self.all.set_position(u64::from(total - waiting - under_way));
@@ -234,7 +242,8 @@ impl Bars {
             };
             bar.set_length(one.rows_total.max(1));
             bar.set_position(one.rows_done);
-            bar.set_message(format!("shard {} {} → {}: {}", one.shard, one.from, one.to, progress(one)));
+            let left = self.left.of(one, Instant::now());
+            bar.set_message(format!("shard {} {} → {}: {}{left}", one.shard, one.from, one.to, progress(one)));
         }
     }
 

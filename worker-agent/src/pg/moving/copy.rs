@@ -1,19 +1,22 @@
-//! The target's side of replication: the copy, its subscription and its indexes.
+//! The target's side of replication: the copy and its subscription.
 
-use super::{create_markers, drop_markers, literal, schema_exists, unsigned};
+use super::{create_markers, drop_markers, literal, rate, schema_exists, unsigned};
 use crate::pauses;
-use crate::pg::connect::{PgError, Target};
+use crate::pg::connect::PgError;
 use crate::pg::ddl::{self, quote};
-use crate::pg::existing::Existing;
-use crate::pg::index;
 use crate::pg::session::Session;
 use crate::secret::Secret;
-use atoll_proto::Namespace;
 use atoll_proto::agent::MOVE_ROLE;
 use atoll_proto::moves::{MoveSeen, MoveSubject};
 
-/// Makes an empty copy that subscribes to the source; gives the subscription's number.
-pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -> Result<Option<u32>, PgError> {
+/// Makes an empty copy that subscribes to the source, and is filled by so many bytes a second (0 for as fast as it goes); gives the
+/// subscription's number.
+pub async fn make(
+    session: &Session,
+    subject: &MoveSubject,
+    password: &Secret,
+    bytes_per_second: u64,
+) -> Result<Option<u32>, PgError> {
     if owned(session, subject).await?.is_none() {
         let schema = subject.source_schema();
         let mut statements = ddl::create_schema(&schema);
@@ -21,6 +24,7 @@ pub async fn make(session: &Session, subject: &MoveSubject, password: &Secret) -
         for collection in &subject.collections {
             statements.push_str(&ddl::create_bare_table(&schema, collection));
         }
+        statements.push_str(&rate::limit(subject, &schema, bytes_per_second));
         statements.push_str(&create_markers(subject));
         session.run("make a copy's tables", &statements).await?;
     }
@@ -147,41 +151,15 @@ pub async fn progress(session: &Session, subject: &MoveSubject) -> Result<MoveSe
     let names = [subject.source_schema(), subject.target_schema()];
     let row = session.query_one("measure a copy", statement, &[&&names[..]]).await?;
     let (rows, bytes) = (Some(unsigned(row.get(0))), Some(unsigned(row.get(1))));
-    Ok(MoveSeen { id: subject.id, rows, bytes, lag_bytes: None })
+    Ok(MoveSeen { id: subject.id, rows, bytes, indexes: None, lag_bytes: None })
 }
 
-/// Builds every index of the copy that is missing, the graphs that the source has included. The subscription waits meanwhile.
-/// `session` must have no statement limit. One that is cut off leaves no index.
-pub async fn build_indexes(
-    session: &Session,
-    subject: &MoveSubject,
-    source: &Target,
-    helpers: u32,
-) -> Result<(), PgError> {
-    let from = Existing::read(&source.connect(super::STATEMENT_LIMIT).await?).await?;
-    let Some(schema) = owned(session, subject).await? else { return Ok(()) };
-    let named = "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                  where n.nspname = $1 and c.relkind = 'i'";
-    let rows = session.query("list a copy's indexes", named, &[&schema]).await?;
-    let there: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    index::prepare(session, helpers).await?;
-    for collection in &subject.collections {
-        let table = from.schemas.get(&subject.source_schema()).and_then(|tables| tables.get(collection.name.as_str()));
-        let graphs = table.into_iter().flat_map(|table| table.vector_indexes.values());
-        let graphs: Vec<Namespace> = graphs
-            .filter(|graph| graph.valid)
-            .filter_map(|graph| Namespace::parse(graph.namespace.as_deref()?).ok())
-            .collect();
-        for (name, statement) in ddl::indexes(&schema, collection, &graphs) {
-            if !there.contains(&name) {
-                session.run("build an index of a copy", &statement).await?;
-                pauses::let_through("index").await;
-            }
-        }
-        let table = ddl::qualified(&schema, collection.name.as_str());
-        session.run("take statistics of a copy", &format!("analyze {table}")).await?;
+/// From now on the copy takes what comes as fast as it can.
+pub async fn lift_limit(session: &Session, subject: &MoveSubject) -> Result<(), PgError> {
+    match owned(session, subject).await? {
+        Some(schema) => rate::lift(session, &schema).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Removes the subscription and the markers. The source need not be there.

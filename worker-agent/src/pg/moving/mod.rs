@@ -1,11 +1,15 @@
-//! What moves of shards need of a server: replication from the source ([`feed`]) to the copy ([`copy`]), the comparison of both
-//! ([`sums`]), the fence ([`fence`]) and the names ([`names`]).
+//! What moves of shards need of a server: replication from the source ([`feed`]) to the copy ([`copy`]) at a bounded [`rate`], the
+//! copy's [`indexes`], the comparison of both ([`sums`]), what is read into memory ([`warm`]), the fence ([`fence`]) and the names
+//! ([`names`]).
 
 pub mod copy;
 pub mod feed;
 pub mod fence;
+pub mod indexes;
 pub mod names;
+mod rate;
 pub mod sums;
+pub mod warm;
 
 use crate::pg::connect::{PgError, Target};
 use crate::pg::ddl::qualified;

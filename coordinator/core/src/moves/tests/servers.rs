@@ -207,6 +207,7 @@ impl Target {
             MoveWork::Copied if self.now.applied.is_none() => return Ok(MoveReport::not_yet(None)),
             MoveWork::Copied => return Ok(MoveReport::done()),
             MoveWork::Index => self.now.indexed = true,
+            MoveWork::Warm => return Ok(MoveReport::done()),
             MoveWork::Await { marker } => {
                 let arrived = self.now.marker >= marker || broken == Some(Broken::LastMarkerIsNotAwaited);
                 return Ok(if arrived { MoveReport::done() } else { MoveReport::not_yet(None) });
