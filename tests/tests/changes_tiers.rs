@@ -16,6 +16,8 @@ use std::time::Duration;
 const SEARCH: &str = "/v1/collections/memory_entries/search";
 const NAMESPACE: &str = "grows";
 const SMALL: usize = 10;
+/// With the full data set; the sample has fewer.
+const LARGE: usize = 20_000;
 const K: usize = 10;
 /// Counting, building and waiting until searches have heard of it.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -26,7 +28,7 @@ async fn changes_tiers() {
     let cluster = Cluster::start(options.environment("ATOLL_AGENT__STATS__INTERVAL_SECONDS", "1")).await;
     let client = cluster.client();
     let entries: Vec<Sample> =
-        wordnet::sample().into_iter().map(|entry| Sample { namespace: NAMESPACE.to_owned(), ..entry }).collect();
+        wordnet::full().unwrap_or_else(wordnet::sample).into_iter().take(LARGE).map(gathered).collect();
     let (kept, others) = entries.split_at(SMALL);
     let [all_truths, kept_truths] = [&entries, kept].map(|stored| oracle::answers_to_some(Metric::Cosine, stored, K));
     import(&client, kept).await;
@@ -63,6 +65,11 @@ async fn changes_tiers() {
         assert!(failed.is_empty(), "{who}: {failed:?}");
     }
     cluster.finish(&[]).await;
+}
+
+/// In the one namespace, under a key of its own.
+fn gathered(entry: Sample) -> Sample {
+    Sample { namespace: NAMESPACE.to_owned(), key: format!("{}:{}", entry.namespace, entry.key), ..entry }
 }
 
 async fn import(client: &Client, entries: &[Sample]) {

@@ -35,6 +35,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const SILENCES_MAX: u32 = 3;
 /// Between two tries of what failed, or is not done yet.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// The same for what has just been begun.
+const LOOK_SOON_AFTER: Duration = Duration::from_millis(50);
 /// Between two looks for what takes milliseconds.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(2);
 
@@ -171,7 +173,8 @@ impl Driver {
         let done = report.done;
         self.seen.note(work, report, millis(sent.elapsed()));
         if !done {
-            sleep(if job.phase == MovePhase::Fencing { LOOK_AGAIN_AFTER } else { AGAIN_AFTER }).await;
+            let since = Duration::from_millis(self.seen.phase_ms);
+            sleep(if job.phase == MovePhase::Fencing { LOOK_AGAIN_AFTER } else { look_again_after(since) }).await;
         }
     }
 
@@ -226,6 +229,11 @@ impl Driver {
             }
         }
     }
+}
+
+/// Before the next look at what is not done yet: a small shard is copied in less than it takes to look at a large one.
+fn look_again_after(since: Duration) -> Duration {
+    (since / 4).clamp(LOOK_SOON_AFTER, AGAIN_AFTER)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -55,7 +55,11 @@ impl ApplyArgs {
                     return output.show(&answer, |plan: RebalancePlan| shown_plan(&plan));
                 }
                 if !output.json {
-                    output.line(shown_plan(&plan))?;
+                    // Who agreed beforehand means it, also where nobody reads on (`… --yes | head`).
+                    let printed = output.line(shown_plan(&plan));
+                    if !yes {
+                        printed?;
+                    }
                 }
                 if !yes && !agreed(plan.report.moves.len() as u64)? {
                     return Err(CommandError::Failed("nothing was moved".to_owned()));
@@ -99,7 +103,8 @@ pub(in crate::cli) async fn empty(
         let plan = PlanArgs { by: BalanceBy::default(), threshold: REBALANCE_THRESHOLD };
         let plan: RebalancePlan = plan.ask(client).await?.parse()?;
         if !output.json {
-            output.line(format_args!("{}\n", shown_plan(&plan)))?;
+            // The drain was asked for, whether somebody reads on or not.
+            let _ = output.line(format_args!("{}\n", shown_plan(&plan)));
         }
         if plan.report.moves.is_empty() {
             return Ok(());
@@ -113,7 +118,7 @@ pub(in crate::cli) async fn empty(
         }
         let answer = watch_to_the_end(client).await?;
         if !output.json {
-            show(&answer, output)?;
+            let _ = show(&answer, output);
         }
         judge(&answer)?;
     }
