@@ -52,6 +52,10 @@ async fn moves_meet_a_full_disk() {
     let over = wait_over(&client, id).await;
     println!("on a full disk: {over}");
     assert_eq!(over["phase"], "failed", "{over}");
+    // An operator has to know where to look. A server that has died of it cannot tell more than that it does not serve.
+    let error = over["error"].as_str().unwrap_or_default();
+    let told = ["No space left on device", "the server does not serve"].iter().any(|told| error.contains(told));
+    assert!(told, "{over}");
     assert_eq!(shard_of(&client, "memory_entries", "moving").await, (shard, from));
 
     std::fs::remove_file(filler).unwrap();

@@ -24,11 +24,25 @@ impl Anyone {
         Self { clients: Arc::new(clients), turn: Arc::default() }
     }
 
+    /// The same coordinators, but turns by itself.
+    pub fn alone(&self) -> Self {
+        Self { clients: Arc::clone(&self.clients), turn: Arc::default() }
+    }
+
     /// Sends a request once. One that is not answered, or with a 5xx, makes the next go to another coordinator.
     pub async fn try_send(&self, make: impl Fn(&Client) -> Request<'_>) -> Result<Answer, String> {
+        self.try_send_within(ANSWER_WITHIN, make).await
+    }
+
+    /// The same with less patience.
+    pub async fn try_send_within(
+        &self,
+        patience: Duration,
+        make: impl Fn(&Client) -> Request<'_>,
+    ) -> Result<Answer, String> {
         let turn = self.turn.load(Ordering::Relaxed);
         let client = &self.clients[turn % self.clients.len()];
-        let answer = tokio::time::timeout(ANSWER_WITHIN, make(client).try_send()).await;
+        let answer = tokio::time::timeout(patience.min(ANSWER_WITHIN), make(client).try_send()).await;
         let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         if answer.as_ref().map_or(true, |answer| answer.status >= 500) {
             // Only one of those who meet it turns: else several turn back to where they were.

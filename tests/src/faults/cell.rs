@@ -101,6 +101,11 @@ impl Moment {
     pub fn is_past_switch(self) -> bool {
         matches!(self, Self::Switched | Self::Cleaning)
     }
+
+    /// Whether writers wait: from the lock on, until the target owns the shard.
+    pub(super) fn is_in_cut_over(self) -> bool {
+        matches!(self, Self::Locked | Self::Retiring | Self::Retired | Self::TakenOver | Self::BeforeSwitch)
+    }
 }
 
 impl Cell {
@@ -119,41 +124,6 @@ impl Cell {
         }
         all.push(Self { moment: Moment::CatchingUp, deed: Deed::Meddle });
         all
-    }
-
-    /// Whether clients must not notice: nothing is broken that they need.
-    pub(super) fn nobody_notices(self) -> bool {
-        match self.deed {
-            Deed::Break(Victim::TargetPostgres | Victim::TargetAgent, _) => match self.moment {
-                Moment::Preparing
-                | Moment::Copying
-                | Moment::Indexing
-                | Moment::CatchingUp
-                | Moment::Verifying
-                | Moment::Cancelling => true,
-                Moment::Locked
-                | Moment::Retiring
-                | Moment::Retired
-                | Moment::TakenOver
-                | Moment::BeforeSwitch
-                | Moment::Switched
-                | Moment::Cleaning => false,
-            },
-            Deed::Break(Victim::Leader | Victim::SourcePostgres | Victim::SourceAgent, _) => false,
-            Deed::Cancel | Deed::Meddle => true,
-        }
-    }
-
-    /// Phases in which the move may end.
-    pub(super) fn ends(self) -> &'static [&'static str] {
-        match self.deed {
-            Deed::Meddle => &["failed"],
-            Deed::Cancel if self.moment.is_past_switch() => &["done"],
-            Deed::Cancel => &["cancelled"],
-            Deed::Break(..) if self.moment.is_past_switch() => &["done"],
-            Deed::Break(..) if self.moment == Moment::Cancelling => &["cancelled"],
-            Deed::Break(..) => &["done", "failed"],
-        }
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod anyone;
 mod cell;
+mod expected;
 mod ledger;
+mod once;
 mod range;
 mod slow_copy;
 mod traffic;
