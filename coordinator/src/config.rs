@@ -245,9 +245,6 @@ impl Config {
         if limits.deadline_ms > limits.deadline_ms_max {
             return wrong("limits.deadline_ms", "must be at most limits.deadline_ms_max");
         }
-        if limits.bodies_bytes < limits.body_bytes {
-            return wrong("limits.bodies_bytes", "must be at least limits.body_bytes");
-        }
         if cache.ttl_seconds > CACHE_TTL_SECONDS_MAX {
             return wrong("cache.ttl_seconds", "must be at most 86400, a day");
         }
@@ -257,6 +254,7 @@ impl Config {
         let at_least_one = [
             ("postgres.queue", postgres.queue),
             ("limits.body_bytes", limits.body_bytes),
+            ("limits.bodies_bytes", limits.bodies_bytes),
             ("limits.deadline_ms", limits.deadline_ms as usize),
             ("limits.concurrency", limits.concurrency),
             ("limits.streams", limits.streams),

@@ -216,7 +216,8 @@ fn app(
         metrics,
         limits: config.limits.clone(),
         requests: Semaphore::new(config.limits.concurrency),
-        bodies: Bodies::new(config.limits.bodies_bytes),
+        // One body of the largest kind has room, whatever was set.
+        bodies: Bodies::new(config.limits.bodies_bytes.max(config.limits.body_bytes)),
         streams: Arc::new(Semaphore::new(config.limits.streams)),
     })
 }

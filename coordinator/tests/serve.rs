@@ -183,15 +183,17 @@ async fn a_body_that_comes_slowly_holds_its_place_until_the_deadline_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_take_so_much_memory_together_and_no_more() {
     let served = Served::bootstrap("body_bytes = 100000, bodies_bytes = 150000").await;
-    let slow = served.send(&format!("{ENTRIES}x-timeout-ms: 3000\r\ncontent-length: 90000\r\n\r\n{{\"entries\"")).await;
+    let part = format!("{{\"entries\":[],\"x\":\"{}", "x".repeat(90_000));
     let large = format!("{{\"entries\":[],\"x\":\"{}\"}}", "x".repeat(80_000));
     let entries = "/v1/collections/memory_entries/entries";
-    eventually("what the slow one announced to count", async || {
+    // Whichever is read first is let in, so it may take a few tries until that is the slow one.
+    let (slow, answer) = eventually("what came of the slow one to count", async || {
+        let slow = served.send(&format!("{ENTRIES}x-timeout-ms: 3000\r\ncontent-length: 95000\r\n\r\n{part}")).await;
         let answer = served.ask("POST", entries, "", &large).await;
-        if answer.text.contains("overloaded") { Ok(answer) } else { Err(answer.text) }
+        if answer.text.contains("overloaded") { Ok((slow, answer)) } else { Err(answer.text) }
     })
-    .await
-    .expect(429, "retry-after");
+    .await;
+    answer.expect(429, "retry-after");
     let small = served.ask("POST", entries, "", "{\"entries\":[]}").await;
     assert!(!small.text.contains("overloaded"), "there is room for a small one: {}", small.text);
     read(slow).await.expect(504, "deadline-exceeded");

@@ -163,7 +163,7 @@ pub struct IndexProgress {
     pub done: u32,
     /// Indexes that are wanted, primary keys aside.
     pub total: u32,
-    /// Of all rows that go into vector indexes, the share that is in them: 0 to 100.
+    /// Of all rows that go into vector indexes, the share that is in them, 0 to 100; of the indexes, where none is a vector index.
     pub percent: u8,
 }
 
@@ -249,7 +249,7 @@ pub enum MoveWork {
     Copied,
     /// Target: build every index that is missing. Answers when they are there.
     Index,
-    /// Target: read indexes and rows of the copy into memory. Answers when they are there, or there is no room for more.
+    /// Target: walk the copy's graphs, so that they are in memory. Answers after a minute at the latest; that it fell short is no failure.
     Warm,
     /// Source: write a marker.
     Mark,

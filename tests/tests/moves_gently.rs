@@ -16,12 +16,18 @@ const ROWS: usize = 2_500;
 const DIMENSIONS: usize = 384;
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Graphs that were walked again and again.
+const WALKED: &str =
+    "select indexrelname from pg_stat_user_indexes where indexrelname like '\\_ns\\_%' and idx_scan > 1";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moves_gently() {
     let options = ClusterOptions::new("moves_gently").workers(2).uncached();
     let options = options.environment("ATOLL_AGENT__MOVES__COPY_MB_PER_SECOND", "1");
     // What walks the graph on its new server is the move itself.
     let cluster = Cluster::start(options.environment("ATOLL__SEARCH__CALIBRATION__ENABLED", "false")).await;
+    // The move is held where all indexes are there, to look at them.
+    std::fs::write(cluster.pauses().join("before-warm"), "").unwrap();
     let client = cluster.client();
     let mut seeded = Seeded::new(7);
     let rows = (0..ROWS).map(|i| {
@@ -59,15 +65,15 @@ async fn moves_gently() {
         if told["indexes"]["percent"] == 100 { Ok(told["indexes"].clone()) } else { Err(told.to_string()) }
     })
     .await;
+    assert_eq!(sql::rows(&target.dsn, WALKED).await, Vec::<String>::new(), "not yet");
+    std::fs::remove_file(cluster.pauses().join("before-warm")).unwrap();
     // Five trees of the collection's, and the graph.
     assert_eq!((&indexes["done"], &indexes["total"]), (&json!(6), &json!(6)), "{indexes}; {shown}");
     let over = wait_over(&client, id).await;
     assert_eq!((&over["phase"], &over["indexes"]), (&json!("done"), &Value::Null), "{over}");
 
-    let walked = "select s.indexrelname from pg_stat_user_indexes s join pg_index i on i.indexrelid = s.indexrelid
-                   where s.indexrelname like '\\_ns\\_%' and s.idx_scan > 1";
     poll::until("the graph to have been walked, though nobody searched", PATIENCE, async || {
-        let graphs = sql::rows(&target.dsn, walked).await;
+        let graphs = sql::rows(&target.dsn, WALKED).await;
         if graphs.len() == 1 { Ok(()) } else { Err(format!("{graphs:?}")) }
     })
     .await;

@@ -136,7 +136,7 @@ fn shown(of: &MoveInfo) -> String {
     text.push_str(&format!("  phase        {}\n", of.phase));
     text.push_str(&format!("  rows         {} of {}\n", of.rows_done, of.rows_total));
     text.push_str(&format!("  size         {} of {}\n", bytes(of.bytes_done), bytes(of.bytes_total)));
-    let indexes = of.indexes.map(|of| format!("{} of {}, {} % of the graphs", of.done, of.total, of.percent));
+    let indexes = of.indexes.map(|of| format!("{} of {}, {} %", of.done, of.total, of.percent));
     text.push_str(&format!("  indexes      {}\n", or_dash(indexes)));
     text.push_str(&format!("  lag          {}\n", or_dash(of.lag_bytes.map(bytes))));
     text.push_str(&format!("  write pause  {}\n", or_dash(of.write_pause_ms.map(|ms| format!("{ms} ms")))));
@@ -179,6 +179,6 @@ mod tests {
         let indexes = Some(IndexProgress { done: 3, total: 14, percent: 41 });
         let indexing = MoveInfo { phase: MovePhase::Indexing, indexes, ..one };
         assert_eq!(progress(&indexing), "indexing 41 %, 3/14 indexes");
-        assert!(shown(&indexing).contains("indexes      3 of 14, 41 % of the graphs"), "{}", shown(&indexing));
+        assert!(shown(&indexing).contains("indexes      3 of 14, 41 %"), "{}", shown(&indexing));
     }
 }

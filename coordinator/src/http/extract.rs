@@ -1,17 +1,17 @@
 //! Taking requests apart: bodies, paths, queries and headers, each with its problem when it is not as it should be.
 
-use super::bodies::Held;
+use super::bodies::{Held, NoBody};
 use super::problem::{Answer, ApiError};
 use super::state::App;
+use crate::error::RequestError;
 use crate::workers::idempotency::Ticket;
 use crate::write::{Precondition, SessionLog, WriteTerms};
 use atoll_core::freshness::SessionToken;
 use atoll_proto::limits;
 use atoll_proto::problem::{Problem, ProblemCode};
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
@@ -39,19 +39,19 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
             return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail).into());
         }
         let asked = timeout(request.headers(), app)?;
-        let mut held = Held::default();
-        app.bodies.hold(&mut held, announced(request.headers()).min(app.limits.body_bytes))?;
+        if announced(request.headers()) > app.limits.body_bytes {
+            return Err(body_problem(NoBody::TooLarge, app));
+        }
         let deadline = Instant::now() + asked.unwrap_or_else(|| usual_timeout(app));
-        let raw = match timeout_at(deadline, Bytes::from_request(request, app)).await {
-            Ok(Ok(raw)) => raw,
-            Ok(Err(rejection)) => return Err(body_problem(&rejection, app).into()),
+        let reading = app.bodies.read(request.into_body(), app.limits.body_bytes);
+        let (raw, held) = match timeout_at(deadline, reading).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(why)) => return Err(body_problem(why, app)),
             Err(_) => {
                 let detail = "the body was not whole before the deadline; X-Timeout-Ms sets it";
                 return Err(Problem::new(ProblemCode::DeadlineExceeded, detail).into());
             }
         };
-        // Compressed or in pieces, it is larger than was announced.
-        app.bodies.hold(&mut held, raw.len())?;
         Ok(Self { value: parse(&raw)?, raw, _held: held })
     }
 }
@@ -68,12 +68,17 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
-fn body_problem(rejection: &BytesRejection, app: &App) -> Problem {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let detail = format!("a body may have {} bytes; send fewer entries, or use import", app.limits.body_bytes);
-        return Problem::new(ProblemCode::BodyTooLarge, detail);
+fn body_problem(why: NoBody, app: &App) -> ApiError {
+    match why {
+        NoBody::TooLarge => {
+            let detail = format!("a body may have {} bytes; send fewer entries, or use import", app.limits.body_bytes);
+            Problem::new(ProblemCode::BodyTooLarge, detail).into()
+        }
+        NoBody::Overloaded => RequestError::Overloaded.into(),
+        NoBody::BrokeOff => {
+            Problem::new(ProblemCode::MalformedJson, "the body broke off, or can't be decompressed").into()
+        }
     }
-    Problem::new(ProblemCode::MalformedJson, "the body broke off, or can't be decompressed")
 }
 
 /// Parses JSON; the path to a fault is looked for only when there is one.

@@ -1,7 +1,8 @@
 //! Orders to the group that takes a shard over.
 
 use super::mover::{Hands, MoveError, Mover};
-use crate::pg::connect::Target;
+use crate::pg::connect::{PgError, Target, chain};
+use crate::pg::index;
 use crate::pg::moving::copy::Standing;
 use crate::pg::moving::indexes::Indexes;
 use crate::pg::moving::sums::Stopper;
@@ -42,7 +43,7 @@ pub(super) async fn carry_out(
             Ok(MoveReport::not_yet(hands.troubles.judge(&standing, 0, Instant::now())?))
         }
         MoveWork::Index => {
-            index(mover, session, subject).await?;
+            build_indexes(mover, session, subject).await?;
             Ok(MoveReport::done())
         }
         MoveWork::Warm => {
@@ -107,7 +108,7 @@ pub(super) async fn carry_out(
 }
 
 /// Builds the copy's indexes, and tells how far that is.
-async fn index(mover: &Mover, session: &Session, subject: &MoveSubject) -> Result<(), MoveError> {
+async fn build_indexes(mover: &Mover, session: &Session, subject: &MoveSubject) -> Result<(), MoveError> {
     let source = Target {
         host: subject.source.host.clone(),
         port: subject.source.port,
@@ -118,25 +119,30 @@ async fn index(mover: &Mover, session: &Session, subject: &MoveSubject) -> Resul
     };
     let building = moving::session(&mover.worker.target, subject, Duration::ZERO).await?;
     let helpers = crate::pg::machine::Machine::this().cores.saturating_sub(1);
-    copy::lift_limit(&building, subject).await?;
+    index::prepare(&building, helpers).await?;
+    copy::is_complete(&building, subject).await?;
     let Some(indexes) = Indexes::as_on(&source, &building, subject).await? else { return Ok(()) };
-    let tell = async || {
+    let look = async || {
         let progress = copy::progress(session, subject).await?;
-        let indexes = Some(indexes.progress(session).await?);
-        mover.worker.status.move_seen(MoveSeen { indexes, ..progress });
-        Ok::<(), MoveError>(())
+        Ok::<_, PgError>(MoveSeen { indexes: Some(indexes.progress(session).await?), ..progress })
+    };
+    // What cannot be told is no reason to give up a build of hours.
+    let tell = async || match look().await {
+        Ok(seen) => mover.worker.status.move_seen(seen),
+        Err(error) => tracing::debug!(id = %subject.id, error = chain(&error), "how far a build is cannot be told"),
     };
     let tell_on = async {
         loop {
-            tell().await?;
+            tell().await;
             tokio::time::sleep(TELL_EVERY).await;
         }
     };
     tokio::select! {
-        built = indexes.build(&building, subject, helpers) => built?,
-        failed = tell_on => return failed,
+        built = indexes.build(&building, subject) => built?,
+        () = tell_on => {}
     }
-    tell().await
+    tell().await;
+    Ok(())
 }
 
 async fn standing(session: &Session, subject: &MoveSubject) -> Result<Standing, MoveError> {

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod admission;
 pub mod applied;
+mod backoff;
 pub mod bootstrap;
 pub mod conf;
 pub mod connect;

