@@ -28,6 +28,7 @@ async fn commands_do_what_they_say() {
     entries_are_written_and_read(&atoll, folder).await;
     the_sample_goes_in_is_found_and_comes_out_again(&atoll, folder).await;
     namespaces_are_listed_and_deleted(&atoll).await;
+    one_command_brings_the_sample(&atoll).await;
     exit_codes_tell_bad_usage_from_failure(&atoll).await;
     cluster.finish(&[]).await;
 }
@@ -237,6 +238,16 @@ async fn namespaces_are_listed_and_deleted(atoll: &CommandLine) {
     let deleted = atoll.run(&["namespace", "delete", "noun.animal"]).await.expect(0);
     deleted.prints(&[&format!("{stored} entries of namespace noun.animal deleted")]);
     atoll.run(&["namespace", "delete", "noun.animal"]).await.expect(0).prints(&["0 entries"]);
+}
+
+async fn one_command_brings_the_sample(atoll: &CommandLine) {
+    atoll.run(&["collection", "drop", "memory_entries"]).await.expect(0);
+    atoll.run(&["collection", "create", "memory_entries", "--dimensions", "384"]).await.expect(0);
+    let first = atoll.run(&["sample"]).await.expect(0);
+    first.prints(&["$ atoll search --like", "lynx", "5 hits"]).complains(&["5000 entries written"]);
+    let again = atoll.json(&["sample"]).await;
+    assert_eq!(again["hits"].as_array().unwrap().len(), 5, "{again}");
+    atoll.run(&["sample"]).await.expect(0).complains(&["is there already"]);
 }
 
 async fn exit_codes_tell_bad_usage_from_failure(atoll: &CommandLine) {

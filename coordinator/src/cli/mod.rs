@@ -28,7 +28,7 @@ mod testing;
 mod time_left;
 mod vector_input;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Answer, Client};
 pub(crate) use error::CommandError;
 pub(crate) use import::{F16Rows, Rows, progress_bar, upload};
 pub(crate) use output::Output;
@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Serve(server::ServeArgs),
     /// Run a whole cluster on this machine, to try and to develop with.
     Dev(DevArgs),
+    /// Load 5,000 embedded WordNet entries into a cluster, unless they are there, and search them once.
+    Sample,
     /// Print a coordinator's effective configuration: file, then environment.
     Config(server::ConfigArgs),
     /// Show what the cluster is made of and whether it is ready.
@@ -150,6 +152,7 @@ impl Cli {
             Command::Serve(args) => server::serve(args).await,
             Command::Config(args) => server::print_config(&args, output),
             Command::Dev(args) => crate::dev::run(args, output).await,
+            Command::Sample => crate::dev::run_sample(&client()?, output).await,
             Command::Status => status::run(&client()?, output).await,
             Command::Collection(command) => command.run(&client()?, output).await,
             Command::Namespace(command) => command.run(&client()?, output).await,

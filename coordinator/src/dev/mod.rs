@@ -14,7 +14,7 @@ mod supervisor;
 mod topology;
 
 pub(crate) use cluster_file::{ClusterFile, WorkerEntry};
-pub(crate) use sample::rows as sample_rows;
+pub(crate) use sample::{rows as sample_rows, run as run_sample};
 
 use crate::cli::{Client, CommandError, Output};
 use folder::Folder;

@@ -1,6 +1,6 @@
 //! The sample: 5,000 embedded WordNet synsets, compiled in so that the binary shows something wherever it is.
 
-use crate::cli::{Client, CommandError, F16Rows, Rows, hits_table, progress_bar, summary, upload};
+use crate::cli::{Answer, Client, CommandError, F16Rows, Output, Rows, hits_table, progress_bar, summary, upload};
 use atoll_proto::CollectionName;
 use atoll_proto::collection::{CollectionInfo, CollectionState};
 use atoll_proto::entry::EntryList;
@@ -55,14 +55,28 @@ pub(super) async fn load(client: &Client) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Searches for the example's neighbours and shows them, under the command that would do it; `atoll` is how it begins.
+/// `atoll sample`: loads it into a cluster that is there, and prints the example search.
+pub(crate) async fn run(client: &Client, output: &Output) -> Result<(), CommandError> {
+    load(client).await?;
+    output.show(&search_example(client).await?, |answer: SearchAnswer| shown(&answer, "atoll"))
+}
+
+/// Searches for the example's neighbours and shows them; `atoll` is how commands to this cluster begin.
 pub(super) async fn show_example(client: &Client, atoll: &str) -> Result<(), CommandError> {
+    eprintln!("\n{}", shown(&search_example(client).await?.parse()?, atoll));
+    Ok(())
+}
+
+async fn search_example(client: &Client) -> Result<Answer, CommandError> {
     let query = json!({
         "like": {"namespace": EXAMPLE.0, "key": EXAMPLE.1}, "k": EXAMPLE_HITS, "all": true, "include": ["value"],
     });
-    let answer: SearchAnswer = client.post(&format!("/v1/collections/{COLLECTION}/search"), &query).await?.parse()?;
-    eprintln!("\n$ {atoll} {}\n{}\n{}", example_command(), hits_table(&answer, Some(100)), summary(&answer));
-    Ok(())
+    client.post(&format!("/v1/collections/{COLLECTION}/search"), &query).await
+}
+
+/// Hits, under the command that gives them.
+fn shown(answer: &SearchAnswer, atoll: &str) -> String {
+    format!("$ {atoll} {}\n{}\n{}", example_command(), hits_table(answer, Some(100)), summary(answer))
 }
 
 async fn wait_for_tables(client: &Client) -> Result<(), CommandError> {
