@@ -37,10 +37,20 @@ pub mod names {
     pub const CONNECTIONS_IDLE: &str = "db_connections_idle";
     /// Most connections there may be.
     pub const CONNECTIONS_MAX: &str = "db_connections_max";
+    /// Requests that wait for a connection.
+    pub const CONNECTIONS_WAITING: &str = "db_connections_waiting";
     /// Rows of a shard.
     pub const SHARD_ROWS: &str = "shard_row_count";
     /// Bytes of a shard.
     pub const SHARD_BYTES: &str = "shard_size_bytes";
+    /// Shards of a group.
+    pub const GROUP_SHARDS: &str = "atoll_group_shards";
+    /// Bytes of a group's shards.
+    pub const GROUP_BYTES: &str = "atoll_group_size_bytes";
+    /// What a group should hold, relative to the others.
+    pub const GROUP_CAPACITY: &str = "atoll_group_capacity";
+    /// Moves under way.
+    pub const MOVES_ACTIVE: &str = "atoll_moves_active";
     /// Whether a worker answers.
     pub const WORKER_UP: &str = "atoll_worker_up";
     /// Number of the catalog's last change.
@@ -81,10 +91,20 @@ pub struct Metrics {
     pub connections_idle: IntGaugeVec,
     /// [`names::CONNECTIONS_MAX`] by `worker`.
     pub connections_max: IntGaugeVec,
+    /// [`names::CONNECTIONS_WAITING`] by `worker`.
+    pub connections_waiting: IntGaugeVec,
     /// [`names::SHARD_ROWS`] by `shard_id`.
     pub shard_rows: IntGaugeVec,
     /// [`names::SHARD_BYTES`] by `shard_id`.
     pub shard_bytes: IntGaugeVec,
+    /// [`names::GROUP_SHARDS`] by `group`.
+    pub group_shards: IntGaugeVec,
+    /// [`names::GROUP_BYTES`] by `group`.
+    pub group_bytes: IntGaugeVec,
+    /// [`names::GROUP_CAPACITY`] by `group`.
+    pub group_capacity: IntGaugeVec,
+    /// [`names::MOVES_ACTIVE`].
+    pub moves_active: IntGauge,
     /// [`names::WORKER_UP`] by `worker`.
     pub worker_up: IntGaugeVec,
     /// [`names::CATALOG_VERSION`].
@@ -155,8 +175,17 @@ impl Metrics {
             connections_active: gauge(names::CONNECTIONS_ACTIVE, "Connections in use.", &["worker"]),
             connections_idle: gauge(names::CONNECTIONS_IDLE, "Connections open and unused.", &["worker"]),
             connections_max: gauge(names::CONNECTIONS_MAX, "Most connections there may be.", &["worker"]),
+            connections_waiting: gauge(names::CONNECTIONS_WAITING, "Requests that wait for a connection.", &["worker"]),
             shard_rows: gauge(names::SHARD_ROWS, "Rows of a shard.", &["shard_id"]),
             shard_bytes: gauge(names::SHARD_BYTES, "Bytes of a shard.", &["shard_id"]),
+            group_shards: gauge(names::GROUP_SHARDS, "Shards of a group.", &["group"]),
+            group_bytes: gauge(names::GROUP_BYTES, "Bytes of a group's shards.", &["group"]),
+            group_capacity: gauge(
+                names::GROUP_CAPACITY,
+                "What a group should hold, relative to the others.",
+                &["group"],
+            ),
+            moves_active: plain_gauge(names::MOVES_ACTIVE, "Moves of shards under way."),
             worker_up: gauge(names::WORKER_UP, "Whether a worker answers.", &["worker"]),
             catalog_version: plain_gauge(names::CATALOG_VERSION, "Number of the catalog's last change."),
             leader: plain_gauge(names::LEADER, "Whether this coordinator leads."),

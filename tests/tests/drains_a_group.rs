@@ -71,6 +71,11 @@ async fn what_is_refused_before(client: &Client, atoll: &CommandLine) {
     let problem = to_it.expect_problem(422, "validation-failed");
     assert!(problem["errors"][0]["detail"].as_str().unwrap().contains("atoll group activate g3"), "{problem}");
     let plan = client.post("/v1/admin/rebalance/plan", &json!({"threshold": 1})).await.expect(200).json();
+    let metrics = client.get("/metrics").await.expect(200).text();
+    for series in ["atoll_group_capacity{group=\"g3\"} 0", "atoll_group_shards{group=\"g3\"} 4", "atoll_moves_active 0"]
+    {
+        assert!(metrics.lines().any(|line| line == series), "no {series} in {metrics}");
+    }
     let drains = plan["report"]["moves"].as_array().unwrap().iter().filter(|one| one["reason"] == "drain").count();
     assert_eq!(drains, 4, "{plan}");
     atoll.run(&["group", "activate", "g3"]).await.expect(0).prints(&["active"]);
@@ -88,6 +93,10 @@ async fn it_is_gone(client: &Client, atoll: &CommandLine) {
     assert!(status.prints(&["ready         yes"]).out.contains("12 of 12 shards placed") && !status.out.contains("w3"));
     let metrics = client.get("/metrics").await.expect(200).text();
     assert!(metrics.contains(r#"worker="w4""#) && !metrics.contains(r#"worker="w3""#), "{metrics}");
+    assert!(
+        metrics.contains(r#"atoll_group_size_bytes{group="g4"}"#) && !metrics.contains(r#"group="g3""#),
+        "{metrics}"
+    );
     assert_eq!(client.get("/v1/admin/findings").await.expect(200).json(), json!({"findings": []}));
 }
 

@@ -36,12 +36,14 @@ impl Metrics {
             registry.register(Box::new(metric.clone())).expect("every name is registered once");
             metric
         };
-        let opts = HistogramOpts::new(names::BUILD_SECONDS, "Time that builds of graphs took.");
-        let build_seconds =
-            Histogram::with_opts(opts.buckets(SECONDS.to_vec())).expect("constant names and buckets are valid");
-        registry.register(Box::new(build_seconds.clone())).expect("every name is registered once");
+        let histogram = |name: &str, help: &str| {
+            let opts = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+            let metric = Histogram::with_opts(opts).expect("constant names and buckets are valid");
+            registry.register(Box::new(metric.clone())).expect("every name is registered once");
+            metric
+        };
         Self {
-            build_seconds,
+            build_seconds: histogram(names::BUILD_SECONDS, "Time that builds of graphs took."),
             builds_active: gauge(names::BUILDS_ACTIVE, "Builds of graphs under way."),
             builds_waiting: gauge(names::BUILDS_WAITING, "Builds of graphs that others come before."),
             registry,

@@ -3,12 +3,14 @@
 use super::admin::size;
 use super::extract::Json;
 use super::state::App;
-use atoll_proto::admin::{Readiness, VersionInfo};
+use atoll_proto::GroupId;
+use atoll_proto::admin::{GroupState, Readiness, VersionInfo};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use std::collections::BTreeMap;
 
 /// Whether the process is up.
 #[utoipa::path(get, path = "/healthz", tag = "service", responses((status = 200, description = "It is", body = String, content_type = "text/plain")))]
@@ -56,28 +58,54 @@ pub(super) fn untyped_routes(app: App) -> Router {
 
 async fn metrics(State(app): State<App>) -> Response {
     let metrics = &app.metrics;
-    // A worker that was removed has no figures.
-    for of_worker in
-        [&metrics.connections_active, &metrics.connections_idle, &metrics.connections_max, &metrics.worker_up]
-    {
-        of_worker.reset();
+    // A worker or a group that was removed has no figures.
+    for of_something in [
+        &metrics.connections_active,
+        &metrics.connections_idle,
+        &metrics.connections_max,
+        &metrics.connections_waiting,
+        &metrics.worker_up,
+        &metrics.group_shards,
+        &metrics.group_bytes,
+        &metrics.group_capacity,
+    ] {
+        of_something.reset();
     }
     for gauge in app.workers.gauges() {
         let labels = [gauge.worker.as_str()];
         metrics.connections_active.with_label_values(&labels).set(gauge.active as i64);
         metrics.connections_idle.with_label_values(&labels).set(gauge.idle as i64);
         metrics.connections_max.with_label_values(&labels).set(gauge.max as i64);
+        metrics.connections_waiting.with_label_values(&labels).set(gauge.waiting as i64);
     }
     let view = app.node.view();
+    // Summed here and not in the gauges: somebody else may be asking for them too.
+    let mut held: BTreeMap<GroupId, (i64, i64)> = BTreeMap::new();
     for route in view.shards() {
         let (rows, bytes) = size(&app, &view, route.shard);
         let shard = route.shard.to_string();
         metrics.shard_rows.with_label_values(&[shard.as_str()]).set(rows as i64);
         metrics.shard_bytes.with_label_values(&[shard.as_str()]).set(bytes as i64);
+        let (shards, sum) = held.entry(route.group).or_default();
+        (*shards, *sum) = (*shards + 1, *sum + bytes as i64);
+    }
+    for (id, group) in &view.catalog.groups {
+        let labels = [group.name.as_str()];
+        let (shards, bytes) = held.get(id).copied().unwrap_or_default();
+        // One that is being emptied should hold nothing.
+        let capacity = match group.state {
+            GroupState::Active => view.catalog.primary(group).capacity,
+            GroupState::Draining => 0,
+        };
+        metrics.group_shards.with_label_values(&labels).set(shards);
+        metrics.group_bytes.with_label_values(&labels).set(bytes);
+        metrics.group_capacity.with_label_values(&labels).set(i64::from(capacity));
     }
     for (id, worker) in &view.catalog.workers {
         metrics.worker_up.with_label_values(&[worker.name.as_str()]).set(i64::from(app.board.is_up(*id)));
     }
+    let moves = view.catalog.moves.values().filter(|job| !job.phase.is_over());
+    metrics.moves_active.set(moves.count() as i64);
     metrics.cache_bytes.set(app.searcher.cache_bytes() as i64);
     metrics.catalog_version.set(view.version.0 as i64);
     metrics.leader.set(i64::from(app.node.is_leader()));

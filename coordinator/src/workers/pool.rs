@@ -116,6 +116,8 @@ pub struct PoolGauge {
     pub idle: usize,
     /// Most there may be.
     pub max: usize,
+    /// Requests that wait for one.
+    pub waiting: usize,
 }
 
 /// Connections to one worker.
@@ -191,6 +193,7 @@ impl WorkerPool {
             active: status.size.saturating_sub(idle),
             idle,
             max: status.max_size,
+            waiting: self.waiting.load(Ordering::Relaxed),
         }
     }
 
