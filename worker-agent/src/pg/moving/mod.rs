@@ -1,4 +1,4 @@
-//! What moves of shards need of a server: replication from the source ([`feed`]) to the copy ([`copy`]) at a bounded [`rate`], the
+//! What moves of shards need of a server: replication from the source ([`feed`]) to the copy ([`copy`]) at a bounded `rate`, the
 //! copy's [`indexes`], the comparison of both ([`sums`]), what is read into memory ([`warm`]), the fence ([`fence`]) and the names
 //! ([`names`]).
 
