@@ -163,7 +163,7 @@ impl Term {
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
                 if is_not_ready(&error) {
-                    tracing::debug!(%group, %error, reason, "the agent's server is not ready; will retry");
+                    tracing::debug!(%group, %error, reason, "the agent does not take the desired state now; will retry");
                 } else if self.failing.insert(group) {
                     tracing::warn!(%group, %error, reason, "the agent could not apply the desired state; will retry");
                 }
@@ -188,9 +188,12 @@ async fn tell_one(
 }
 
 /// Whether the agent said that its server is not up (yet): the rule while a cluster starts.
+/// Whether there is nothing to be told: its server is coming up, or it has had a newer state from another leader or an earlier request.
 fn is_not_ready(error: &CallError) -> bool {
     match error {
-        CallError::Refused { problem, .. } => problem.code == ProblemCode::ShardUnavailable,
+        CallError::Refused { problem, .. } => {
+            matches!(problem.code, ProblemCode::ShardUnavailable | ProblemCode::StalePlan)
+        }
         CallError::Unreachable { .. }
         | CallError::Broken { .. }
         | CallError::Deadline { .. }
