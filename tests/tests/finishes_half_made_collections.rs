@@ -22,6 +22,8 @@ async fn finishes_half_made_collections() {
         r#""code":"shard-unavailable""#,
         r#""code":"deadline-exceeded""#,
         r#""code":"write-outcome-unknown""#,
+        // Agents tell a coordinator anew where they are, now and then: also one that was killed.
+        "not registered",
     ];
     cluster.finish(&[&failed[..], &WORKER_LOSS].concat()).await;
 }
