@@ -160,8 +160,7 @@ fn names_stay_in_their_folders() {
 }
 
 /// Who may use whom inside the coordinator, beyond itself. `serve` knows all parts; `cli` and `dev` belong to the program.
-const MAY_USE: [(&str, &[&str]); 22] = [
-    ("access", &[]),
+const MAY_USE: [(&str, &[&str]); 21] = [
     ("agents", &["freshness", "internal_client"]),
     // Workers for the floor of benchmarks alone: `commands_go_through_the_coordinator` keeps it there.
     ("cli", &["config", "dev", "serve", "workers"]),
@@ -174,7 +173,6 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     (
         "http",
         &[
-            "access",
             "agents",
             "cluster_secret",
             "config",

@@ -2,7 +2,6 @@
 //! answer put together. axum's names stay in this folder.
 
 mod admin;
-mod audit;
 mod bodies;
 mod builds;
 mod collections;
@@ -10,13 +9,11 @@ mod entries;
 mod extract;
 mod groups;
 pub mod internal;
-mod keys;
 mod listener;
 mod middleware;
 mod moves;
 mod namespaces;
 mod ndjson;
-mod needed;
 mod openapi;
 mod problem;
 mod rebalance;

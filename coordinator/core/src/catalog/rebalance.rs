@@ -144,14 +144,7 @@ fn skip_reason(refusal: &Refusal) -> SkipReason {
         | Refusal::TooLateToCancel { .. }
         | Refusal::RebalanceInProgress { .. }
         | Refusal::StalePlan { .. }
-        | Refusal::NoRebalance
-        | Refusal::KeyNotValid
-        | Refusal::FirstKeyNotAdmin
-        | Refusal::LastAdminKey { .. }
-        | Refusal::LastKey { .. }
-        | Refusal::NoSuchKey { .. }
-        | Refusal::KeyTaken { .. }
-        | Refusal::TooManyKeys => SkipReason::Elsewhere,
+        | Refusal::NoRebalance => SkipReason::Elsewhere,
     }
 }
 
