@@ -1,6 +1,8 @@
 //! A statement in the making: text with `$n`, and the values bound to them. Values go nowhere else.
 
+use atoll_proto::VectorType;
 use bytes::BytesMut;
+use half::f16;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 /// A bound value.
@@ -37,31 +39,29 @@ impl Statement {
     }
 }
 
-/// A vector in the column's own type: cast inside a statement it would be converted once a row.
+/// A vector in the column's own type: cast inside a statement it would be converted once a row. As pgvector takes it: the number of
+/// dimensions and a zero, 16 bits each, then the numbers, all big-endian. Written once and all at once: number by number into the
+/// message takes ten times as long.
 #[derive(Debug, Clone)]
-pub(super) enum Embedding {
-    Float32(pgvector::Vector),
-    Float16(pgvector::HalfVector),
-}
+pub(super) struct Embedding(Box<[u8]>);
 
 impl Embedding {
-    pub(super) fn new(vector: &[f32], vector_type: atoll_proto::VectorType) -> Self {
-        match vector_type {
-            atoll_proto::VectorType::Float32 => Self::Float32(pgvector::Vector::from(vector.to_vec())),
-            atoll_proto::VectorType::Float16 => {
-                let halves: Vec<half::f16> = vector.iter().map(|x| half::f16::from_f32(*x)).collect();
-                Self::Float16(pgvector::HalfVector::from(halves))
-            }
-        }
+    /// At most as many numbers as 16 bits count, which limits and settings see to.
+    pub(super) fn new(vector: &[f32], vector_type: VectorType) -> Self {
+        let dimensions = u16::try_from(vector.len()).expect("limits keep dimensions below 4,000");
+        let head = [dimensions.to_be_bytes(), [0, 0]].concat();
+        let numbers: Vec<u8> = match vector_type {
+            VectorType::Float32 => vector.iter().flat_map(|x| x.to_be_bytes()).collect(),
+            VectorType::Float16 => vector.iter().flat_map(|x| f16::from_f32(*x).to_be_bytes()).collect(),
+        };
+        Self([head, numbers].concat().into())
     }
 }
 
 impl ToSql for Embedding {
-    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        match self {
-            Self::Float32(vector) => vector.to_sql(ty, out),
-            Self::Float16(vector) => vector.to_sql(ty, out),
-        }
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
     }
 
     fn accepts(ty: &Type) -> bool {
@@ -69,4 +69,26 @@ impl ToSql for Embedding {
     }
 
     to_sql_checked!();
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn sent(value: &impl ToSql) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        value.to_sql(&Type::BYTEA, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn vectors_are_written_as_pgvector_writes_them() {
+        let numbers = [1.5, -2.0, f32::MIN_POSITIVE, 65_504.0];
+        let halves: Vec<f16> = numbers.iter().map(|x| f16::from_f32(*x)).collect();
+        let single = Embedding::new(&numbers, VectorType::Float32);
+        assert_eq!(sent(&single), sent(&pgvector::Vector::from(numbers.to_vec())));
+        let half = Embedding::new(&numbers, VectorType::Float16);
+        assert_eq!(sent(&half), sent(&pgvector::HalfVector::from(halves)));
+    }
 }
