@@ -120,6 +120,7 @@ async fn build_indexes(mover: &Mover, session: &Session, subject: &MoveSubject) 
     let building = moving::session(&mover.worker.target, subject, Duration::ZERO).await?;
     let helpers = crate::pg::machine::Machine::this().cores.saturating_sub(1);
     index::prepare(&building, helpers).await?;
+    index::share_small_builds(&building).await?;
     copy::is_complete(&building, subject).await?;
     let Some(indexes) = Indexes::as_on(&source, &building, subject).await? else { return Ok(()) };
     let look = async || {

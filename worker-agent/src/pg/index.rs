@@ -44,6 +44,12 @@ pub async fn prepare(session: &Session, helpers: u32) -> Result<i32, PgError> {
     Ok(session.query_one("prepare for work on an index", statement, &[&helpers]).await?.get(0))
 }
 
+/// Lets several processes build what lies over a small table, too. PostgreSQL counts the table's pages, while a graph takes the time of
+/// its rows' vectors: two processes are sooner done from some hundreds of them on.
+pub async fn share_small_builds(session: &Session) -> Result<(), PgError> {
+    session.run("prepare for work on small indexes", "set min_parallel_table_scan_size = '1MB'").await
+}
+
 /// Sends away the work of some of our own sessions.
 pub async fn send_away(session: &Session, pids: &[i32]) -> Result<(), PgError> {
     let statement = "select pg_cancel_backend(pid) from unnest($1::int[]) as pid";

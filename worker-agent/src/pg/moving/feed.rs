@@ -1,5 +1,6 @@
 //! The source's side of replication: publication, slot, markers and rights.
 
+use super::fence::clear_way;
 use super::{create_markers, drop_markers, literal, schema_exists, tables, unsigned};
 use crate::pg::connect::PgError;
 use crate::pg::ddl::{qualified, quote};
@@ -28,6 +29,8 @@ pub async fn make(session: &Session, subject: &MoveSubject) -> Result<(), PgErro
         create_markers(subject),
         quote(&schema)
     );
+    // An autovacuum gives way by itself only after a second (`deadlock_timeout`), in which a small shard is copied.
+    clear_way(session, subject).await?;
     session.run("publish a shard", &statements).await?;
     let slot = "select pg_create_logical_replication_slot($1, 'pgoutput')
                  where not exists (select from pg_replication_slots where slot_name = $1)";
