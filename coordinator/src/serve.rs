@@ -235,6 +235,11 @@ impl TableFacts for AgentBoard {
         }
     }
 
+    fn row_bytes(&self, shard: Option<ShardId>, collection: &CollectionName) -> Option<u64> {
+        let (rows, bytes) = self.size(shard, collection)?;
+        Some(bytes / rows.max(1))
+    }
+
     fn graphs(&self, shard: Option<ShardId>, collection: &CollectionName) -> (Vec<(Namespace, u64)>, bool) {
         AgentBoard::graphs(self, shard, collection)
     }

@@ -109,12 +109,17 @@ impl FanOut {
                 Ask { place, query, size, exact: exact_plan(&wish, size), needed: wish.k as usize }
             })
             .collect();
-        let (wide, most) = (search.wide_columns(), asks.iter().map(|ask| ask.query.plan.candidates).max());
+        let candidates: Vec<u32> = asks.iter().map(|ask| ask.query.plan.candidates).collect();
+        let bytes = || {
+            let of_one = |ask: &Ask| facts.row_bytes(target.table_of(&ask.place.route), &target.name);
+            asks.iter().map(|ask| Some(of_one(ask)? * u64::from(ask.query.plan.candidates))).sum()
+        };
+        let wide = search.wide_columns();
         let wants_wide = !wide.is_empty();
         let bring = match (search.per_namespace, asks.len()) {
             // Near ties decide within each namespace, and all of them are looked at.
             (Some(_), 2..) => Bring::Columns(Arc::default()),
-            (_, shards) => Bring::of_fan_out(shards, most.unwrap_or_default(), wide),
+            _ => Bring::of_fan_out(&candidates, bytes, wide),
         };
         asks.iter_mut().for_each(|ask| ask.query.bring = bring.clone());
         let fetches = wants_wide && bring.wide().is_empty();

@@ -1,8 +1,8 @@
 //! The path of a search: check → one view → targets → plan → fan out → merge and re-rank → fetch the winners → answer.
 //!
 //! Distances are computed anew here, at the full precision of what is stored, so the order of an answer does not depend on which
-//! server, index or shard a candidate came from. One shard's candidates carry all that is wanted of them. Those of several carry
-//! their workers' distances, and only the best of all, with the near ties of the last hit, are fetched: vectors and wide columns.
+//! server, index or shard a candidate came from. Few candidates carry all that is wanted of them. Many carry their workers' distances,
+//! and only the best of all, with the near ties of the last hit, are fetched: vectors and wide columns.
 
 mod cache;
 mod explain;
@@ -58,6 +58,9 @@ pub trait TableFacts: Send + Sync {
         collection: &CollectionName,
         namespaces: Option<&[Namespace]>,
     ) -> Option<u64>;
+
+    /// Bytes of one of its rows on average, with its share of the indexes. None if not known yet.
+    fn row_bytes(&self, shard: Option<ShardId>, collection: &CollectionName) -> Option<u64>;
 
     /// Namespaces with a graph of their own in the table, with their rows, and whether there is a graph over all of it.
     fn graphs(&self, shard: Option<ShardId>, collection: &CollectionName) -> (Vec<(Namespace, u64)>, bool);

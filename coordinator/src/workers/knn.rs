@@ -61,18 +61,30 @@ pub enum Bring {
     Columns(Arc<[Include]>),
 }
 
-/// Up to this many candidates of a single shard bring their wide columns along.
-const WIDE_CANDIDATES_MAX: u32 = 64;
+/// Up to this many candidates of a single shard bring all columns along.
+const WHOLE_CANDIDATES_MAX: u32 = 64;
+/// Those of several shards together do up to this many, if they take no more than so many bytes, about. Most of them don't win.
+const WHOLE_CANDIDATES_OF_SEVERAL_MAX: u32 = 128;
+const WHOLE_BYTES_OF_SEVERAL_MAX: u64 = 512 * 1024;
 
 impl Bring {
-    /// What the `candidates` of each of so many shards bring where hits show `wide` columns.
-    pub fn of_fan_out(shards: usize, candidates: u32, wide: Vec<Include>) -> Self {
-        match shards {
+    /// What candidates bring, each of so many shards these `candidates`, where hits show `wide` columns. `bytes` tells what all
+    /// candidates would take with all their columns, about; none if that is not known.
+    pub fn of_fan_out(candidates: &[u32], bytes: impl FnOnce() -> Option<u64>, wide: Vec<Include>) -> Self {
+        let all = candidates.iter().sum::<u32>();
+        let come_whole = match candidates {
+            [] | [_] => all <= WHOLE_CANDIDATES_MAX,
+            _ => {
+                all <= WHOLE_CANDIDATES_OF_SEVERAL_MAX
+                    && bytes().is_some_and(|bytes| bytes <= WHOLE_BYTES_OF_SEVERAL_MAX)
+            }
+        };
+        match come_whole {
             // A second round trip would cost more.
-            0 | 1 if candidates <= WIDE_CANDIDATES_MAX => Self::Columns(wide.into()),
+            true => Self::Columns(wide.into()),
             // The winners are fetched anyhow, so the vectors of the others need not travel.
-            _ if !wide.is_empty() => Self::Distance,
-            _ => Self::Columns(Arc::default()),
+            false if !wide.is_empty() => Self::Distance,
+            false => Self::Columns(Arc::default()),
         }
     }
 

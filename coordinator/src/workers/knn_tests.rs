@@ -208,3 +208,30 @@ fn each_way_has_a_text_of_its_own() {
         assert_ne!(paths[0], paths[1]);
     }
 }
+
+#[test]
+fn candidates_come_whole_as_long_as_they_are_few_and_light() {
+    let brings = |candidates: &[u32], bytes: Option<u64>, wide: Vec<Include>| match Bring::of_fan_out(
+        candidates,
+        || bytes,
+        wide,
+    ) {
+        Bring::Distance => "distance",
+        Bring::Columns(wide) if wide.is_empty() => "vector",
+        Bring::Columns(_) => "all",
+    };
+    let light = Some(WHOLE_BYTES_OF_SEVERAL_MAX);
+    for (candidates, bytes, wanted) in [
+        (&[14][..], None, "all"),
+        (&[64], None, "all"),
+        (&[65], None, "distance"),
+        (&[18; 5], light, "all"),
+        (&[18; 5], light.map(|bytes| bytes + 1), "distance"),
+        (&[18; 5], None, "distance"),
+        (&[18; 7], light, "all"),
+        (&[18; 8], light, "distance"),
+    ] {
+        assert_eq!(brings(candidates, bytes, Include::usual()), wanted, "{candidates:?} {bytes:?}");
+    }
+    assert_eq!(brings(&[18; 8], None, Vec::new()), "vector", "there is nothing to fetch");
+}

@@ -101,10 +101,14 @@ impl Floor {
         let explained: Vec<ShardExplain> = Deserialize::deserialize(&answer["explain"]["shards"]).map_err(|error| {
             CommandError::Failed(format!("the search's explanation is of another version: {error}"))
         })?;
-        let is_only = explained.len() == 1;
+        // Winners were fetched, so candidates came with their distances alone.
+        let bring = match answer["explain"]["fetch"].is_null() {
+            true => Bring::Columns(Include::usual().into()),
+            false => Bring::Distance,
+        };
         let mut searches = Vec::with_capacity(explained.len());
         for explained in explained {
-            searches.push(self.shard_search(client, &explained, is_only, at, filter).await?);
+            searches.push(self.shard_search(client, &explained, &bring, at, filter).await?);
         }
         Ok(searches)
     }
@@ -113,7 +117,7 @@ impl Floor {
         &mut self,
         client: &Client,
         explained: &ShardExplain,
-        is_only: bool,
+        bring: &Bring,
         at: &Where,
         filter: Option<&Arc<Expr>>,
     ) -> Result<ShardSearch, CommandError> {
@@ -130,8 +134,6 @@ impl Floor {
                 Scope::Namespaces(here)
             }
         };
-        let shards = if is_only { 1 } else { 2 };
-        let bring = Bring::of_fan_out(shards, explained.candidates_wanted, Include::usual());
         let plan = ShardPlan {
             strategy: strategy(explained)?,
             candidates: explained.candidates_wanted,
@@ -145,7 +147,7 @@ impl Floor {
             exclude: Arc::default(),
             filter: filter.cloned(),
             without: None,
-            bring,
+            bring: bring.clone(),
             plan,
             graphs: explained.graphs.clone(),
         };
