@@ -13,6 +13,7 @@ pub mod filter;
 pub mod finding;
 pub mod id;
 pub mod join;
+pub mod key;
 pub mod limits;
 pub mod load;
 pub mod lsn;

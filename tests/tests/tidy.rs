@@ -160,7 +160,8 @@ fn names_stay_in_their_folders() {
 }
 
 /// Who may use whom inside the coordinator, beyond itself. `serve` knows all parts; `cli` and `dev` belong to the program.
-const MAY_USE: [(&str, &[&str]); 21] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
+    ("access", &[]),
     ("agents", &["freshness", "internal_client"]),
     // Workers for the floor of benchmarks alone: `commands_go_through_the_coordinator` keeps it there.
     ("cli", &["config", "dev", "serve", "workers"]),
@@ -173,6 +174,7 @@ const MAY_USE: [(&str, &[&str]); 21] = [
     (
         "http",
         &[
+            "access",
             "agents",
             "cluster_secret",
             "config",

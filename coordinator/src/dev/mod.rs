@@ -92,6 +92,8 @@ struct Cluster {
     topology: Topology,
     programs: Programs,
     log_filter: Option<String>,
+    /// API key to ask with, where an earlier run left a cluster that wants one.
+    key: Option<String>,
 }
 
 impl Cluster {
@@ -105,10 +107,10 @@ impl Cluster {
 }
 
 /// Runs a cluster until it is told to stop.
-pub(crate) async fn run(args: DevArgs, output: &Output) -> Result<(), CommandError> {
+pub(crate) async fn run(args: DevArgs, key: Option<String>, output: &Output) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let cluster = tokio::select! {
-        cluster = prepare(&args) => cluster?,
+        cluster = prepare(&args, key) => cluster?,
         () = signals.next() => return Ok(()),
     };
     let mut supervisor = Supervisor::new(!args.no_restart);
@@ -131,7 +133,7 @@ pub(crate) async fn run(args: DevArgs, output: &Output) -> Result<(), CommandErr
 }
 
 /// Everything that must be settled before the first process is started.
-async fn prepare(args: &DevArgs) -> Result<Cluster, CommandError> {
+async fn prepare(args: &DevArgs, key: Option<String>) -> Result<Cluster, CommandError> {
     let programs = Programs::find()?;
     let path = match &args.data_dir {
         Some(path) => path.clone(),
@@ -169,7 +171,7 @@ async fn prepare(args: &DevArgs) -> Result<Cluster, CommandError> {
     {
         return Err(folder::failed("remove", &folder.cluster_file())(error));
     }
-    Ok(Cluster { folder, topology, programs, log_filter: args.log_level.clone() })
+    Ok(Cluster { folder, topology, programs, log_filter: args.log_level.clone(), key })
 }
 
 /// The agent knows where to look, and fetches PostgreSQL if there is none; what it says meanwhile goes to the user. Data that
@@ -211,7 +213,7 @@ async fn live(
     let url = topology.client_url(1);
     // The address that commands take by themselves need not be said.
     let atoll = if topology.port == DEFAULT_PORT { "atoll".to_owned() } else { format!("atoll --url {url}") };
-    let client = Client::new(&url, None)?;
+    let client = Client::new(&url, None)?.with_key(cluster.key.clone())?;
     if args.sample {
         sample::load(&client).await?;
         sample::show_example(&client, &atoll).await?;

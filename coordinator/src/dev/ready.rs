@@ -10,6 +10,7 @@ use atoll_proto::admin::{ClusterInfo, Readiness};
 use atoll_proto::agent::{AgentStatus, STATUS_PATH};
 use atoll_proto::collection::{CollectionList, CollectionState};
 use atoll_proto::{CoordinatorId, WorkerId};
+use http::StatusCode;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,7 +29,7 @@ pub(super) async fn bring_up(cluster: &Cluster, supervisor: &mut Supervisor) -> 
     let clients: Vec<Client> = cluster
         .topology
         .coordinators()
-        .map(|number| Client::new(&cluster.topology.client_url(number), None))
+        .map(|number| Client::new(&cluster.topology.client_url(number), None)?.with_key(cluster.key.clone()))
         .collect::<Result<_, _>>()?;
     let (first, others) = clients.split_first().expect("a cluster has at least one coordinator");
 
@@ -163,6 +164,12 @@ async fn unready(client: &Client) -> Option<String> {
 
 /// Collections that have no tables yet; none if all have. A cluster is ready without them, but who starts one means to use it.
 async fn being_made(client: &Client) -> Option<String> {
+    let Some(asked) = ask(client.get_any("/v1/admin/cluster")).await else {
+        return Some("no answer yet".to_owned());
+    };
+    if matches!(asked.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return Some("the cluster asks for a key with access admin: give one by --key-file or ATOLL_KEY".to_owned());
+    }
     let list = ask(async { client.get("/v1/collections").await?.parse::<CollectionList>() });
     let Some(CollectionList { collections }) = list.await else {
         return Some("no answer yet".to_owned());

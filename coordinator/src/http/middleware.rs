@@ -1,16 +1,21 @@
 //! What happens around every request: its id, its place among those under way, its log line, its metrics, its problem document.
 
+use super::audit::audit;
+use super::needed::needed;
 use super::problem::{Answer, ApiError, problem_of_status, respond};
 use super::state::App;
 use super::{session, unread};
+use crate::access::{Denied, authorize};
 use crate::error::RequestError;
 use crate::telemetry::chain;
 use atoll_core::freshness::SessionToken;
+use atoll_proto::key::{KeyAccess, KeyId};
 use atoll_proto::problem::{Problem, ProblemCode};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use std::time::{Duration, Instant};
 use tracing::{Instrument, Span};
 
@@ -28,9 +33,16 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     let span = named.span();
 
     let (mut request, reading) = unread::watch(request);
-    let response = match admit(&app, &method, &route, &request) {
+    let needs = needed(&method, &route);
+    let caller = caller(&app, needs, &request);
+    let admitted = match &caller {
+        Ok(_) => admit(&app, &method, &route, &request),
+        Err(denied) => Err(Problem::from(denied.clone()).into()),
+    };
+    let response = match admitted {
         Ok((_place, session)) => {
             request.extensions_mut().insert(session.clone());
+            request.extensions_mut().insert(Caller(caller.clone().unwrap_or_default()));
             let mut response = next.run(request).instrument(span.clone()).await;
             if !response.status().is_client_error() && !response.status().is_server_error() {
                 session::tell(&mut response, &session);
@@ -49,10 +61,30 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
         response.headers_mut().insert(TRACEPARENT, value);
     }
     let (label, status) = (method_label(&method), response.status());
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    let key = caller.as_ref().map_or_else(Denied::key, Option::as_ref);
+    span.in_scope(|| audit(&method, named.uri.path(), needs, key, status));
     app.metrics.http_requests.with_label_values(&[label, &route, status.as_str()]).inc();
     app.metrics.http_seconds.with_label_values(&[label, &route]).observe(started.elapsed().as_secs_f64());
     tracing::debug!(parent: &span, status = status.as_u16(), ms = started.elapsed().as_secs_f64() * 1e3, "answered");
     response
+}
+
+/// Whose request it is; none where no key was asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Caller(pub(super) Option<KeyId>);
+
+/// Whose request it is, where keys are asked for.
+fn caller(app: &App, needs: Option<KeyAccess>, request: &Request) -> Result<Option<KeyId>, Denied> {
+    let view = app.node.view();
+    if needs.is_some() && view.catalog.keys.is_empty() && !app.node.has_caught_up() {
+        // One that was away, or has just come, knows of no keys, and must not take that for an open door.
+        return Err(Denied::NotKnownYet);
+    }
+    let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    authorize(&view.catalog, authorization, needs, Timestamp::now().as_second())
 }
 
 /// Around requests of coordinators and agents: a failure is logged here, once, and answered with its document.

@@ -95,6 +95,10 @@ pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
         }
         Refusal::StalePlan { .. } => ProblemCode::StalePlan,
         Refusal::NoRebalance => ProblemCode::OperationNotFound,
+        Refusal::NoSuchKey { .. } => ProblemCode::KeyNotFound,
+        Refusal::KeyNotValid => ProblemCode::Unauthenticated,
+        Refusal::FirstKeyNotAdmin | Refusal::TooManyKeys => ProblemCode::ValidationFailed,
+        Refusal::LastAdminKey { .. } | Refusal::LastKey { .. } => ProblemCode::KeyInUse,
         Refusal::NoSuchMove { .. } => ProblemCode::MoveNotFound,
         Refusal::NoSuchGroup { .. } => ProblemCode::GroupNotFound,
         Refusal::LastActiveGroup { .. }
@@ -114,7 +118,8 @@ pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
         | Refusal::NameTaken { .. }
         | Refusal::GroupTaken { .. }
         | Refusal::OtherData { .. }
-        | Refusal::OtherGroup { .. } => ProblemCode::AlreadyExists,
+        | Refusal::OtherGroup { .. }
+        | Refusal::KeyTaken { .. } => ProblemCode::AlreadyExists,
     };
     Problem::new(code, refusal.to_string())
 }

@@ -70,6 +70,9 @@ impl Catalog {
 
     /// The least [`super::FORMAT`] that has all of it.
     pub fn least_format(&self) -> u32 {
+        if !self.keys.is_empty() {
+            return 5;
+        }
         let of_groups = self.groups.values().any(|group| group.state_changed_at > CatalogVersion(0));
         let moves = !self.moves.is_empty() || self.rebalance.is_some();
         match moves || of_groups || !self.removed_groups.is_empty() || self.schedule.is_some() {
