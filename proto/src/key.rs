@@ -3,6 +3,7 @@
 //! As long as a cluster has no key, everybody who reaches it may do everything. From the first key on, every request under `/v1/`
 //! needs one: `Authorization: Bearer atoll_<id>_<secret>`.
 
+use crate::key_namespaces::KeyNamespaces;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -16,26 +17,21 @@ pub const KEY_SECONDS_MAX: u64 = 10 * 365 * 24 * 60 * 60;
 const ID_LENGTH: usize = 12;
 
 /// Tells a key from others. No secret: it may stand in logs.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct KeyId(String);
+pub struct KeyId(u64);
 
 impl KeyId {
     /// Twelve hexadecimal digits; none for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        (text.len() == ID_LENGTH && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
+        let is_id = text.len() == ID_LENGTH && text.bytes().all(is_digit);
+        is_id.then(|| u64::from_str_radix(text, 16).ok().map(Self)).flatten()
     }
 
     /// An id out of a number of 48 bits.
     pub fn of(number: u64) -> Self {
-        Self(format!("{:012x}", number & 0xffff_ffff_ffff))
-    }
-
-    /// The digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
+        Self(number & 0xffff_ffff_ffff)
     }
 }
 
@@ -49,13 +45,30 @@ impl TryFrom<String> for KeyId {
 
 impl From<KeyId> for String {
     fn from(id: KeyId) -> Self {
-        id.0
+        id.to_string()
     }
 }
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{:0width$x}", self.0, width = ID_LENGTH)
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for KeyId {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        utoipa::openapi::schema::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .pattern(Some("^[0-9a-f]{12}$"))
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for KeyId {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "KeyId".into()
     }
 }
 
@@ -91,6 +104,9 @@ pub struct CreateKey {
     pub name: String,
     /// What may be done with it.
     pub access: KeyAccess,
+    /// Namespaces that it is for: names, or beginnings of names with `*` behind them. Left out or empty: all, which access `admin` needs.
+    #[serde(default)]
+    pub namespaces: KeyNamespaces,
     /// Seconds until it is worth nothing any more; null for never.
     #[serde(default)]
     pub expires_in_seconds: Option<u64>,
@@ -106,6 +122,8 @@ pub struct KeyInfo {
     pub name: String,
     /// What may be done with it.
     pub access: KeyAccess,
+    /// Namespaces that it is for; empty for all.
+    pub namespaces: KeyNamespaces,
     /// When it was made (RFC 3339).
     pub created_at: String,
     /// When it is worth nothing any more; null for never.
@@ -131,6 +149,17 @@ impl fmt::Debug for CreatedKey {
     }
 }
 
+/// Where a coordinator makes a key for who has the cluster secret, on its internal listener.
+pub const RECOVER_PATH: &str = "/internal/v1/keys/recover";
+
+/// Asks for a key with access `admin` that never ends, when all such keys are lost. The answer is a [`CreatedKey`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecoverKey {
+    /// For people, as in [`CreateKey`].
+    pub name: String,
+}
+
 /// `GET /v1/admin/keys`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -145,9 +174,10 @@ mod tests {
 
     #[test]
     fn ids_are_twelve_digits() {
-        assert_eq!(KeyId::of(0xab).as_str(), "0000000000ab");
+        assert_eq!(KeyId::of(0xab).to_string(), "0000000000ab");
         assert_eq!(KeyId::parse("0000000000ab"), Some(KeyId::of(0xab)));
-        for wrong in ["", "0000000000a", "0000000000abc", "0000000000AB", "0000000000-b", "0000000000\u{e9}"] {
+        assert_eq!(KeyId::parse("ffffffffffff"), Some(KeyId::of(u64::MAX)));
+        for wrong in ["", "+00000000000", "0000000000a", "0000000000abc", "0000000000AB", "0000000000-b", "0000000000\u{e9}"] {
             assert_eq!(KeyId::parse(wrong), None, "{wrong}");
         }
     }

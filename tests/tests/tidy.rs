@@ -167,7 +167,8 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("cli", &["config", "dev", "serve", "workers"]),
     ("cluster_secret", &[]),
     ("config", &["search", "write"]),
-    ("dev", &["cli"]),
+    // Of Raft no more than how a coordinator is asked who it is.
+    ("dev", &["cli", "raft"]),
     ("error", &["workers"]),
     ("findings", &["agents", "raft", "search", "targets"]),
     ("freshness", &[]),
@@ -235,6 +236,34 @@ fn parts_of_the_coordinator_use_only_what_they_may() {
 fn commands_go_through_the_coordinator() {
     let allowed = ["coordinator/src/cli/bench/floor.rs", "coordinator/src/cli/bench/operation.rs"];
     assert_eq!(uses_outside("coordinator/src/cli", &["atoll::workers"], &allowed), Vec::<String>::new());
+}
+
+/// A request touches tables by the routes of `Target`, which ask its grant. What goes past that is listed here, and does nothing for a
+/// request that was not let in to it.
+#[test]
+fn requests_touch_what_their_keys_are_for() {
+    let everything = [
+        "coordinator/src/access/",
+        // Where a request's table is now that was somewhere else.
+        "coordinator/src/targets.rs",
+        // What a coordinator does of its own accord.
+        "coordinator/src/findings.rs",
+        "coordinator/src/search/recall/calibrate.rs",
+    ];
+    assert_eq!(uses_outside("coordinator/src", &["Grant::everything"], &everything), Vec::<String>::new());
+    let routes = ["view.route(", "view.reference(", "view.copies(", "view.shards(", "view.shard("];
+    let past = [
+        "coordinator/src/targets.rs",
+        // Every copy, after the first one was reached by its route.
+        "coordinator/src/write/reference.rs",
+        // Which shards agents, findings and operators are told of.
+        "coordinator/src/write/loading.rs",
+        "coordinator/src/findings.rs",
+        "coordinator/src/http/admin.rs",
+        "coordinator/src/http/groups.rs",
+        "coordinator/src/http/service.rs",
+    ];
+    assert_eq!(uses_outside("coordinator/src", &routes, &past), Vec::<String>::new());
 }
 
 /// The names that follow a root of paths, if they are names of modules.

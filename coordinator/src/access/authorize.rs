@@ -1,15 +1,28 @@
-//! The decision about one request.
+//! The decision about one request, by its header: whose key it is, and what that allows ([`atoll_core::access`]).
 
 use super::token;
+use atoll_core::access::{Grant, NotAllowed};
 use atoll_core::catalog::Catalog;
 use atoll_proto::key::{KeyAccess, KeyId};
 use atoll_proto::problem::{Problem, ProblemCode};
 
-/// Why a request is not let in.
+/// Whose request it is, and what it may touch.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The key it came with; none where no key was asked for.
+    pub key: Option<KeyId>,
+    /// What it may touch.
+    pub grant: Grant,
+}
+
+/// Why a request is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     /// It has no key, or none that is worth anything. Which of these is not told: it is nobody's business.
-    Unauthenticated,
+    Unauthenticated {
+        /// The key that it claims to have, if it looks like one. Anybody can claim that.
+        claimed: Option<KeyId>,
+    },
     /// This coordinator has heard nothing of the others since it started, and knows of no key: there may be some by now.
     NotKnownYet,
     /// Its key does not allow that.
@@ -23,10 +36,11 @@ pub enum Denied {
 
 impl Denied {
     /// The key that was not enough.
-    pub fn key(&self) -> Option<&KeyId> {
+    pub fn key(&self) -> Option<KeyId> {
         match self {
-            Self::Unauthenticated | Self::NotKnownYet => None,
-            Self::Forbidden { id, .. } => Some(id),
+            Self::Unauthenticated { claimed } => *claimed,
+            Self::NotKnownYet => None,
+            Self::Forbidden { id, .. } => Some(*id),
         }
     }
 }
@@ -34,7 +48,7 @@ impl Denied {
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::Unauthenticated => Self::new(
+            Denied::Unauthenticated { .. } => Self::new(
                 ProblemCode::Unauthenticated,
                 "this cluster asks for a key, and there is none in the request that is valid: send Authorization: Bearer \
                  <key>; who manages the cluster makes one by: atoll key create",
@@ -51,24 +65,34 @@ impl From<Denied> for Problem {
     }
 }
 
-/// Whether a request may be carried out; with whose key, if keys are asked for. `authorization` is the header's value.
+/// Whether a request may be carried out, and what it may touch. `authorization` is the header's value; `now_s` is asked for only if a
+/// key is.
 pub fn authorize(
     catalog: &Catalog,
     authorization: Option<&[u8]>,
     needed: Option<KeyAccess>,
-    now_s: i64,
-) -> Result<Option<KeyId>, Denied> {
-    let Some(needed) = needed.filter(|_| !catalog.keys.is_empty()) else { return Ok(None) };
-    let text = authorization.and_then(bearer).ok_or(Denied::Unauthenticated)?;
-    let id = token::id_in(text).ok_or(Denied::Unauthenticated)?;
-    let key = catalog.keys.get(&id).ok_or(Denied::Unauthenticated)?;
-    if !are_equal(&key.digest, &token::digest(text)) || key.is_expired(now_s) {
-        return Err(Denied::Unauthenticated);
+    now_s: impl FnOnce() -> i64,
+) -> Result<Caller, Denied> {
+    let Some(needed) = needed.filter(|_| !catalog.keys.is_empty()) else {
+        return Ok(Caller { key: None, grant: Grant::everything() });
+    };
+    let text = authorization.and_then(bearer).unwrap_or_default();
+    let Some(id) = token::id_in(text) else { return Err(Denied::Unauthenticated { claimed: None }) };
+    let unauthenticated = Denied::Unauthenticated { claimed: Some(id) };
+    let key = catalog.keys.get(&id).filter(|key| key.digest.is(&token::digest(text))).ok_or(unauthenticated)?;
+    match key.allows(needed, now_s()) {
+        Ok(grant) => Ok(Caller { key: Some(id), grant }),
+        Err(NotAllowed::Expired) => Err(unauthenticated),
+        Err(NotAllowed::Access) => Err(Denied::Forbidden { id, needed }),
     }
-    if key.access < needed {
-        return Err(Denied::Forbidden { id, needed });
+}
+
+impl Caller {
+    /// Whether the key that let the request in is still worth something, by a later catalog: what takes long is asked that meanwhile.
+    pub fn is_still_let_in(&self, catalog: &Catalog, now_s: i64) -> bool {
+        let Some(id) = self.key else { return true };
+        catalog.keys.is_empty() || catalog.keys.get(&id).is_some_and(|key| !key.is_expired(now_s))
     }
-    Ok(Some(id))
 }
 
 /// The scheme's name is written as one likes (RFC 9110, section 11.1).
@@ -77,18 +101,13 @@ fn bearer(value: &[u8]) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| text.trim())
 }
 
-/// In the same time wherever they differ; of digests, moreover, a difference tells a guesser nothing.
-fn are_equal(one: &str, other: &str) -> bool {
-    let differs = one.bytes().zip(other.bytes()).fold(0, |differs, (one, other)| differs | (one ^ other));
-    differs == 0 && one.len() == other.len()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::access::NewKey;
     use atoll_core::catalog::ApiKey;
+    use atoll_proto::key_namespaces::KeyNamespaces;
 
     fn catalog(of: &[(&NewKey, KeyAccess, Option<i64>)]) -> Catalog {
         let mut catalog = Catalog::default();
@@ -96,11 +115,12 @@ mod tests {
             let kept = ApiKey {
                 name: String::new(),
                 access: *access,
+                namespaces: KeyNamespaces::default(),
                 digest: key.digest(),
                 created_s: 0,
                 expires_s: *expires_s,
             };
-            catalog.keys.insert(key.id.clone(), kept);
+            catalog.keys.insert(key.id, kept);
         }
         catalog
     }
@@ -112,8 +132,10 @@ mod tests {
     #[test]
     fn without_keys_nobody_is_asked() {
         let open = Catalog::default();
-        assert_eq!(authorize(&open, None, Some(KeyAccess::Admin), 0), Ok(None));
-        assert_eq!(authorize(&open, Some(b"Bearer whatever"), Some(KeyAccess::Admin), 0), Ok(None));
+        let anybody = Ok(Caller { key: None, grant: Grant::everything() });
+        let never = || unreachable!("the time matters to keys alone");
+        assert_eq!(authorize(&open, None, Some(KeyAccess::Admin), never), anybody);
+        assert_eq!(authorize(&open, Some(b"Bearer whatever"), Some(KeyAccess::Admin), never), anybody);
     }
 
     #[test]
@@ -123,14 +145,14 @@ mod tests {
         let catalog = catalog(&[(&keys[0], all[0], None), (&keys[1], all[1], None), (&keys[2], all[2], None)]);
         for (key, access) in keys.iter().zip(all) {
             for needed in all {
-                let done = authorize(&catalog, Some(header(key).as_bytes()), Some(needed), 0);
+                let done = authorize(&catalog, Some(header(key).as_bytes()), Some(needed), || 0);
                 let wanted = match access >= needed {
-                    true => Ok(Some(key.id.clone())),
-                    false => Err(Denied::Forbidden { id: key.id.clone(), needed }),
+                    true => Ok(Caller { key: Some(key.id), grant: Grant::everything() }),
+                    false => Err(Denied::Forbidden { id: key.id, needed }),
                 };
                 assert_eq!(done, wanted, "{access} for {needed}");
             }
-            assert_eq!(authorize(&catalog, None, None, 0), Ok(None), "service endpoints");
+            assert!(authorize(&catalog, None, None, || 0).is_ok(), "service endpoints");
         }
     }
 
@@ -138,25 +160,57 @@ mod tests {
     fn whatever_is_no_valid_key_is_told_the_same() {
         let (key, removed, expired) = (NewKey::random(), NewKey::random(), NewKey::random());
         let catalog = catalog(&[(&key, KeyAccess::Admin, None), (&expired, KeyAccess::Admin, Some(100))]);
-        let denied = |value: &str| authorize(&catalog, Some(value.as_bytes()), Some(KeyAccess::Read), 100);
+        let asked = |value: &[u8]| authorize(&catalog, Some(value), Some(KeyAccess::Read), || 100);
+        let told = |denied: Denied| serde_json::to_string(&Problem::from(denied)).unwrap();
         let good = header(&key);
-        for wrong in [
-            String::new(),
-            "Bearer".to_owned(),
-            "Bearer ".to_owned(),
-            key.reveal().to_owned(),
-            format!("Basic {}", key.reveal()),
-            good[..good.len() - 1].to_owned(),
-            format!("{good}A"),
-            format!("Bearer atoll_{}_", key.id),
-            header(&removed),
-            header(&expired),
+        let nobody = Denied::Unauthenticated { claimed: None };
+        for (wrong, claimed) in [
+            (String::new(), None),
+            ("Bearer".to_owned(), None),
+            ("Bearer ".to_owned(), None),
+            ("Bearer \u{e4}\u{202e}".to_owned(), None),
+            (key.reveal().to_owned(), None),
+            (format!("Basic {}", key.reveal()), None),
+            (format!("Bearer {}", key.reveal().to_uppercase()), None),
+            (format!("Bearer Bearer {}", key.reveal()), None),
+            (good[..good.len() - 1].to_owned(), Some(key.id)),
+            (format!("{good}A"), Some(key.id)),
+            (format!("{good} {good}"), Some(key.id)),
+            (format!("Bearer atoll_{}_", key.id), Some(key.id)),
+            (header(&removed), Some(removed.id)),
+            (header(&expired), Some(expired.id)),
         ] {
-            assert_eq!(denied(&wrong), Err(Denied::Unauthenticated), "{wrong}");
+            let denied = asked(wrong.as_bytes()).unwrap_err();
+            assert_eq!(denied, Denied::Unauthenticated { claimed }, "{wrong}");
+            assert_eq!(told(denied), told(nobody), "{wrong}");
         }
-        assert_eq!(authorize(&catalog, None, Some(KeyAccess::Read), 0), Err(Denied::Unauthenticated));
-        assert_eq!(denied(&good), Ok(Some(key.id.clone())));
-        assert_eq!(denied(&good.replace("Bearer", "bearer")), Ok(Some(key.id.clone())));
-        assert!(authorize(&catalog, Some(header(&expired).as_bytes()), Some(KeyAccess::Read), 99).is_ok());
+        assert_eq!(asked(b"Bearer \xff\xfe"), Err(nobody));
+        assert_eq!(authorize(&catalog, None, Some(KeyAccess::Read), || 0), Err(nobody));
+        for right in [good.clone(), good.replace("Bearer", "bearer"), good.replace(' ', "  "), format!("{good} ")] {
+            assert_eq!(asked(right.as_bytes()).unwrap().key, Some(key.id), "{right}");
+        }
+        assert!(authorize(&catalog, Some(header(&expired).as_bytes()), Some(KeyAccess::Read), || 99).is_ok());
+    }
+
+    #[test]
+    fn a_grant_is_that_of_the_key() {
+        let key = NewKey::random();
+        let mut catalog = catalog(&[(&key, KeyAccess::Write, None)]);
+        let namespaces: KeyNamespaces = serde_json::from_str("[\"a:*\"]").unwrap();
+        catalog.keys.get_mut(&key.id).unwrap().namespaces = namespaces.clone();
+        let caller = authorize(&catalog, Some(header(&key).as_bytes()), Some(KeyAccess::Read), || 0).unwrap();
+        assert_eq!(caller.grant.namespaces(), Some(&namespaces));
+    }
+
+    #[test]
+    fn who_was_let_in_is_put_out_when_the_key_goes() {
+        let (key, other) = (NewKey::random(), NewKey::random());
+        let keys = [(&key, KeyAccess::Write, Some(100)), (&other, KeyAccess::Admin, None)];
+        let caller = authorize(&catalog(&keys), Some(header(&key).as_bytes()), Some(KeyAccess::Read), || 0).unwrap();
+        assert!(caller.is_still_let_in(&catalog(&keys), 99) && !caller.is_still_let_in(&catalog(&keys), 100));
+        assert!(!caller.is_still_let_in(&catalog(&keys[1..]), 0), "it was removed");
+        assert!(caller.is_still_let_in(&Catalog::default(), 0), "nobody is asked any more");
+        let nobody = Caller { key: None, grant: Grant::everything() };
+        assert!(nobody.is_still_let_in(&catalog(&keys), 0), "it came before there were keys");
     }
 }

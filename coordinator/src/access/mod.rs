@@ -4,5 +4,5 @@
 mod authorize;
 mod token;
 
-pub use authorize::{Denied, authorize};
+pub use authorize::{Caller, Denied, authorize};
 pub use token::NewKey;

@@ -1,10 +1,14 @@
-//! `atoll key`: API keys made, listed and taken away; and the key that all commands send.
+//! `atoll key`: API keys made, listed and taken away, also made by the cluster secret; and the key that all commands send.
 
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::error::CommandError;
 use super::one_of;
 use super::output::{Output, or_dash, table};
-use atoll_proto::key::{CreateKey, CreatedKey, KEY_SECONDS_MAX, KeyAccess, KeyId, KeyInfo, KeyList};
+use atoll_proto::key::{
+    CreateKey, CreatedKey, KEY_SECONDS_MAX, KeyAccess, KeyId, KeyInfo, KeyList, RECOVER_PATH, RecoverKey,
+};
+use atoll_proto::key_namespaces::{KeyNamespaces, NamespacePattern};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Holds the key that commands send. No flag does: other users of the machine see those.
@@ -17,11 +21,13 @@ Examples:
   export ATOLL_KEY=atoll_…                                       the key that commands send; or --key-file
   atoll key create search-service --access read
   atoll key create importer --access write --expires-in 30d
+  atoll key create team-a --access write --namespace 'team-a:*'  for namespaces that begin so, and no others
   atoll key list
   atoll key remove 3f0a91c2d47b
 
 A key is shown once, when it is made: the cluster keeps a hash of it. To follow one by another, make the new one, give it to whoever uses
-it, and remove the old one: both are valid meanwhile.";
+it, and remove the old one: both are valid meanwhile. Where all admin keys are lost, one who can read the cluster secret on a
+coordinator's host makes another: atoll key recover --secret-file FILE.";
 
 /// What can be done with keys.
 #[derive(Debug, clap::Subcommand)]
@@ -34,9 +40,27 @@ pub(crate) enum KeyCommand {
         /// read: search and get entries; write: write and delete them too; admin: everything.
         #[arg(long, value_parser = one_of::<KeyAccess>(ACCESS))]
         access: KeyAccess,
+        /// A namespace that it is for, or `beginning*` for all that begin so; may be given several times. All namespaces if not given.
+        #[arg(long = "namespace", value_name = "NAMESPACE")]
+        namespaces: Vec<NamespacePattern>,
         /// How long it is valid: 12h, 30d; for ever if not given.
         #[arg(long, value_name = "TIME", value_parser = seconds)]
         expires_in: Option<u64>,
+        /// Write the key into this new file, for its owner alone to read, in place of showing it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Make a key with access admin by the cluster secret, where all such keys are lost. Asks a coordinator's internal listener.
+    Recover {
+        /// Whose it is, for people.
+        #[arg(default_value = "recovered")]
+        name: String,
+        /// File with the cluster secret: what `secret_file` names in the coordinator's configuration.
+        #[arg(long, value_name = "FILE")]
+        secret_file: PathBuf,
+        /// The coordinator's address for coordinators and agents.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7750")]
+        internal_url: String,
         /// Write the key into this new file, for its owner alone to read, in place of showing it.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -58,30 +82,16 @@ impl KeyCommand {
     /// Does it.
     pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
         match self {
-            Self::Create { name, access, expires_in, out } => {
-                let body = CreateKey { name, access, expires_in_seconds: expires_in };
-                // Before there is a key that nobody could be told.
-                let file = out.as_deref().map(new_file).transpose()?;
-                let answer = client.post("/v1/admin/keys", &body).await;
-                if let (Err(_), Some(path)) = (&answer, &out) {
-                    // It is empty, and in the way of the next try.
-                    let _ = std::fs::remove_file(path);
-                }
-                let answer = answer?;
-                let created: CreatedKey = answer.parse()?;
-                match (file, out) {
-                    (Some(mut file), Some(path)) => {
-                        use std::io::Write;
-                        let written = writeln!(file, "{}", created.key).and_then(|()| file.sync_all());
-                        if let Err(error) = written {
-                            // Nobody else knows it, and it may be the first one.
-                            eprintln!("{}", created.key);
-                            return Err(unwritable(&path, &error));
-                        }
-                        output.line(format_args!("key {} is in {}", created.info.id, path.display()))
-                    }
-                    (_, _) => output.show(&answer, |created: CreatedKey| shown(&created)),
-                }
+            Self::Create { name, access, namespaces, expires_in, out } => {
+                let namespaces = KeyNamespaces::try_from(namespaces)
+                    .map_err(|error| CommandError::Usage(format!("--namespace: {error}")))?;
+                let body = CreateKey { name, access, namespaces, expires_in_seconds: expires_in };
+                tell_made(client.post("/v1/admin/keys", &body), out, output).await
+            }
+            Self::Recover { name, secret_file, internal_url, out } => {
+                let secret = text_of(&secret_file, "the cluster secret")?;
+                let client = Client::new(&internal_url, client.timeout_ms())?.with_bearer(&secret)?;
+                tell_made(client.post(RECOVER_PATH, &RecoverKey { name }), out, output).await
             }
             Self::List => {
                 let answer = client.get("/v1/admin/keys").await?;
@@ -99,14 +109,44 @@ impl KeyCommand {
     }
 }
 
+/// Has a key made, and tells it: into the file `out`, if there is one.
+async fn tell_made(
+    made: impl Future<Output = Result<Answer, CommandError>>,
+    out: Option<PathBuf>,
+    output: &Output,
+) -> Result<(), CommandError> {
+    let Some(path) = out else { return output.show(&made.await?, |created: CreatedKey| shown(&created)) };
+    // Before there is a key that nobody could be told.
+    let mut file = new_file(&path)?;
+    let answer = made.await.inspect_err(|_| {
+        // It is empty, and in the way of the next try.
+        let _ = std::fs::remove_file(&path);
+    })?;
+    let created: CreatedKey = answer.parse()?;
+    let written = writeln!(file, "{}", created.key).and_then(|()| file.sync_all());
+    if let Err(error) = written {
+        // Nobody else knows it, and it may be the first one.
+        eprintln!("{}", created.key);
+        return Err(unwritable(&path, &error));
+    }
+    output.line(format_args!("key {} is in {}", created.info.id, path.display()))
+}
+
 /// The key that commands send, if there is one: out of the file, else out of the environment.
 pub(crate) fn configured(file: Option<&Path>) -> Result<Option<String>, CommandError> {
     let text = match file {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| CommandError::Usage(format!("{}: the key cannot be read: {error}", path.display())))?,
-        None => std::env::var(VARIABLE).unwrap_or_default(),
+        Some(path) => text_of(path, "the key")?,
+        None => std::env::var(VARIABLE).unwrap_or_default().trim().to_owned(),
     };
-    Ok(Some(text.trim().to_owned()).filter(|key| !key.is_empty()))
+    Ok(Some(text).filter(|key| !key.is_empty()))
+}
+
+/// What a file holds, without white space around it.
+fn text_of(path: &Path, what: &str) -> Result<String, CommandError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => Err(CommandError::Usage(format!("{}: {what} cannot be read: {error}", path.display()))),
+    }
 }
 
 fn new_file(path: &Path) -> Result<std::fs::File, CommandError> {
@@ -143,8 +183,8 @@ fn seconds(text: &str) -> Result<u64, String> {
 
 fn shown(created: &CreatedKey) -> String {
     format!(
-        "{}\n\nkey {} of {}, access {}: it is shown this once, keep it safe",
-        created.key, created.info.id, created.info.name, created.info.access
+        "{}\n\nkey {} of {}, access {}, namespaces {}: it is shown this once, keep it safe",
+        created.key, created.info.id, created.info.name, created.info.access, created.info.namespaces
     )
 }
 
@@ -154,10 +194,11 @@ fn keys_table(keys: &[KeyInfo]) -> String {
     }
     let rows = keys.iter().map(|key| {
         let expires = or_dash(key.expires_at.as_deref());
+        let namespaces = key.namespaces.to_string();
         let expires = if key.expired { format!("{expires} (expired)") } else { expires };
-        [key.id.to_string(), key.name.clone(), key.access.to_string(), key.created_at.clone(), expires]
+        [key.id.to_string(), key.name.clone(), key.access.to_string(), namespaces, key.created_at.clone(), expires]
     });
-    table(&["KEY", "NAME", "ACCESS", "MADE", "EXPIRES"], rows)
+    table(&["KEY", "NAME", "ACCESS", "NAMESPACES", "MADE", "EXPIRES"], rows)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub(crate) use sample::{rows as sample_rows, run as run_sample};
 
 use crate::cli::{Client, CommandError, Output};
 use folder::Folder;
+use http::StatusCode;
 use member::{Member, Programs};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -219,6 +220,9 @@ async fn live(
         sample::show_example(&client, &atoll).await?;
     }
     eprintln!("{}", next_steps(cluster, &url, &atoll, args.sample));
+    if client.get_any("/v1/collections").await.is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
+        eprintln!("{}", asks_for_keys(cluster, &atoll));
+    }
     refresh(cluster, supervisor, &mut file)?;
     output.line(format_args!("ready: {url}"))?;
     let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -263,6 +267,17 @@ fn next_steps(cluster: &Cluster, url: &str, atoll: &str, sample: bool) -> String
     lines.push(format!("logs: {}    what runs where: {folder}/cluster.json", cluster.folder.logs().display()));
     lines.push("Ctrl-C stops the cluster; started again on the same folder, it comes back with its data\n".to_owned());
     lines.join("\n")
+}
+
+/// What to say where an earlier run left keys, and we were given none that is valid.
+fn asks_for_keys(cluster: &Cluster, atoll: &str) -> String {
+    let secret = cluster.folder.cluster_secret();
+    format!(
+        "this cluster asks for API keys: commands send the one of --key-file FILE, or of ATOLL_KEY\n\
+         if all admin keys are lost: {atoll} key recover --internal-url {} --secret-file {}\n",
+        cluster.topology.internal_url(1),
+        secret.display()
+    )
 }
 
 /// The signals that mean: stop.

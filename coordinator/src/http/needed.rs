@@ -4,10 +4,18 @@
 use atoll_proto::key::KeyAccess;
 use axum::http::Method;
 
-/// Access that a request needs; none if it needs no key. `route` is as the router names it, with its parameters.
-pub(super) fn needed(method: &Method, route: &str) -> Option<KeyAccess> {
-    if !route.starts_with("/v1/") {
-        // Service endpoints, and what is no route: an answer about what is not there tells nothing.
+/// Everything below asks for a key, once there are keys.
+const API: &str = "/v1/";
+
+/// Access that a request needs; none if it needs no key. `route` is as the router names it, with its parameters; none if there is none
+/// for the path.
+pub(super) fn needed(method: &Method, route: Option<&str>, path: &str) -> Option<KeyAccess> {
+    let Some(route) = route else {
+        // What there is not is told to those alone who may ask for something that there is.
+        return path.starts_with(API).then_some(KeyAccess::Read);
+    };
+    if !route.starts_with(API) {
+        // Service endpoints.
         return None;
     }
     let Some(within) = route.strip_prefix("/v1/collections") else { return Some(KeyAccess::Admin) };
@@ -66,7 +74,7 @@ mod tests {
                     Some(rest) if READS_BY_POST.iter().any(|end| rest.ends_with(end)) => Some(KeyAccess::Read),
                     Some(_) => Some(KeyAccess::Write),
                 };
-                assert_eq!(needed(&Method::try_from(method).unwrap_or_default(), path), wanted, "{method} {path}");
+                assert_eq!(needed(&Method::try_from(method).unwrap_or_default(), Some(path), path), wanted, "{method} {path}");
                 seen += 1;
             }
         }
@@ -75,8 +83,12 @@ mod tests {
 
     #[test]
     fn what_is_new_is_closed() {
-        assert_eq!(needed(&Method::GET, "/v1/collections/{c}/secrets"), Some(KeyAccess::Admin));
-        assert_eq!(needed(&Method::GET, "/v2/collections"), None);
-        assert_eq!(needed(&Method::GET, "/healthz"), None);
+        let of = |route: &str| needed(&Method::GET, Some(route), route);
+        assert_eq!(of("/v1/collections/{c}/secrets"), Some(KeyAccess::Admin));
+        assert_eq!(of("/healthz"), None);
+        let nowhere = |path: &str| needed(&Method::GET, None, path);
+        assert_eq!(nowhere("/v1/nothing"), Some(KeyAccess::Read));
+        assert_eq!(["/v2/collections", "/", "/V1/collections", "//v1/collections"].map(nowhere), [None; 4]);
+        assert_eq!(needed(&Method::OPTIONS, Some("/v1/collections"), "/v1/collections"), Some(KeyAccess::Admin));
     }
 }

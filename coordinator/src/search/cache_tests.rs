@@ -4,6 +4,7 @@
 use super::super::request;
 use super::*;
 
+use atoll_core::access::Grant;
 use atoll_core::catalog::{Catalog, Collection, Command, testing};
 use atoll_core::freshness::Position;
 use atoll_core::routing::RoutingTable;
@@ -25,7 +26,7 @@ fn target(version: u64) -> Target {
     let state = CollectionState::Active;
     let collection = Collection { name, settings, state, changed_at: CatalogVersion(4), settled: true };
     let view = Arc::new(RoutingTable::new(Arc::new(catalog), None));
-    Target { view, name: collection.name.clone(), collection: collection.into() }
+    Target { view, name: collection.name.clone(), collection: collection.into(), grant: Grant::everything() }
 }
 
 fn search(target: &Target, changes: &Value) -> CheckedSearch {
@@ -34,7 +35,7 @@ fn search(target: &Target, changes: &Value) -> CheckedSearch {
         body[name] = value.clone();
     }
     let request: SearchRequest = serde_json::from_value(body).unwrap();
-    request::check(&request, &target.collection.settings).unwrap()
+    request::check(&request, target).unwrap()
 }
 
 fn vector(numbers: [f32; 2]) -> Vector {
@@ -139,7 +140,7 @@ fn what_was_written_beside_a_search_keeps_its_answer_out() {
     let world = World::new(1 << 20);
     let plain = search(&world.target, &json!({}));
     let asked = world.asked(&json!({})).unwrap();
-    let begun = world.cache.begin(&asked, &world.target, &plain).unwrap();
+    let begun = world.cache.begin(&asked, &world.target, &plain).unwrap().unwrap();
     let writing = world.freshness.writing(MarkSet::of_write(&world.target.name, ["a"]));
     assert!(world.cache.begin(&asked, &world.target, &plain).is_none());
     world.cache.keep(begun, &answer(), None);
@@ -150,7 +151,7 @@ fn what_was_written_beside_a_search_keeps_its_answer_out() {
 #[test]
 fn a_session_sees_what_it_wrote_elsewhere() {
     let world = World::new(1 << 20);
-    let route = world.target.route(&Namespace::parse("a").unwrap());
+    let route = world.target.route(&Namespace::parse("a").unwrap()).unwrap();
     let position = |lsn| Position { generation: Generation(1), lsn: Lsn(lsn) };
     let token = |group: GroupId, lsn| {
         let mut token = SessionToken::default();

@@ -201,6 +201,13 @@ pub enum Command {
         /// Whether the last one may go: then nobody is asked for a key any more.
         open: bool,
     },
+    /// Makes an API key for who has the cluster secret, whichever keys there are.
+    RecoverKey {
+        /// Its id, chosen by who asks.
+        id: KeyId,
+        /// What is kept of it.
+        key: ApiKey,
+    },
     /// Changes nothing. Who proposed it has seen everything before it.
     CatchUp,
 }
@@ -230,7 +237,9 @@ impl Command {
             | Self::SetRebalancePolicy { .. }
             | Self::FollowSchedule { .. }
             | Self::HoldScheduledRun { .. } => 4,
-            Self::CreateKey { .. } | Self::RemoveKey { .. } => 5,
+            Self::CreateKey { key, .. } => key.least_format(),
+            Self::RemoveKey { .. } => 5,
+            Self::RecoverKey { .. } => 6,
         }
     }
 }

@@ -16,7 +16,7 @@ pub mod testing;
 mod view;
 
 pub use command::{Command, CommandEnvelope, Outcome};
-pub use keys::ApiKey;
+pub use keys::{ApiKey, KeyDigest};
 pub use member::{Coordinator, Group, RemovedGroup, RemovedWorker, Worker};
 pub use refusal::Refusal;
 pub use schedule::{KeptSchedule, ScheduledPlan};
@@ -35,8 +35,8 @@ use std::collections::BTreeMap;
 /// The highest format of snapshots and commands that this program knows. A coordinator that reads a higher one stops: it can't
 /// know what the newer program meant. Each is written in the least format that has all of it.
 /// 4 knows moves, plans that are carried out, also by a schedule, and groups that drain and go; 2 and 3 knew some of it, otherwise. 5 knows
-/// API keys.
-pub const FORMAT: u32 = 5;
+/// API keys, 6 keys for some namespaces.
+pub const FORMAT: u32 = 6;
 
 /// Everything that the cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
