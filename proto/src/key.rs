@@ -177,7 +177,9 @@ mod tests {
         assert_eq!(KeyId::of(0xab).to_string(), "0000000000ab");
         assert_eq!(KeyId::parse("0000000000ab"), Some(KeyId::of(0xab)));
         assert_eq!(KeyId::parse("ffffffffffff"), Some(KeyId::of(u64::MAX)));
-        for wrong in ["", "+00000000000", "0000000000a", "0000000000abc", "0000000000AB", "0000000000-b", "0000000000\u{e9}"] {
+        for wrong in
+            ["", "+00000000000", "0000000000a", "0000000000abc", "0000000000AB", "0000000000-b", "0000000000\u{e9}"]
+        {
             assert_eq!(KeyId::parse(wrong), None, "{wrong}");
         }
     }

@@ -214,7 +214,21 @@ mod tests {
         }
         assert_eq!(NamespacePattern::parse("*"), Err(PatternError::Everything));
         let too_long = format!("{longest}a");
-        for bad in ["", "**", "a**", "*a", "a*b", "a b", "a%", "\u{e4}", "\u{e4}*", "a\u{202e}*", "a\0", &too_long, &format!("{too_long}*")] {
+        for bad in [
+            "",
+            "**",
+            "a**",
+            "*a",
+            "a*b",
+            "a b",
+            "a%",
+            "\u{e4}",
+            "\u{e4}*",
+            "a\u{202e}*",
+            "a\0",
+            &too_long,
+            &format!("{too_long}*"),
+        ] {
             assert!(matches!(NamespacePattern::parse(bad), Err(PatternError::Name(_))), "{bad:?}");
         }
     }

@@ -251,13 +251,12 @@ fn requests_touch_what_their_keys_are_for() {
         "coordinator/src/search/recall/calibrate.rs",
     ];
     assert_eq!(uses_outside("coordinator/src", &["Grant::everything"], &everything), Vec::<String>::new());
-    let routes = ["view.route(", "view.reference(", "view.copies(", "view.shards(", "view.shard("];
+    let routes = ["view.route(", "view.reference(", "view.copies(", "view.shards("];
     let past = [
         "coordinator/src/targets.rs",
         // Every copy, after the first one was reached by its route.
         "coordinator/src/write/reference.rs",
-        // Which shards agents, findings and operators are told of.
-        "coordinator/src/write/loading.rs",
+        // What findings and operators are told of shards.
         "coordinator/src/findings.rs",
         "coordinator/src/http/admin.rs",
         "coordinator/src/http/groups.rs",

@@ -2,8 +2,8 @@
 //! lost. Every route asks for the cluster secret.
 
 use super::middleware::around_internal;
-use super::{audit, keys};
 use super::problem::{ApiError, refusal_problem};
+use super::{audit, keys};
 use crate::cluster_secret::ClusterSecret;
 use crate::internal_client::{BODY_BYTES_MAX, FORWARDED_HEADER};
 use crate::raft::{

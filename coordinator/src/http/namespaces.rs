@@ -60,7 +60,8 @@ pub(super) async fn show(
     InPath((collection, namespace)): InPath<(CollectionName, Namespace)>,
     terms: Terms,
 ) -> Answer<Json<NamespaceInfo>> {
-    let Located { route, table, count } = app.reader.namespace(&collection, &namespace, &terms.grant, terms.deadline).await?;
+    let Located { route, table, count } =
+        app.reader.namespace(&collection, &namespace, &terms.grant, terms.deadline).await?;
     let (tier, build) = tier(&app, route.primary.worker, table, &collection, &namespace);
     let (group, schema) = (route.group_name.to_string(), route.schema.to_string());
     Ok(Json(NamespaceInfo { namespace, shard: route.shard, group, schema, count, tier, build }))

@@ -74,7 +74,11 @@ mod tests {
                     Some(rest) if READS_BY_POST.iter().any(|end| rest.ends_with(end)) => Some(KeyAccess::Read),
                     Some(_) => Some(KeyAccess::Write),
                 };
-                assert_eq!(needed(&Method::try_from(method).unwrap_or_default(), Some(path), path), wanted, "{method} {path}");
+                assert_eq!(
+                    needed(&Method::try_from(method).unwrap_or_default(), Some(path), path),
+                    wanted,
+                    "{method} {path}"
+                );
                 seen += 1;
             }
         }

@@ -226,10 +226,7 @@ impl Ask {
 }
 
 /// The part of the scope that each shard holds. Shards that hold none of it are not asked.
-pub(super) fn scopes<'a>(
-    target: &'a Target,
-    scope: &Scope,
-) -> Result<Vec<(&'a ShardRoute, Scope)>, RequestError> {
+pub(super) fn scopes<'a>(target: &'a Target, scope: &Scope) -> Result<Vec<(&'a ShardRoute, Scope)>, RequestError> {
     let whole = |routes: &'a [ShardRoute]| routes.iter().map(|route| (route, scope.clone())).collect();
     Ok(match scope {
         Scope::Prefix(prefix) => whole(target.routes(Touched::Prefix(prefix))?),

@@ -236,12 +236,7 @@ impl Searcher {
     }
 
     /// Plans what to ask of the shards.
-    fn planned(
-        &self,
-        target: &Target,
-        search: &CheckedSearch,
-        vector: &Vector,
-    ) -> Result<FanOut, RequestError> {
+    fn planned(&self, target: &Target, search: &CheckedSearch, vector: &Vector) -> Result<FanOut, RequestError> {
         let facts = self.facts.as_ref();
         let mut fan_out = FanOut::plan(target, &self.workers, facts, &self.samples, &self.recall, search, vector)?;
         fan_out.share_out(target, &self.summaries, search);
