@@ -106,7 +106,10 @@ async fn remove(State(node): State<CatalogNode>, headers: HeaderMap, body: Bytes
 
 /// Noted whatever becomes of it: who keeps an eye on keys has to hear of one that no key allowed.
 async fn recover_key(State(node): State<CatalogNode>, body: Bytes) -> Answer {
-    let done = keys::recover(&node, parsed(&body)?, Instant::now() + RECOVER_WITHIN).await;
+    let done = match parsed(&body) {
+        Ok(asked) => keys::recover(&node, asked, Instant::now() + RECOVER_WITHIN).await,
+        Err(error) => Err(error),
+    };
     let status = done.as_ref().map_or_else(|error| error.status(), Response::status);
     audit::note(&Method::POST, RECOVER_PATH, "the cluster secret", status);
     done

@@ -2,7 +2,8 @@
 //!
 //! An answer is kept under a digest of everything that was asked and the version of the catalog it was asked by, and given again while
 //! [`atoll_core::freshness`] says that it would still be found, until so many seconds after its fan-out began at most, and until the first
-//! of its hits expires. Whose key asked is no part of it: what a key is not for was refused before ([`super::request::check`]). A stored entry's vector, where a search is by one, is looked up each time before: it is what was asked for.
+//! of its hits expires. A stored entry's vector, where a search is by one, is looked up each time before: it is what was asked for. Whose
+//! key asked is no part of it: what the key is not for was refused before ([`super::request::check`]).
 //!
 //! Only whole answers are kept. None is that lacks a shard, that entries changed under, or that explains itself.
 
