@@ -45,6 +45,12 @@ pub enum RequestError {
     /// The cursor was not made by this cluster for this list.
     #[error("the cursor is not one of this list")]
     BadCursor,
+    /// The key that the request came with is not for a namespace that it touches, or would.
+    #[error("the key is not for all namespaces that are touched")]
+    Foreign,
+    /// The key that the request came with is gone, or has expired, while it was carried out.
+    #[error("the key is not valid any more")]
+    KeyGone,
     /// The idempotency key belongs to another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
@@ -133,6 +139,14 @@ impl RequestError {
             RequestError::BadCursor => Problem::new(
                 ProblemCode::BadCursor,
                 "the cursor is not one of this list: same collection, namespace, filter and order are needed; or begin anew",
+            ),
+            RequestError::Foreign => Problem::new(
+                ProblemCode::Forbidden,
+                "the key is for some namespaces only, and this is not all within them: name namespaces, or a prefix, that it is for",
+            ),
+            RequestError::KeyGone => Problem::new(
+                ProblemCode::Unauthenticated,
+                "the key was removed, or has expired, meanwhile: what was not confirmed is to be sent, or asked for, again",
             ),
             RequestError::KeyReused => Problem::new(
                 ProblemCode::IdempotencyKeyReused,

@@ -4,6 +4,7 @@ use crate::agents::AgentBoard;
 use crate::raft::CatalogNode;
 use crate::search::Recall;
 use crate::targets::Target;
+use atoll_core::access::{Grant, Touched};
 use atoll_core::findings::{Known, KnownMove, KnownWorker, MissingGraph, findings};
 use atoll_core::routing::RoutingTable;
 use atoll_proto::agent::{GRAPH_FROM_ROWS, GRAPHS_MAX, NamespaceRows, TableStats};
@@ -132,8 +133,9 @@ fn missing_now(view: &Arc<RoutingTable>, board: &AgentBoard) -> Vec<((Collection
         if settings.dimensions.is_none() || settings.index.scope == IndexScope::Shard {
             continue;
         }
-        let target = Target { view: view.clone(), name: name.clone(), collection: collection.clone() };
-        for route in target.routes() {
+        let (collection, grant) = (collection.clone(), Grant::everything());
+        let target = Target { view: view.clone(), name: name.clone(), collection, grant };
+        for route in target.routes(Touched::All).unwrap_or_default() {
             let table = board.table(target.table_of(route), name);
             missing.extend(
                 table.iter().flat_map(without_graph).map(|large| ((name.clone(), large.namespace), large.rows)),

@@ -3,6 +3,7 @@
 //! `http` → {`findings`, `rebalance`, `search`, `write`, `read`, `settle`, `moves`, `raft`} → {`workers` (SQL), `agents` (RPC)} →
 //! `atoll-core`. Nobody but `serve` imports `http`.
 
+pub mod access;
 pub mod agents;
 pub mod cluster_secret;
 pub mod config;

@@ -32,6 +32,10 @@ use tokio::time::Instant;
 /// How long an address may be taken by a predecessor.
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
 
+/// For one try to catch up with the catalog, and between two.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
+const CATCH_UP_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
 /// Why a coordinator ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -114,6 +118,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let scheduler = Scheduler::start(node.clone(), rebalancer.clone());
     let app = app(&config, secrets, node.clone(), board, rebalancer, freshness);
     let departures = tokio::spawn(let_removed_go(node.clone(), app.workers.clone()));
+    let catching_up = tokio::spawn(catch_up(node.clone()));
     let calibrator = Calibrator::start(app.searcher.clone());
     tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
 
@@ -133,6 +138,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
 
     drop((settler, runner, scheduler, mover, calibrator));
     departures.abort();
+    catching_up.abort();
     node.shutdown().await;
     // The internal listener answers to the end, so that the others learn of the shutdown from Raft itself.
     drop(close_internal);
@@ -220,6 +226,16 @@ fn app(
         bodies: Bodies::new(config.limits.bodies_bytes.max(config.limits.body_bytes)),
         streams: Arc::new(Semaphore::new(config.limits.streams)),
     })
+}
+
+/// Until then the API asks for patience where it knows of no keys: there may be some.
+async fn catch_up(node: CatalogNode) {
+    while !node.has_caught_up() {
+        if let Err(error) = node.catch_up(Instant::now() + CATCH_UP_WITHIN).await {
+            tracing::debug!(%error, "not caught up with the catalog yet; will retry");
+            tokio::time::sleep(CATCH_UP_AGAIN_AFTER).await;
+        }
+    }
 }
 
 impl TableFacts for AgentBoard {

@@ -1,8 +1,13 @@
-//! From a view of the catalog to the tables that a request touches.
+//! From a view of the catalog to the tables that a request touches, as far as it may touch them.
+//!
+//! A table is reached by a route, and a request gets routes of [`Target::route`] and [`Target::routes`] alone, which ask its grant: nobody
+//! can forget to. Requests ask [`Target::permit`] besides, before they do anything: a batch with one foreign entry is
+//! refused whole, and no answer out of the cache is given to who may not have it.
 
 use crate::error::RequestError;
 use crate::workers::knn::Scope;
 use crate::workers::{ShardError, ShardTable, WorkerPool, Workers};
+use atoll_core::access::{Grant, Touched};
 use atoll_core::catalog::Collection;
 use atoll_core::routing::{RoutingTable, ShardRoute};
 use atoll_proto::collection::CollectionState;
@@ -42,7 +47,7 @@ pub enum Followed {
     TimeUp,
 }
 
-/// One view, and a collection of it that can be read and written.
+/// One view, a collection of it that can be read and written, and what of it the request may touch.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// The view that the whole request keeps to.
@@ -51,6 +56,8 @@ pub struct Target {
     pub name: CollectionName,
     /// The collection.
     pub collection: Arc<Collection>,
+    /// What the request may touch.
+    pub grant: Grant,
 }
 
 /// A collection's table in one shard, and the connections to it.
@@ -65,8 +72,8 @@ pub struct Place {
 }
 
 impl Target {
-    /// Takes the latest view and looks the collection up in it.
-    pub fn find(views: &Views, name: &CollectionName) -> Result<Self, RequestError> {
+    /// Takes the latest view and looks the collection up in it, for a request that may touch what `grant` says.
+    pub fn find(views: &Views, name: &CollectionName, grant: &Grant) -> Result<Self, RequestError> {
         let view = views.borrow().clone();
         let Some(collection) = view.collection(name).cloned() else {
             return Err(RequestError::CollectionNotFound(name.clone()));
@@ -76,35 +83,65 @@ impl Target {
             return Err(RequestError::NotPlaced { registered: view.catalog.groups.len(), wanted });
         }
         match collection.state {
-            CollectionState::Active => Ok(Self { view, name: name.clone(), collection }),
+            CollectionState::Active => Ok(Self { view, name: name.clone(), collection, grant: grant.clone() }),
             CollectionState::Creating => Err(RequestError::CollectionNotReady(name.clone())),
             CollectionState::Dropping => Err(RequestError::CollectionNotFound(name.clone())),
         }
     }
 
-    /// Where a namespace's rows lie.
-    pub fn route(&self, namespace: &Namespace) -> &ShardRoute {
+    /// Refuses what the request may not touch: the same for what exists and what does not.
+    pub fn permit(&self, touched: Touched<'_>) -> Result<(), RequestError> {
+        if self.grant.covers(touched) { Ok(()) } else { Err(RequestError::Foreign) }
+    }
+
+    /// Refuses namespaces that the request may not touch, if there is one among them.
+    pub fn permit_each<'a>(&self, mut namespaces: impl Iterator<Item = &'a Namespace>) -> Result<(), RequestError> {
+        if self.grant.namespaces().is_none() {
+            return Ok(());
+        }
+        namespaces.try_for_each(|namespace| self.permit(Touched::Namespace(namespace)))
+    }
+
+    /// Refuses a search that the request may not make. Its namespaces are never left out silently.
+    pub fn permit_scope(&self, scope: &Scope) -> Result<(), RequestError> {
+        match scope {
+            Scope::Namespaces(namespaces) => self.permit_each(namespaces.iter()),
+            Scope::Prefix(prefix) => self.permit(Touched::Prefix(prefix)),
+            Scope::All => self.permit(Touched::All),
+        }
+    }
+
+    /// Where a namespace's rows lie, if the request may touch them.
+    pub fn route(&self, namespace: &Namespace) -> Result<&ShardRoute, RequestError> {
+        self.permit(Touched::Namespace(namespace))?;
         let route = match self.collection.settings.distribution {
             Distribution::Hash => self.view.route(namespace),
             Distribution::Reference => self.view.reference(),
         };
-        route.expect("find refuses a view without placements")
+        Ok(route.expect("find refuses a view without placements"))
     }
 
-    /// Where rows of the collection lie: every shard, or the one copy that is read of a reference collection.
-    pub fn routes(&self) -> &[ShardRoute] {
-        match self.collection.settings.distribution {
-            Distribution::Hash => self.view.shards(),
-            Distribution::Reference => self.view.reference().map_or(&[], std::slice::from_ref),
-        }
+    /// Where rows of the collection lie that a request looks at for `touched`, if it may: every shard, but for one namespace; or the one
+    /// copy that is read of a reference collection.
+    pub fn routes(&self, touched: Touched<'_>) -> Result<&[ShardRoute], RequestError> {
+        self.permit(touched)?;
+        Ok(match (self.collection.settings.distribution, touched) {
+            (Distribution::Hash, Touched::Namespace(name)) => self.view.route(name).map_or(&[], std::slice::from_ref),
+            (Distribution::Hash, Touched::Prefix(_) | Touched::All) => self.view.shards(),
+            (Distribution::Reference, _) => self.view.reference().map_or(&[], std::slice::from_ref),
+        })
     }
 
     /// Groups that hold rows of these namespaces.
-    pub fn groups_of(&self, scope: &Scope) -> BTreeSet<GroupId> {
-        match scope {
-            Scope::Namespaces(namespaces) => namespaces.iter().map(|namespace| self.route(namespace).group).collect(),
-            Scope::Prefix(_) | Scope::All => self.routes().iter().map(|route| route.group).collect(),
-        }
+    pub fn groups_of(&self, scope: &Scope) -> Result<BTreeSet<GroupId>, RequestError> {
+        let routes = match scope {
+            Scope::Namespaces(namespaces) => {
+                return namespaces.iter().map(|namespace| Ok(self.route(namespace)?.group)).collect();
+            }
+            Scope::Prefix(prefix) => self.routes(Touched::Prefix(prefix))?,
+            Scope::All => self.routes(Touched::All)?,
+        };
+        Ok(routes.iter().map(|route| route.group).collect())
     }
 
     /// The table behind a route, as agents name it: that of a shard, or of a reference collection, which belongs to none.
@@ -128,7 +165,8 @@ impl Target {
 impl Place {
     /// The same table by the latest view; none if that view knows no such place.
     pub fn latest(&self, views: &Views, workers: &Workers) -> Option<Self> {
-        let latest = Target::find(views, self.table.collection()).ok()?;
+        // It was reached by a route that was asked for, and the latest one leads to the same rows.
+        let latest = Target::find(views, self.table.collection(), &Grant::everything()).ok()?;
         match latest.collection.settings.distribution {
             Distribution::Hash => Some(latest.place(workers, latest.view.shard(self.route.shard)?)),
             Distribution::Reference => {

@@ -215,10 +215,16 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// The filter that was asked for, and what is noted of operators with it: only who names `audit` silences that.
+fn with_audit(asked: &str) -> String {
+    if asked.contains("audit") { asked.to_owned() } else { format!("{asked},audit=info") }
+}
+
 /// Starts logging to stderr: for people on a terminal, JSON otherwise. `RUST_LOG` filters, `info` by default.
 pub fn start_logging() {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,deadpool=error"));
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let wanted = if asked.is_empty() { None } else { EnvFilter::try_new(with_audit(&asked)).ok() };
+    let filter = wanted.unwrap_or_else(|| EnvFilter::new("info,openraft=warn,deadpool=error"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start in one process keeps the first one's logger.
     let _ = match std::io::stderr().is_terminal() {

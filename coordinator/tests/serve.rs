@@ -56,7 +56,13 @@ impl Served {
     }
 
     async fn bootstrap(limits: &str) -> Self {
-        Self::start("bootstrap = true", limits).await
+        let served = Self::start("bootstrap = true", limits).await;
+        eventually("it knows that no key is asked for", async || {
+            let answer = served.ask("GET", "/v1/collections", "", "").await;
+            if answer.text.contains("no-leader") { Err(answer.text) } else { Ok(()) }
+        })
+        .await;
+        served
     }
 
     /// With a worker that has no server, but an agent that says what it is told to say.

@@ -13,6 +13,8 @@ pub mod filter;
 pub mod finding;
 pub mod id;
 pub mod join;
+pub mod key;
+pub mod key_namespaces;
 pub mod limits;
 pub mod load;
 pub mod lsn;

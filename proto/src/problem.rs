@@ -60,6 +60,8 @@ codes! {
     MoveNotFound = "move-not-found", 404, "Move not found", false;
     /// No such group.
     GroupNotFound = "group-not-found", 404, "Group not found", false;
+    /// No such key.
+    KeyNotFound = "key-not-found", 404, "Key not found", false;
     /// No such operation.
     OperationNotFound = "operation-not-found", 404, "Operation not found", false;
     /// The path exists, the method doesn't.
@@ -74,6 +76,8 @@ codes! {
     StalePlan = "stale-plan", 409, "Stale plan", false;
     /// The group is still needed, or not drained.
     GroupInUse = "group-in-use", 409, "Group in use", false;
+    /// Without the key nobody could manage the cluster, or everybody.
+    KeyInUse = "key-in-use", 409, "Key in use", false;
     /// What should be made is there.
     AlreadyExists = "already-exists", 409, "Already exists", false;
     /// The worker was taken out of the cluster.

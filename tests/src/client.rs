@@ -19,6 +19,7 @@ const COLLECTION_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Client {
     base: String,
+    key: Option<String>,
     http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -49,7 +50,17 @@ impl Client {
     /// A client of the coordinator at this base URL.
     pub fn new(base: &str) -> Self {
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
-        Self { base: base.to_owned(), http }
+        Self { base: base.to_owned(), key: None, http }
+    }
+
+    /// One that sends this API key with each request.
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    /// The API key that it sends.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
     }
 
     /// The coordinator's base URL.
@@ -59,7 +70,11 @@ impl Client {
 
     /// A request to be put together.
     pub fn request(&self, method: Method, path: &str) -> Request<'_> {
-        Request { client: self, method, path: path.to_owned(), headers: Vec::new(), body: Bytes::new() }
+        let request = Request { client: self, method, path: path.to_owned(), headers: Vec::new(), body: Bytes::new() };
+        match &self.key {
+            Some(key) => request.header(header::AUTHORIZATION.as_str(), format!("Bearer {key}")),
+            None => request,
+        }
     }
 
     /// GET.

@@ -41,9 +41,12 @@ impl SlowImport {
             Some((Ok::<_, Infallible>(Frame::data(line)), waiting))
         });
         let request = http::Request::post(format!("{}/v1/collections/{collection}/import", client.base()))
-            .header("content-type", "application/x-ndjson")
-            .body(StreamBody::new(Box::pin(frames)))
-            .expect("the parts above make a request");
+            .header("content-type", "application/x-ndjson");
+        let request = match client.key() {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => request,
+        };
+        let request = request.body(StreamBody::new(Box::pin(frames))).expect("the parts above make a request");
         let (tell, heard) = watch::channel(Heard::default());
         let answer = tokio::spawn(async move {
             let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();

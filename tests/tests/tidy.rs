@@ -160,19 +160,22 @@ fn names_stay_in_their_folders() {
 }
 
 /// Who may use whom inside the coordinator, beyond itself. `serve` knows all parts; `cli` and `dev` belong to the program.
-const MAY_USE: [(&str, &[&str]); 21] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
+    ("access", &[]),
     ("agents", &["freshness", "internal_client"]),
     // Workers for the floor of benchmarks alone: `commands_go_through_the_coordinator` keeps it there.
     ("cli", &["config", "dev", "serve", "workers"]),
     ("cluster_secret", &[]),
     ("config", &["search", "write"]),
-    ("dev", &["cli"]),
+    // Of Raft no more than how a coordinator is asked who it is.
+    ("dev", &["cli", "raft"]),
     ("error", &["workers"]),
     ("findings", &["agents", "raft", "search", "targets"]),
     ("freshness", &[]),
     (
         "http",
         &[
+            "access",
             "agents",
             "cluster_secret",
             "config",
@@ -233,6 +236,33 @@ fn parts_of_the_coordinator_use_only_what_they_may() {
 fn commands_go_through_the_coordinator() {
     let allowed = ["coordinator/src/cli/bench/floor.rs", "coordinator/src/cli/bench/operation.rs"];
     assert_eq!(uses_outside("coordinator/src/cli", &["atoll::workers"], &allowed), Vec::<String>::new());
+}
+
+/// A request touches tables by the routes of `Target`, which ask its grant. What goes past that is listed here, and does nothing for a
+/// request that was not let in to it.
+#[test]
+fn requests_touch_what_their_keys_are_for() {
+    let everything = [
+        "coordinator/src/access/",
+        // Where a request's table is now that was somewhere else.
+        "coordinator/src/targets.rs",
+        // What a coordinator does of its own accord.
+        "coordinator/src/findings.rs",
+        "coordinator/src/search/recall/calibrate.rs",
+    ];
+    assert_eq!(uses_outside("coordinator/src", &["Grant::everything"], &everything), Vec::<String>::new());
+    let routes = ["view.route(", "view.reference(", "view.copies(", "view.shards("];
+    let past = [
+        "coordinator/src/targets.rs",
+        // Every copy, after the first one was reached by its route.
+        "coordinator/src/write/reference.rs",
+        // What findings and operators are told of shards.
+        "coordinator/src/findings.rs",
+        "coordinator/src/http/admin.rs",
+        "coordinator/src/http/groups.rs",
+        "coordinator/src/http/service.rs",
+    ];
+    assert_eq!(uses_outside("coordinator/src", &routes, &past), Vec::<String>::new());
 }
 
 /// The names that follow a root of paths, if they are names of modules.

@@ -1,6 +1,7 @@
 //! Atoll's decisions, and nothing else: no clock, no randomness, no I/O, no async. Values in, values out, so that each rule
 //! can be proved by a test that needs no server.
 //!
+//! - [`access`]: what an API key allows.
 //! - [`catalog`]: the replicated state machine. What may change, and who may change it.
 //! - [`routing`]: from a namespace to the schema and the server that hold it, as one immutable table a request.
 //! - [`filter`]: a client's conditions, checked and typed.
@@ -11,6 +12,7 @@
 //! - [`moves`]: how a shard goes from one group to another.
 //! - [`rebalance`]: where shards should lie, and which to move so that groups are evenly full.
 
+pub mod access;
 pub mod catalog;
 pub mod filter;
 pub mod findings;

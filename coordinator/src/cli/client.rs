@@ -84,10 +84,23 @@ impl Client {
         Ok(Self { base, timeout_ms, bearer: None, http })
     }
 
+    /// Sends this API key with every request, if there is one.
+    pub(crate) fn with_key(self, key: Option<String>) -> Result<Self, CommandError> {
+        match key {
+            Some(key) => self.with_bearer(&key),
+            None => Ok(self),
+        }
+    }
+
+    /// The `Authorization` header that is sent.
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
+        self.bearer.as_ref()
+    }
+
     /// Sends the secret with every request, as agents want it.
     pub(crate) fn with_bearer(mut self, secret: &str) -> Result<Self, CommandError> {
         let mut value = HeaderValue::try_from(format!("Bearer {secret}"))
-            .map_err(|_| CommandError::Failed("the cluster's secret does not fit a header".to_owned()))?;
+            .map_err(|_| CommandError::Failed("the secret or key does not fit a header".to_owned()))?;
         value.set_sensitive(true);
         self.bearer = Some(value);
         Ok(self)

@@ -102,6 +102,9 @@ impl ShownProblem {
 
     fn next_step(&self) -> Option<&'static str> {
         match self.code.as_str() {
+            "unauthenticated" => Some("give a key: --key-file FILE, or ATOLL_KEY in the environment"),
+            "forbidden" => Some("use a key that allows it: atoll key list, with an admin key, shows what each allows"),
+            "key-not-found" => Some("see which there are: atoll key list"),
             "group-not-found" => Some("see which there are: atoll group list"),
             "collection-not-found" => Some("see which there are: atoll collection list"),
             "collection-settings-conflict" => Some("see what it has: atoll collection show NAME"),

@@ -11,6 +11,7 @@ mod explain;
 mod export;
 mod groups;
 mod import;
+mod keys;
 mod like;
 mod members;
 mod moves;
@@ -40,6 +41,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as WordError, StrDeserializer};
+use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -70,6 +72,9 @@ struct Connection {
     /// Any coordinator's address for clients.
     #[arg(long, global = true, env = "ATOLL_URL", value_name = "URL", default_value = "http://127.0.0.1:7700")]
     url: String,
+    /// File with the API key to send, where the cluster asks for one; else ATOLL_KEY in the environment is taken.
+    #[arg(long, global = true, env = "ATOLL_KEY_FILE", value_name = "FILE")]
+    key_file: Option<PathBuf>,
     /// Print the API's answers as they are.
     #[arg(long, global = true)]
     json: bool,
@@ -118,6 +123,9 @@ pub(crate) enum Command {
     /// List groups, drain and remove them.
     #[command(subcommand)]
     Group(groups::GroupCommand),
+    /// Make, list and remove API keys: from the first one on every request needs one.
+    #[command(subcommand)]
+    Key(keys::KeyCommand),
     /// List workers.
     #[command(subcommand)]
     Worker(members::WorkerCommand),
@@ -147,11 +155,12 @@ impl Cli {
     /// Does what was asked.
     pub(crate) async fn run(self, output: &Output) -> Result<(), CommandError> {
         let connection = self.connection;
-        let client = || Client::new(&connection.url, connection.timeout_ms);
+        let key = || keys::configured(connection.key_file.as_deref());
+        let client = || Client::new(&connection.url, connection.timeout_ms)?.with_key(key()?);
         match self.command {
             Command::Serve(args) => server::serve(args).await,
             Command::Config(args) => server::print_config(&args, output),
-            Command::Dev(args) => crate::dev::run(args, output).await,
+            Command::Dev(args) => crate::dev::run(args, key()?, output).await,
             Command::Sample => crate::dev::run_sample(&client()?, output).await,
             Command::Status => status::run(&client()?, output).await,
             Command::Collection(command) => command.run(&client()?, output).await,
@@ -165,6 +174,7 @@ impl Cli {
             Command::Shard(command) => command.run(&client()?, output).await,
             Command::Move(command) => command.run(&client()?, output).await,
             Command::Group(command) => command.run(&client()?, output).await,
+            Command::Key(command) => command.run(&client()?, output).await,
             Command::Worker(command) => command.run(&client()?, output).await,
             Command::Coordinator(command) => command.run(&client()?, output).await,
             Command::Rebalance(command) => command.run(&client()?, output).await,

@@ -18,6 +18,7 @@ pub(crate) use sample::{rows as sample_rows, run as run_sample};
 
 use crate::cli::{Client, CommandError, Output};
 use folder::Folder;
+use http::StatusCode;
 use member::{Member, Programs};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -92,6 +93,8 @@ struct Cluster {
     topology: Topology,
     programs: Programs,
     log_filter: Option<String>,
+    /// API key to ask with, where an earlier run left a cluster that wants one.
+    key: Option<String>,
 }
 
 impl Cluster {
@@ -105,10 +108,10 @@ impl Cluster {
 }
 
 /// Runs a cluster until it is told to stop.
-pub(crate) async fn run(args: DevArgs, output: &Output) -> Result<(), CommandError> {
+pub(crate) async fn run(args: DevArgs, key: Option<String>, output: &Output) -> Result<(), CommandError> {
     let mut signals = Signals::listen()?;
     let cluster = tokio::select! {
-        cluster = prepare(&args) => cluster?,
+        cluster = prepare(&args, key) => cluster?,
         () = signals.next() => return Ok(()),
     };
     let mut supervisor = Supervisor::new(!args.no_restart);
@@ -131,7 +134,7 @@ pub(crate) async fn run(args: DevArgs, output: &Output) -> Result<(), CommandErr
 }
 
 /// Everything that must be settled before the first process is started.
-async fn prepare(args: &DevArgs) -> Result<Cluster, CommandError> {
+async fn prepare(args: &DevArgs, key: Option<String>) -> Result<Cluster, CommandError> {
     let programs = Programs::find()?;
     let path = match &args.data_dir {
         Some(path) => path.clone(),
@@ -169,7 +172,7 @@ async fn prepare(args: &DevArgs) -> Result<Cluster, CommandError> {
     {
         return Err(folder::failed("remove", &folder.cluster_file())(error));
     }
-    Ok(Cluster { folder, topology, programs, log_filter: args.log_level.clone() })
+    Ok(Cluster { folder, topology, programs, log_filter: args.log_level.clone(), key })
 }
 
 /// The agent knows where to look, and fetches PostgreSQL if there is none; what it says meanwhile goes to the user. Data that
@@ -211,12 +214,15 @@ async fn live(
     let url = topology.client_url(1);
     // The address that commands take by themselves need not be said.
     let atoll = if topology.port == DEFAULT_PORT { "atoll".to_owned() } else { format!("atoll --url {url}") };
-    let client = Client::new(&url, None)?;
+    let client = Client::new(&url, None)?.with_key(cluster.key.clone())?;
     if args.sample {
         sample::load(&client).await?;
         sample::show_example(&client, &atoll).await?;
     }
     eprintln!("{}", next_steps(cluster, &url, &atoll, args.sample));
+    if client.get_any("/v1/collections").await.is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
+        eprintln!("{}", asks_for_keys(cluster, &atoll));
+    }
     refresh(cluster, supervisor, &mut file)?;
     output.line(format_args!("ready: {url}"))?;
     let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -261,6 +267,17 @@ fn next_steps(cluster: &Cluster, url: &str, atoll: &str, sample: bool) -> String
     lines.push(format!("logs: {}    what runs where: {folder}/cluster.json", cluster.folder.logs().display()));
     lines.push("Ctrl-C stops the cluster; started again on the same folder, it comes back with its data\n".to_owned());
     lines.join("\n")
+}
+
+/// What to say where an earlier run left keys, and we were given none that is valid.
+fn asks_for_keys(cluster: &Cluster, atoll: &str) -> String {
+    let secret = cluster.folder.cluster_secret();
+    format!(
+        "this cluster asks for API keys: commands send the one of --key-file FILE, or of ATOLL_KEY\n\
+         if all admin keys are lost: {atoll} key recover --internal-url {} --secret-file {}\n",
+        cluster.topology.internal_url(1),
+        secret.display()
+    )
 }
 
 /// The signals that mean: stop.

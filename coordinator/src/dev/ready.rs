@@ -6,10 +6,12 @@ use super::member::Member;
 use super::supervisor::Supervisor;
 use super::topology::{coordinator_name, worker_name};
 use crate::cli::{Client, CommandError};
-use atoll_proto::admin::{ClusterInfo, Readiness};
+use atoll::raft::{Alive, HEALTH_PATH};
+use atoll_proto::admin::Readiness;
 use atoll_proto::agent::{AgentStatus, STATUS_PATH};
 use atoll_proto::collection::{CollectionList, CollectionState};
 use atoll_proto::{CoordinatorId, WorkerId};
+use http::StatusCode;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,7 +30,7 @@ pub(super) async fn bring_up(cluster: &Cluster, supervisor: &mut Supervisor) -> 
     let clients: Vec<Client> = cluster
         .topology
         .coordinators()
-        .map(|number| Client::new(&cluster.topology.client_url(number), None))
+        .map(|number| Client::new(&cluster.topology.client_url(number), None)?.with_key(cluster.key.clone()))
         .collect::<Result<_, _>>()?;
     let (first, others) = clients.split_first().expect("a cluster has at least one coordinator");
 
@@ -58,7 +60,7 @@ pub(super) async fn bring_up(cluster: &Cluster, supervisor: &mut Supervisor) -> 
         if waiting.is_empty() { Ok(()) } else { Err(in_words(&waiting, clients.len())) }
     })
     .await?;
-    let coordinators = wait.until(async || coordinator_ids(&clients).await).await?;
+    let coordinators = wait.until(async || coordinator_ids(cluster).await).await?;
     let workers = wait.until(async || worker_ids(cluster).await).await?;
     let password = cluster.folder.secret(&cluster.folder.postgres_password())?;
     let mut file = ClusterFile::new(&cluster.folder, &cluster.topology, &password, &coordinators, &workers);
@@ -163,8 +165,13 @@ async fn unready(client: &Client) -> Option<String> {
 
 /// Collections that have no tables yet; none if all have. A cluster is ready without them, but who starts one means to use it.
 async fn being_made(client: &Client) -> Option<String> {
-    let list = ask(async { client.get("/v1/collections").await?.parse::<CollectionList>() });
-    let Some(CollectionList { collections }) = list.await else {
+    let asked = ask(client.get_any("/v1/collections")).await;
+    if asked.as_ref().is_some_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
+        // An earlier run left keys, and we were given none that is valid. The cluster runs all the same.
+        return None;
+    }
+    let list = asked.and_then(|answer| answer.parse::<CollectionList>().ok());
+    let Some(CollectionList { collections }) = list else {
         return Some("no answer yet".to_owned());
     };
     let creating = collections.iter().filter(|collection| collection.state == CollectionState::Creating);
@@ -173,11 +180,15 @@ async fn being_made(client: &Client) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-async fn coordinator_ids(clients: &[Client]) -> Result<Vec<CoordinatorId>, String> {
+/// By the cluster secret, as those of workers: no API key is needed.
+async fn coordinator_ids(cluster: &Cluster) -> Result<Vec<CoordinatorId>, String> {
+    let secret = cluster.folder.secret(&cluster.folder.cluster_secret()).map_err(|error| error.to_string())?;
     let mut ids = Vec::new();
-    for (number, client) in (1..).zip(clients) {
-        let info = ask(async { client.get("/v1/admin/cluster").await?.parse::<ClusterInfo>() }).await;
-        ids.push(info.ok_or_else(|| format!("the id of {}", coordinator_name(number)))?.answered_by);
+    for number in cluster.topology.coordinators() {
+        let url = cluster.topology.internal_url(number);
+        let alive =
+            ask(async { Client::new(&url, None)?.with_bearer(&secret)?.get(HEALTH_PATH).await?.parse::<Alive>() });
+        ids.push(alive.await.ok_or_else(|| format!("the id of {}", coordinator_name(number)))?.id);
     }
     Ok(ids)
 }

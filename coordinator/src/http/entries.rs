@@ -1,6 +1,6 @@
 //! Entries: written, read, deleted, listed and counted.
 
-use super::extract::{Body, EntryTerms, InPath, Json, Terms, is_known};
+use super::extract::{Body, EntryTerms, InPath, Json, OneEntry, Terms, is_known};
 use super::problem::Answer;
 use super::session;
 use super::state::App;
@@ -15,8 +15,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::time::Instant;
-
-type OneEntry = InPath<(CollectionName, Namespace, EntryKey)>;
 
 /// Write a batch: atomic on each shard, one result for each entry.
 #[utoipa::path(post, path = "/v1/collections/{c}/entries", tag = "entries", params(("c" = CollectionName, Path)),
@@ -44,12 +42,11 @@ pub(super) async fn write(
         (status = 201, description = "It is new", body = WriteAnswer)))]
 pub(super) async fn put(
     State(app): State<App>,
-    InPath((collection, namespace, key)): OneEntry,
+    OneEntry { collection, id }: OneEntry,
     EntryTerms { terms, precondition }: EntryTerms,
     body: Body<EntryBody>,
 ) -> Answer<Response> {
     let started = Instant::now();
-    let id = EntryId { namespace, key };
     let terms = terms.of_write(&body.raw);
     let written = app.writer.put(&collection, &id, body.value, precondition, &terms).await?;
     Ok(written_one(&app, id, written, &terms, started))
@@ -62,12 +59,11 @@ pub(super) async fn put(
     responses((status = 200, body = WriteAnswer)))]
 pub(super) async fn patch(
     State(app): State<App>,
-    InPath((collection, namespace, key)): OneEntry,
+    OneEntry { collection, id }: OneEntry,
     EntryTerms { terms, precondition }: EntryTerms,
     body: Body<EntryPatch>,
 ) -> Answer<Response> {
     let started = Instant::now();
-    let id = EntryId { namespace, key };
     let terms = terms.of_write(&body.raw);
     let written = app.writer.patch(&collection, &id, body.value, precondition, &terms).await?;
     Ok(written_one(&app, id, written, &terms, started))
@@ -79,13 +75,13 @@ pub(super) async fn patch(
     responses((status = 200, body = Entry), (status = 304, description = "It is as If-None-Match has it")))]
 pub(super) async fn get_one(
     State(app): State<App>,
-    InPath((collection, namespace, key)): OneEntry,
+    OneEntry { collection, id }: OneEntry,
     terms: Terms,
     headers: HeaderMap,
 ) -> Answer<Response> {
     let include = vec![Include::Value, Include::Metadata, Include::Tags, Include::Vector];
-    let request = GetEntries { ids: vec![EntryId { namespace, key }], include };
-    let found = app.reader.get(&collection, &request, terms.deadline).await?;
+    let request = GetEntries { ids: vec![id], include };
+    let found = app.reader.get(&collection, &request, &terms.grant, terms.deadline).await?;
     let Some(entry) = found.into_iter().next() else { return Err(RequestError::EntryNotFound.into()) };
     let etag = etag(entry.version);
     if etag.to_str().is_ok_and(|etag| is_known(&headers, etag)) {
@@ -100,10 +96,9 @@ pub(super) async fn get_one(
     responses((status = 200, body = Deleted)))]
 pub(super) async fn delete_one(
     State(app): State<App>,
-    InPath((collection, namespace, key)): OneEntry,
+    OneEntry { collection, id }: OneEntry,
     EntryTerms { terms, precondition }: EntryTerms,
 ) -> Answer<Response> {
-    let id = EntryId { namespace, key };
     let terms = terms.of_write(b"");
     app.writer.delete(&collection, &id, precondition, &terms).await?;
     Ok(within(&terms, Json(Deleted { deleted: 1 })))
@@ -119,7 +114,7 @@ pub(super) async fn get_many(
     terms: Terms,
     body: Body<GetEntries>,
 ) -> Answer<Json<EntryList>> {
-    let entries = app.reader.get(&collection, &body.value, terms.deadline).await?;
+    let entries = app.reader.get(&collection, &body.value, &terms.grant, terms.deadline).await?;
     Ok(Json(EntryList { entries }))
 }
 
@@ -148,7 +143,7 @@ pub(super) async fn list(
     terms: Terms,
     body: Body<ListEntries>,
 ) -> Answer<Json<EntryPage>> {
-    Ok(Json(app.reader.list(&collection, &body.value, terms.deadline).await?))
+    Ok(Json(app.reader.list(&collection, &body.value, &terms.grant, terms.deadline).await?))
 }
 
 /// Count the entries of a namespace.
@@ -161,7 +156,7 @@ pub(super) async fn count(
     terms: Terms,
     body: Body<CountEntries>,
 ) -> Answer<Json<Count>> {
-    let count = app.reader.count(&collection, &body.value, terms.deadline).await?;
+    let count = app.reader.count(&collection, &body.value, &terms.grant, terms.deadline).await?;
     Ok(Json(Count { count }))
 }
 

@@ -3,12 +3,15 @@
 use super::bodies::{Held, NoBody};
 use super::problem::{Answer, ApiError};
 use super::state::App;
+use crate::access::Caller;
 use crate::error::RequestError;
 use crate::workers::idempotency::Ticket;
 use crate::write::{Precondition, SessionLog, WriteTerms};
+use atoll_core::access::{Grant, Touched};
 use atoll_core::freshness::SessionToken;
-use atoll_proto::limits;
+use atoll_proto::entry::EntryId;
 use atoll_proto::problem::{Problem, ProblemCode};
+use atoll_proto::{CollectionName, EntryKey, Namespace, limits};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, Method, header};
@@ -138,6 +141,25 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for InPath<T> {
     }
 }
 
+/// The entry that the path names. Refused before the body is read, if the key is not for its namespace.
+pub(super) struct OneEntry {
+    pub(super) collection: CollectionName,
+    pub(super) id: EntryId,
+}
+
+impl FromRequestParts<App> for OneEntry {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let named = InPath::<(CollectionName, Namespace, EntryKey)>::from_request_parts(parts, app).await?;
+        let InPath((collection, namespace, key)) = named;
+        if !caller(&parts.extensions)?.grant.covers(Touched::Namespace(&namespace)) {
+            return Err(RequestError::Foreign.into());
+        }
+        Ok(Self { collection, id: EntryId { namespace, key } })
+    }
+}
+
 /// The query string.
 pub(super) struct InQuery<T>(pub(super) T);
 
@@ -160,6 +182,8 @@ pub(super) struct Terms {
     pub(super) asked: Option<Instant>,
     /// The session it belongs to.
     pub(super) session: SessionToken,
+    /// What it may touch.
+    pub(super) grant: Grant,
     idempotency_key: Option<String>,
     method: String,
     path: String,
@@ -197,6 +221,7 @@ impl Terms {
             deadline: asked.unwrap_or_else(|| Instant::now() + usual_timeout(app)),
             asked,
             session: session(&parts.extensions),
+            grant: caller(&parts.extensions)?.grant.clone(),
             idempotency_key: idempotency_key(&parts.headers)?,
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
@@ -205,12 +230,13 @@ impl Terms {
 
     /// The terms of a write with this body.
     pub(super) fn of_write(self, body: &[u8]) -> WriteTerms {
-        WriteTerms { ticket: self.ticket(body), deadline: self.deadline, session: SessionLog::new(self.session) }
+        let ticket = self.ticket(body);
+        WriteTerms { ticket, deadline: self.deadline, session: SessionLog::new(self.session), grant: self.grant }
     }
 
     /// Names the request, if the client wants it to happen once.
     fn ticket(&self, body: &[u8]) -> Option<Ticket> {
-        let key = self.idempotency_key.clone()?;
+        let key = within_grant(&self.grant, self.idempotency_key.as_deref()?);
         let mut digest = Sha256::new();
         for part in [self.method.as_bytes(), self.path.as_bytes(), body] {
             digest.update((part.len() as u64).to_be_bytes());
@@ -223,6 +249,25 @@ impl Terms {
     pub(super) fn deadline_or(&self, usual: Duration) -> Instant {
         self.asked.unwrap_or_else(|| Instant::now() + usual)
     }
+}
+
+/// An idempotency key as it is kept: who is let in to other namespaces does not learn that it was used, nor is he kept from using it. Keys
+/// to the same namespaces share them, so a request may be sent again with the key that followed the first one.
+fn within_grant(grant: &Grant, idempotency_key: &str) -> String {
+    let Some(namespaces) = grant.namespaces() else { return idempotency_key.to_owned() };
+    let digest = Sha256::digest(namespaces.to_string());
+    // No header has this character, so that nobody can name another one's key.
+    const BETWEEN: char = '\u{1f}';
+    let mut kept: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    kept.push(BETWEEN);
+    kept.push_str(idempotency_key);
+    kept
+}
+
+/// Whose request it is, as the middleware has found out.
+pub(super) fn caller(extensions: &Extensions) -> Answer<&Caller> {
+    let caller = extensions.get::<Caller>();
+    caller.ok_or_else(|| Problem::new(ProblemCode::Internal, "it was not looked whose request this is").into())
 }
 
 /// The session that a request belongs to, as the middleware has read it.
@@ -314,10 +359,22 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use atoll_proto::entry::WriteBatch;
+    use atoll_proto::key_namespaces::KeyNamespaces;
 
     fn fault(body: &str) -> (ProblemCode, String) {
         let problem = parse::<WriteBatch>(body.as_bytes()).unwrap_err().problem;
         (problem.code, problem.errors.first().map_or_else(String::new, |error| error.pointer.clone()))
+    }
+
+    #[test]
+    fn idempotency_keys_of_other_namespaces_are_others() {
+        let grant = |patterns: &str| Grant::of(&serde_json::from_str::<KeyNamespaces>(patterns).unwrap());
+        let kept = |patterns: &str| within_grant(&grant(patterns), "k");
+        assert_eq!(kept("[]"), "k", "as before there were keys");
+        let different = [kept("[]"), kept(r#"["a"]"#), kept(r#"["a*"]"#), kept(r#"["a","b"]"#)];
+        assert_eq!(std::collections::BTreeSet::from(different.clone()).len(), different.len());
+        assert_eq!(kept(r#"["b","a"]"#), different[3], "of the same namespaces");
+        assert!(axum::http::HeaderValue::from_str(&different[1]).is_err(), "nobody can send it");
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The internal listener: Raft's messages, coordinators that join and leave, agents that register. Every route asks for
-//! the cluster secret.
+//! The internal listener: Raft's messages, coordinators that join and leave, agents that register, the way back where all admin keys are
+//! lost. Every route asks for the cluster secret.
 
 use super::middleware::around_internal;
 use super::problem::{ApiError, refusal_problem};
+use super::{audit, keys};
 use crate::cluster_secret::ClusterSecret;
 use crate::internal_client::{BODY_BYTES_MAX, FORWARDED_HEADER};
 use crate::raft::{
@@ -12,12 +13,13 @@ use crate::raft::{
 use atoll_core::catalog::{Catalog, Command, Outcome, Refusal};
 use atoll_proto::agent::{REGISTER_PATH, RegisterWorker, Registered};
 use atoll_proto::join::{JOIN_PATH, JoinCluster, JoinReady, READY_PATH};
+use atoll_proto::key::RECOVER_PATH;
 use atoll_proto::problem::{Problem, ProblemCode};
 use atoll_proto::{GroupId, WorkerId};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -28,6 +30,8 @@ use tokio::time::Instant;
 
 /// For a registration to go through the log.
 const REGISTER_WITHIN: Duration = Duration::from_secs(5);
+/// For a key to go through the log.
+const RECOVER_WITHIN: Duration = Duration::from_secs(5);
 /// For a coordinator to become a member: the catalog has to be carried over to it first. Below what a newcomer waits.
 const MEMBERSHIP_WITHIN: Duration = Duration::from_secs(25);
 
@@ -42,6 +46,7 @@ pub fn router(node: CatalogNode, secret: ClusterSecret) -> Router {
         .route(READY_PATH, post(ready))
         .route(REMOVE_PATH, post(remove))
         .route(REGISTER_PATH, post(register))
+        .route(RECOVER_PATH, post(recover_key))
         .route(HEALTH_PATH, get(health))
         .fallback(no_such_route)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -56,6 +61,9 @@ async fn require_secret(State(secret): State<ClusterSecret>, request: Request, n
     let authorization = request.headers().get(header::AUTHORIZATION);
     if authorization.is_some_and(|presented| secret.is_presented_by(presented.as_bytes())) {
         return next.run(request).await;
+    }
+    if request.uri().path() == RECOVER_PATH {
+        audit::note(request.method(), RECOVER_PATH, "none", StatusCode::UNAUTHORIZED);
     }
     ApiError::from(Problem::new(ProblemCode::Unauthenticated, "the cluster secret is missing or wrong")).into_response()
 }
@@ -94,6 +102,17 @@ async fn ready(State(node): State<CatalogNode>, headers: HeaderMap, body: Bytes)
 async fn remove(State(node): State<CatalogNode>, headers: HeaderMap, body: Bytes) -> Answer {
     let RemoveCoordinator { id } = parsed(&body)?;
     Ok(json_response(json(&node.remove_coordinator(id, hop(&headers), Instant::now() + MEMBERSHIP_WITHIN).await?)))
+}
+
+/// Noted whatever becomes of it: who keeps an eye on keys has to hear of one that no key allowed.
+async fn recover_key(State(node): State<CatalogNode>, body: Bytes) -> Answer {
+    let done = match parsed(&body) {
+        Ok(asked) => keys::recover(&node, asked, Instant::now() + RECOVER_WITHIN).await,
+        Err(error) => Err(error),
+    };
+    let status = done.as_ref().map_or_else(|error| error.status(), Response::status);
+    audit::note(&Method::POST, RECOVER_PATH, "the cluster secret", status);
+    done
 }
 
 async fn health(State(node): State<CatalogNode>) -> Response {

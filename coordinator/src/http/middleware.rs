@@ -1,16 +1,21 @@
 //! What happens around every request: its id, its place among those under way, its log line, its metrics, its problem document.
 
+use super::audit::Audit;
+use super::needed::needed;
 use super::problem::{Answer, ApiError, problem_of_status, respond};
 use super::state::App;
 use super::{session, unread};
+use crate::access::{Caller, Denied, authorize};
 use crate::error::RequestError;
 use crate::telemetry::chain;
 use atoll_core::freshness::SessionToken;
+use atoll_proto::key::KeyAccess;
 use atoll_proto::problem::{Problem, ProblemCode};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use std::time::{Duration, Instant};
 use tracing::{Instrument, Span};
 
@@ -23,14 +28,28 @@ const ID_BYTES: usize = 128;
 pub(super) async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
     let named = Named::of(&request);
     let span = named.span();
 
     let (mut request, reading) = unread::watch(request);
-    let response = match admit(&app, &method, &route, &request) {
-        Ok((_place, session)) => {
+    let needed = needed(&method, route, named.uri.path());
+    let caller = caller(&app, needed, &request);
+    let key = caller.as_ref().map_or_else(Denied::key, |caller| caller.key);
+    let audit = Audit { method: &method, path: named.uri.path(), span: &span, needed, key, is_noted: false };
+    let route = route.unwrap_or("none");
+    let admitted = match caller {
+        Ok(caller) => admit(&app, &method, route, &request).map(|admitted| (admitted, caller)),
+        Err(denied) => {
+            reading.deny();
+            Err(Problem::from(denied).into())
+        }
+    };
+    let response = match admitted {
+        Ok(((_place, session), caller)) => {
             request.extensions_mut().insert(session.clone());
+            request.extensions_mut().insert(caller);
             let mut response = next.run(request).instrument(span.clone()).await;
             if !response.status().is_client_error() && !response.status().is_server_error() {
                 session::tell(&mut response, &session);
@@ -49,10 +68,25 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
         response.headers_mut().insert(TRACEPARENT, value);
     }
     let (label, status) = (method_label(&method), response.status());
-    app.metrics.http_requests.with_label_values(&[label, &route, status.as_str()]).inc();
-    app.metrics.http_seconds.with_label_values(&[label, &route]).observe(started.elapsed().as_secs_f64());
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    audit.answered(status);
+    app.metrics.http_requests.with_label_values(&[label, route, status.as_str()]).inc();
+    app.metrics.http_seconds.with_label_values(&[label, route]).observe(started.elapsed().as_secs_f64());
     tracing::debug!(parent: &span, status = status.as_u16(), ms = started.elapsed().as_secs_f64() * 1e3, "answered");
     response
+}
+
+/// Whose request it is, and what it may touch, by the latest view.
+fn caller(app: &App, needed: Option<KeyAccess>, request: &Request) -> Result<Caller, Denied> {
+    let view = app.node.view();
+    if needed.is_some() && view.catalog.keys.is_empty() && !app.node.has_caught_up() {
+        // One that was away, or has just come, knows of no keys, and must not take that for an open door.
+        return Err(Denied::NotKnownYet);
+    }
+    let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    authorize(&view.catalog, authorization, needed, || Timestamp::now().as_second())
 }
 
 /// Around requests of coordinators and agents: a failure is logged here, once, and answered with its document.

@@ -2,6 +2,7 @@
 //! answer put together. axum's names stay in this folder.
 
 mod admin;
+mod audit;
 mod bodies;
 mod builds;
 mod collections;
@@ -9,11 +10,13 @@ mod entries;
 mod extract;
 mod groups;
 pub mod internal;
+mod keys;
 mod listener;
 mod middleware;
 mod moves;
 mod namespaces;
 mod ndjson;
+mod needed;
 mod openapi;
 mod problem;
 mod rebalance;

@@ -36,7 +36,7 @@ fn default_limit() -> u32 {
     100
 }
 
-/// List namespaces that hold entries.
+/// List namespaces that hold entries; those alone that the key is for.
 #[utoipa::path(get, path = "/v1/collections/{c}/namespaces", tag = "namespaces", params(("c" = CollectionName, Path), Page),
     responses((status = 200, body = NamespacePage)))]
 pub(super) async fn list(
@@ -46,7 +46,8 @@ pub(super) async fn list(
     terms: Terms,
 ) -> Answer<Json<NamespacePage>> {
     let Page { prefix, limit, cursor } = page;
-    let page = app.reader.namespaces(&collection, &prefix, limit, cursor.as_deref(), terms.deadline).await?;
+    let cursor = cursor.as_deref();
+    let page = app.reader.namespaces(&collection, &prefix, limit, cursor, &terms.grant, terms.deadline).await?;
     Ok(Json(page))
 }
 
@@ -59,7 +60,8 @@ pub(super) async fn show(
     InPath((collection, namespace)): InPath<(CollectionName, Namespace)>,
     terms: Terms,
 ) -> Answer<Json<NamespaceInfo>> {
-    let Located { route, table, count } = app.reader.namespace(&collection, &namespace, terms.deadline).await?;
+    let Located { route, table, count } =
+        app.reader.namespace(&collection, &namespace, &terms.grant, terms.deadline).await?;
     let (tier, build) = tier(&app, route.primary.worker, table, &collection, &namespace);
     let (group, schema) = (route.group_name.to_string(), route.schema.to_string());
     Ok(Json(NamespaceInfo { namespace, shard: route.shard, group, schema, count, tier, build }))

@@ -3,8 +3,8 @@
 
 use super::state::App;
 use super::{
-    admin, builds, collections, entries, groups, moves, namespaces, rebalance, rebalance_policy, rebalance_run, recall,
-    search, service, streams,
+    admin, builds, collections, entries, groups, keys, moves, namespaces, rebalance, rebalance_policy, rebalance_run,
+    recall, search, service, streams,
 };
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder};
@@ -59,6 +59,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(rebalance_run::cancel))
         .routes(routes!(rebalance_run::status))
         .routes(routes!(rebalance_policy::show, rebalance_policy::put))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::remove))
         .routes(routes!(service::healthz))
         .routes(routes!(service::readyz))
         .routes(routes!(service::version))

@@ -19,6 +19,13 @@ pub(super) struct ApiError {
     pub(super) cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
+impl ApiError {
+    /// The status that it is answered with.
+    pub(super) fn status(&self) -> StatusCode {
+        status_of(&self.problem)
+    }
+}
+
 /// Answer of a handler.
 pub(super) type Answer<T> = Result<T, ApiError>;
 
@@ -95,6 +102,10 @@ pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
         }
         Refusal::StalePlan { .. } => ProblemCode::StalePlan,
         Refusal::NoRebalance => ProblemCode::OperationNotFound,
+        Refusal::NoSuchKey { .. } => ProblemCode::KeyNotFound,
+        Refusal::KeyNotValid => ProblemCode::Unauthenticated,
+        Refusal::FirstKeyNotAdmin | Refusal::TooManyKeys => ProblemCode::ValidationFailed,
+        Refusal::LastAdminKey { .. } | Refusal::LastKey { .. } => ProblemCode::KeyInUse,
         Refusal::NoSuchMove { .. } => ProblemCode::MoveNotFound,
         Refusal::NoSuchGroup { .. } => ProblemCode::GroupNotFound,
         Refusal::LastActiveGroup { .. }
@@ -114,7 +125,8 @@ pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
         | Refusal::NameTaken { .. }
         | Refusal::GroupTaken { .. }
         | Refusal::OtherData { .. }
-        | Refusal::OtherGroup { .. } => ProblemCode::AlreadyExists,
+        | Refusal::OtherGroup { .. }
+        | Refusal::KeyTaken { .. } => ProblemCode::AlreadyExists,
     };
     Problem::new(code, refusal.to_string())
 }
@@ -127,9 +139,13 @@ impl IntoResponse for ApiError {
     }
 }
 
+fn status_of(problem: &Problem) -> StatusCode {
+    StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 /// Writes the document.
 pub(super) fn respond(problem: &Problem) -> Response {
-    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = status_of(problem);
     let body = serde_json::to_vec(problem).unwrap_or_default();
     let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     let mut response = (status, [content_type], body).into_response();

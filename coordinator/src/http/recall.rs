@@ -17,8 +17,9 @@ const MEASURE_TIME: Duration = Duration::from_secs(30);
 pub(super) async fn show(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
+    terms: Terms,
 ) -> Answer<Json<RecallTable>> {
-    Ok(Json(app.searcher.recall_table(&collection)?))
+    Ok(Json(app.searcher.recall_table(&collection, &terms.grant)?))
 }
 
 /// Measure recall and latency of profiles, by searches for stored entries, against exact search.
@@ -32,5 +33,5 @@ pub(super) async fn measure(
     body: Body<RecallRequest>,
 ) -> Answer<Json<RecallAnswer>> {
     let deadline = terms.deadline_or(MEASURE_TIME);
-    Ok(Json(app.searcher.measure_recall(&collection, &body.value, deadline).await?))
+    Ok(Json(app.searcher.measure_recall(&collection, &body.value, &terms.grant, deadline).await?))
 }

@@ -40,7 +40,7 @@ pub(super) async fn explain(
     terms: Terms,
     body: Body<ExplainRequest>,
 ) -> Answer<Json<ExplainAnswer>> {
-    Ok(Json(app.searcher.explain(&collection, &body.value, terms.deadline).await?))
+    Ok(Json(app.searcher.explain(&collection, &body.value, &terms.grant, terms.deadline).await?))
 }
 
 /// Run up to 32 searches; each has an answer or a problem of its own.
@@ -90,7 +90,7 @@ async fn measured(
     terms: &Terms,
 ) -> Result<SearchAnswer, RequestError> {
     let started = Instant::now();
-    let answer = app.searcher.search(collection, request, &terms.session, terms.deadline).await?;
+    let answer = app.searcher.search(collection, request, &terms.session, &terms.grant, terms.deadline).await?;
     let scope = match (&request.namespaces, &request.prefix) {
         (Some(namespaces), _) if namespaces.len() == 1 => "one",
         (Some(_), _) => "several",

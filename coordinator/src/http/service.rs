@@ -37,6 +37,9 @@ fn not_ready_because(app: &App) -> Vec<String> {
         let registered = view.catalog.groups.len();
         reasons.push(format!("{registered} of {} groups have registered", cluster.initial_groups));
     }
+    if !app.node.has_caught_up() {
+        reasons.push("the catalog's leader has not been heard of yet".to_owned());
+    }
     for group in view.catalog.groups.values() {
         if !group.members.iter().any(|member| app.board.was_up_lately(*member)) {
             reasons.push(format!("no worker of group {} answers", group.name));

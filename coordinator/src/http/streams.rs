@@ -1,12 +1,14 @@
 //! Import and export: NDJSON of any size, in and out, in bounded memory. They have no deadline, but a client that is silent, or
 //! reads nothing, for `limits.idle_ms` is not waited for any longer.
 
-use super::extract::{InPath, InQuery, refuse_preconditions, session};
+use super::extract::{InPath, InQuery, caller, refuse_preconditions, session};
 use super::ndjson::{Lines, NotTaken, lines};
 use super::problem::{Answer, ApiError};
 use super::state::App;
+use crate::access::Caller;
 use crate::error::RequestError;
 use crate::read::Export;
+use crate::targets::Target;
 use crate::write::ImportState;
 use atoll_core::freshness::SessionToken;
 use atoll_proto::entry::{ImportProgress, NewEntry};
@@ -17,9 +19,10 @@ use axum::extract::State;
 use axum::http::{Extensions, HeaderMap, header};
 use axum::response::Response;
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -27,6 +30,8 @@ use tracing::{Instrument, Span};
 
 /// Between two progress lines.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// Between two looks whether the key of an export is still valid.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Import NDJSON, one entry a line. The answer is NDJSON too: progress lines, then one with `"done": true`.
 #[utoipa::path(post, path = "/v1/collections/{c}/import", tag = "entries", params(("c" = CollectionName, Path)),
@@ -48,11 +53,12 @@ pub(super) async fn import(
         return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail).into());
     }
     refuse_preconditions(&headers)?;
-    crate::targets::Target::find(&app.node.watch(), &collection)?;
+    let caller = caller(&extensions)?.clone();
+    Target::find(&app.node.watch(), &collection, &caller.grant)?;
     let place = take_place(&app)?;
     let (lines, answer) = lines(idle(&app));
     let session = session(&extensions);
-    tokio::spawn(import_all(app, collection, session, body, lines, place).instrument(Span::current()));
+    tokio::spawn(import_all(app, collection, session, caller, body, lines, place).instrument(Span::current()));
     Ok(answer)
 }
 
@@ -60,21 +66,24 @@ async fn import_all(
     app: App,
     collection: CollectionName,
     session: SessionToken,
+    caller: Caller,
     body: Body,
     lines: Lines,
     _place: OwnedSemaphorePermit,
 ) {
     let idle = idle(&app);
-    let silent = AtomicBool::new(false);
+    // Why no more is taken, if it is for another reason than the client's.
+    let cut_off = OnceLock::new();
     // The time runs only while more is waited for, not while what came is being committed.
     let body = stream::unfold(body.into_data_stream(), |mut body| async {
-        match timeout(idle, body.next()).await {
-            Ok(more) => Some((more?.map_err(std::io::Error::other), body)),
-            Err(elapsed) => {
-                silent.store(true, Ordering::Relaxed);
-                Some((Err(elapsed.into()), body))
-            }
-        }
+        let cut = match timeout(idle, body.next()).await {
+            Ok(_) if !is_still_let_in(&app, &caller) => RequestError::KeyGone,
+            Ok(more) => return Some((more?.map_err(std::io::Error::other), body)),
+            Err(_) => RequestError::Idle { seconds: idle.as_secs() },
+        };
+        let error = std::io::Error::other(cut.to_string());
+        let _ = cut_off.set(cut);
+        Some((Err(error), body))
     });
     let mut last = Instant::now();
     let progress = |state: &ImportState| {
@@ -83,10 +92,10 @@ async fn import_all(
             lines.offer(&progress_of(state, false));
         }
     };
-    let (state, done) = app.writer.import(&collection, session, pin!(body), progress).await;
-    let done = match silent.load(Ordering::Relaxed) {
-        true => Err(RequestError::Idle { seconds: idle.as_secs() }),
-        false => done,
+    let (state, done) = app.writer.import(&collection, session, &caller.grant, pin!(body), progress).await;
+    let done = match cut_off.into_inner() {
+        Some(cut) => Err(cut),
+        None => done,
     };
     let mut report = progress_of(&state, true);
     report.first_failures = Some(state.first_failures.clone());
@@ -101,6 +110,11 @@ async fn import_all(
     }
     app.metrics.entries_written.with_label_values(&["imported"]).inc_by(state.written);
     lines.end_with(&report);
+}
+
+/// Streams last: a key that goes meanwhile takes them with it.
+fn is_still_let_in(app: &App, caller: &Caller) -> bool {
+    caller.is_still_let_in(&app.node.view().catalog, Timestamp::now().as_second())
 }
 
 fn take_place(app: &App) -> Answer<OwnedSemaphorePermit> {
@@ -140,23 +154,31 @@ pub(super) async fn export(
     State(app): State<App>,
     InPath(collection): InPath<CollectionName>,
     InQuery(what): InQuery<What>,
+    extensions: Extensions,
 ) -> Answer<Response> {
+    let caller = caller(&extensions)?.clone();
     let place = take_place(&app)?;
-    let export = app.reader.export(&collection, what.namespace.as_ref())?;
-    let idle = idle(&app);
-    let (lines, answer) = lines(idle);
-    tokio::spawn(export_all(export, lines, place, idle).instrument(Span::current()));
+    let export = app.reader.export(&collection, what.namespace.as_ref(), &caller.grant)?;
+    let (lines, answer) = lines(idle(&app));
+    tokio::spawn(export_all(app, caller, export, lines, place).instrument(Span::current()));
     Ok(answer)
 }
 
-async fn export_all(export: Export, lines: Lines, _place: OwnedSemaphorePermit, idle: Duration) {
+async fn export_all(app: App, caller: Caller, export: Export, lines: Lines, _place: OwnedSemaphorePermit) {
     let Export { mut entries, producer } = export;
+    let mut looked = Instant::now();
     let failed = loop {
+        if looked.elapsed() >= LOOK_EVERY {
+            looked = Instant::now();
+            if !is_still_let_in(&app, &caller) {
+                break RequestError::KeyGone;
+            }
+        }
         match entries.recv().await {
             Some(Ok(entry)) => match lines.send(&exported(entry)).await {
                 Ok(()) => {}
                 Err(NotTaken::Gone) => return,
-                Err(NotTaken::Idle) => break RequestError::Idle { seconds: idle.as_secs() },
+                Err(NotTaken::Idle) => break RequestError::Idle { seconds: idle(&app).as_secs() },
             },
             Some(Err(error)) => break error,
             None => match producer.await {

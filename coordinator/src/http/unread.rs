@@ -17,6 +17,8 @@ use tokio::time::timeout;
 const REST_TIME: Duration = Duration::from_secs(10);
 const REST_SILENCE: Duration = Duration::from_secs(1);
 const REST_BYTES: usize = 256 * 1024 * 1024;
+/// The same where the client was not let in: nobody without a key has a right to send much.
+const DENIED_REST_BYTES: usize = 1024 * 1024;
 /// An unread body up to this size comes with its headers: the connection can go on after it.
 const SMALL_BYTES: u64 = 64 * 1024;
 
@@ -24,6 +26,7 @@ const SMALL_BYTES: u64 = 64 * 1024;
 pub(super) struct Reading {
     begun: AtomicBool,
     ended: AtomicBool,
+    denied: AtomicBool,
     small: bool,
 }
 
@@ -33,13 +36,18 @@ pub(super) fn watch(request: Request) -> (Request, Arc<Reading>) {
     let waits = request.headers().contains_key(header::EXPECT);
     let small = request.body().size_hint().upper().is_some_and(|bytes| bytes <= SMALL_BYTES);
     let ended = AtomicBool::new(request.body().is_end_stream());
-    let reading = Arc::new(Reading { begun: AtomicBool::new(false), ended, small });
+    let reading = Arc::new(Reading { begun: AtomicBool::new(false), ended, denied: AtomicBool::new(false), small });
     let watched = |body| Body::new(Watched { body, reading: reading.clone(), waits });
     let request = request.map(watched);
     (request, reading)
 }
 
 impl Reading {
+    /// Takes little of the rest: the client was not let in.
+    pub(super) fn deny(&self) {
+        self.denied.store(true, Ordering::Relaxed);
+    }
+
     /// Says in an early answer that the connection ends, if it does.
     pub(super) fn tell<B>(&self, response: &mut Response<B>) {
         let refused = response.status().is_client_error() || response.status().is_server_error();
@@ -83,22 +91,23 @@ impl HttpBody for Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let Reading { begun, ended, .. } = &*self.reading;
+        let Reading { begun, ended, denied, .. } = &*self.reading;
         if ended.load(Ordering::Relaxed) || (self.waits && !begun.load(Ordering::Relaxed)) {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let body = std::mem::take(&mut self.body);
-        runtime.spawn(timeout(REST_TIME, take_rest(body)));
+        let most = if denied.load(Ordering::Relaxed) { DENIED_REST_BYTES } else { REST_BYTES };
+        runtime.spawn(timeout(REST_TIME, take_rest(body, most)));
     }
 }
 
-async fn take_rest(body: Body) {
+async fn take_rest(body: Body, most: usize) {
     let mut rest = body.into_data_stream();
     let mut taken = 0;
     while let Ok(Some(Ok(bytes))) = timeout(REST_SILENCE, rest.next()).await {
         taken += bytes.len();
-        if taken > REST_BYTES {
+        if taken > most {
             return;
         }
     }

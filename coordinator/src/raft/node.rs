@@ -8,6 +8,7 @@ use atoll_core::routing::RoutingTable;
 use atoll_proto::CoordinatorId;
 use atoll_proto::admin::{ClusterInfo, CoordinatorInfo};
 use openraft::ServerState;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,6 +29,8 @@ pub(super) struct Shared {
     pub(super) client: InternalClient,
     pub(super) leadership: watch::Receiver<bool>,
     pub(super) contacts: Contacts,
+    /// Whether the view has had everything that was confirmed before, once since the start.
+    pub(super) caught_up: AtomicBool,
     /// Held by the leader while it changes the membership: two changes at once can end half done, and both say success.
     pub(super) membership_change: tokio::sync::Mutex<()>,
     /// What runs beside Raft. None of it holds a [`CatalogNode`], so dropping the last handle ends everything.

@@ -8,6 +8,7 @@ use atoll_core::catalog::{Command, CommandEnvelope, Outcome};
 use atoll_proto::problem::{Problem, ProblemCode};
 use openraft::error::{ClientWriteError, RaftError};
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -103,7 +104,17 @@ impl CatalogNode {
     /// Waits until this coordinator has seen every change that was confirmed before: its view may lag behind what a client
     /// was told elsewhere.
     pub async fn catch_up(&self, deadline: Instant) -> Result<(), ProposeError> {
-        self.propose(Command::CatchUp, deadline).await.map(drop)
+        let index = self.propose(Command::CatchUp, deadline).await?.index;
+        if *self.shared().applied.index.borrow() >= index {
+            self.shared().caught_up.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Whether that has succeeded since this coordinator started. Before, it may know nothing of what the others agreed on while it was
+    /// away.
+    pub fn has_caught_up(&self) -> bool {
+        self.shared().caught_up.load(Ordering::Acquire)
     }
 
     /// A follower's proposal. Not passed on: if this coordinator does not lead, the follower asks again where it should.

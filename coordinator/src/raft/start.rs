@@ -23,6 +23,7 @@ use openraft::error::{InitializeError, RaftError};
 use openraft::{Config, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -194,6 +195,7 @@ impl CatalogNode {
             client,
             leadership,
             contacts,
+            caught_up: AtomicBool::new(false),
             membership_change: tokio::sync::Mutex::new(()),
             tasks: Mutex::new(tasks),
             log_writer: Mutex::new(Some(log_writer)),

@@ -4,6 +4,7 @@ use super::Reader;
 use crate::error::RequestError;
 use crate::targets::Target;
 use crate::workers::copy::{self, Exported};
+use atoll_core::access::{Grant, Touched};
 use atoll_proto::entry::Entry;
 use atoll_proto::{CollectionName, Namespace};
 use tokio::sync::mpsc;
@@ -22,11 +23,16 @@ pub struct Export {
 
 impl Reader {
     /// Starts an export. The stream ends with an error if a shard fails: an export is never silently partial.
-    pub fn export(&self, collection: &CollectionName, namespace: Option<&Namespace>) -> Result<Export, RequestError> {
-        let target = Target::find(&self.views, collection)?;
+    pub fn export(
+        &self,
+        collection: &CollectionName,
+        namespace: Option<&Namespace>,
+        grant: &Grant,
+    ) -> Result<Export, RequestError> {
+        let target = Target::find(&self.views, collection, grant)?;
         let routes = match namespace {
-            Some(namespace) => vec![target.route(namespace).clone()],
-            None => target.routes().to_vec(),
+            Some(namespace) => vec![target.route(namespace)?.clone()],
+            None => target.routes(Touched::All)?.to_vec(),
         };
         let namespace = namespace.cloned();
         let (out, entries) = mpsc::channel(AHEAD);

@@ -2,14 +2,16 @@
 
 mod cursor;
 mod export;
+mod namespaces;
 
 use crate::error::RequestError;
 use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::read::{self, After, ListPage};
 use crate::workers::{ShardError, Workers};
+use atoll_core::access::Grant;
 use atoll_core::filter;
 use atoll_core::routing::ShardRoute;
-use atoll_proto::entry::{CountEntries, Entry, EntryId, EntryPage, GetEntries, ListEntries, ListOrder, NamespacePage};
+use atoll_proto::entry::{CountEntries, Entry, EntryId, EntryPage, GetEntries, ListEntries, ListOrder};
 use atoll_proto::{CollectionName, Namespace, ShardId, limits};
 pub use cursor::CursorKey;
 pub use export::Export;
@@ -48,6 +50,7 @@ impl Reader {
         &self,
         collection: &CollectionName,
         request: &GetEntries,
+        grant: &Grant,
         deadline: Instant,
     ) -> Result<Vec<Entry>, RequestError> {
         let count = request.ids.len();
@@ -55,10 +58,10 @@ impl Reader {
             let detail = format!("1 to {} ids, {count} given", limits::BATCH_ENTRIES);
             return Err(RequestError::invalid("/ids", detail));
         }
-        let target = Target::find(&self.views, collection)?;
+        let target = Target::find(&self.views, collection, grant)?;
         let mut by_shard: BTreeMap<ShardId, (Place, Vec<EntryId>)> = BTreeMap::new();
         for id in &request.ids {
-            let route = target.route(&id.namespace);
+            let route = target.route(&id.namespace)?;
             let part = by_shard.entry(route.shard).or_insert_with(|| (target.place(&self.workers, route), Vec::new()));
             part.1.push(id.clone());
         }
@@ -81,13 +84,15 @@ impl Reader {
         &self,
         collection: &CollectionName,
         request: &ListEntries,
+        grant: &Grant,
         deadline: Instant,
     ) -> Result<EntryPage, RequestError> {
         if !(1..=limits::LIST_PAGE).contains(&request.limit) {
             let detail = format!("limit must be 1 to {}, {} given", limits::LIST_PAGE, request.limit);
             return Err(RequestError::invalid("/limit", detail));
         }
-        let target = Target::find(&self.views, collection)?;
+        let target = Target::find(&self.views, collection, grant)?;
+        target.permit_each(std::iter::once(&request.namespace))?;
         let filter = check_filter(request.filter.as_ref())?;
         // A cursor belongs to one list: collection, namespace, filter and order.
         let list = serde_json::json!([collection, request.namespace, request.filter, request.order]).to_string();
@@ -95,7 +100,7 @@ impl Reader {
             Some(cursor) => Some(self.cursors.open(&list, cursor).ok_or(RequestError::BadCursor)?),
             None => None,
         };
-        let place = target.place(&self.workers, target.route(&request.namespace));
+        let place = target.place(&self.workers, target.route(&request.namespace)?);
         let page = &ListPage {
             namespace: request.namespace.as_str(),
             filter: filter.as_ref(),
@@ -122,9 +127,11 @@ impl Reader {
         &self,
         collection: &CollectionName,
         request: &CountEntries,
+        grant: &Grant,
         deadline: Instant,
     ) -> Result<u64, RequestError> {
-        let target = Target::find(&self.views, collection)?;
+        let target = Target::find(&self.views, collection, grant)?;
+        target.permit_each(std::iter::once(&request.namespace))?;
         let filter = check_filter(request.filter.as_ref())?;
         self.count_in(&target, &request.namespace, filter.as_ref(), deadline).await
     }
@@ -136,52 +143,11 @@ impl Reader {
         filter: Option<&filter::Expr>,
         deadline: Instant,
     ) -> Result<u64, RequestError> {
-        let place = target.place(&self.workers, target.route(namespace));
+        let place = target.place(&self.workers, target.route(namespace)?);
         self.read(&place, |place: Place| async move {
             read::count(&place.pool, &place.table, namespace.as_str(), filter, deadline).await
         })
         .await
-    }
-
-    /// A page of the namespaces that hold entries, of all shards, in byte order.
-    pub async fn namespaces(
-        &self,
-        collection: &CollectionName,
-        prefix: &str,
-        limit: u32,
-        cursor: Option<&str>,
-        deadline: Instant,
-    ) -> Result<NamespacePage, RequestError> {
-        if !(1..=limits::LIST_PAGE).contains(&limit) {
-            return Err(RequestError::invalid("/limit", format!("limit must be 1 to {}", limits::LIST_PAGE)));
-        }
-        if !prefix.is_empty() && Namespace::parse(prefix).is_err() {
-            return Err(RequestError::invalid("/prefix", "a prefix is up to 128 of A-Z a-z 0-9 _ . : -"));
-        }
-        let target = Target::find(&self.views, collection)?;
-        let list = serde_json::json!([collection, "namespaces", prefix]).to_string();
-        let after: Option<After> = match cursor {
-            Some(cursor) => Some(self.cursors.open(&list, cursor).ok_or(RequestError::BadCursor)?),
-            None => None,
-        };
-        let after = after.map(|after| after.key);
-        let (target, after) = (&target, after.as_deref());
-        let reads = target.routes().iter().map(|route| async move {
-            let place = target.place(&self.workers, route);
-            self.read(&place, |place: Place| async move {
-                read::namespaces(&place.pool, &place.table, prefix, after, limit + 1, deadline).await
-            })
-            .await
-        });
-        let mut namespaces: Vec<String> = try_join_all(reads).await?.into_iter().flatten().collect();
-        namespaces.sort_unstable();
-        let more = namespaces.len() > limit as usize;
-        namespaces.truncate(limit as usize);
-        let next_cursor = match namespaces.last() {
-            Some(last) if more => Some(self.cursors.seal(&list, &After { key: last.clone(), micros: 0 })),
-            Some(_) | None => None,
-        };
-        Ok(NamespacePage { namespaces, next_cursor })
     }
 
     /// Where a namespace lies and how many entries it holds.
@@ -189,11 +155,12 @@ impl Reader {
         &self,
         collection: &CollectionName,
         namespace: &Namespace,
+        grant: &Grant,
         deadline: Instant,
     ) -> Result<Located, RequestError> {
-        let target = Target::find(&self.views, collection)?;
+        let target = Target::find(&self.views, collection, grant)?;
         let count = self.count_in(&target, namespace, None, deadline).await?;
-        let route = target.route(namespace).clone();
+        let route = target.route(namespace)?.clone();
         Ok(Located { table: target.table_of(&route), route, count })
     }
 

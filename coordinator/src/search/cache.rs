@@ -2,12 +2,14 @@
 //!
 //! An answer is kept under a digest of everything that was asked and the version of the catalog it was asked by, and given again while
 //! [`atoll_core::freshness`] says that it would still be found, until so many seconds after its fan-out began at most, and until the first
-//! of its hits expires. A stored entry's vector, where a search is by one, is looked up each time before: it is what was asked for.
+//! of its hits expires. A stored entry's vector, where a search is by one, is looked up each time before: it is what was asked for. Whose
+//! key asked is no part of it: what the key is not for was refused before ([`super::request::check`]).
 //!
 //! Only whole answers are kept. None is that lacks a shard, that entries changed under, or that explains itself.
 
 use super::millis_since;
 use super::request::CheckedSearch;
+use crate::error::RequestError;
 use crate::freshness::Freshness;
 use crate::targets::Target;
 use crate::telemetry::Metrics;
@@ -120,11 +122,16 @@ impl AnswerCache {
     }
 
     /// The fan-out of a search is about to begin; none if its answer is not to be kept.
-    pub(super) fn begin(&self, asked: &Asked, target: &Target, search: &CheckedSearch) -> Option<Begun> {
-        let groups = target.groups_of(&search.scope);
+    pub(super) fn begin(
+        &self,
+        asked: &Asked,
+        target: &Target,
+        search: &CheckedSearch,
+    ) -> Result<Option<Begun>, RequestError> {
+        let groups = target.groups_of(&search.scope)?;
         let at = Instant::now();
-        let basis = self.freshness.basis(&asked.wanted, target.view.version, groups)?;
-        Some(Begun { key: asked.key, basis, at })
+        let basis = self.freshness.basis(&asked.wanted, target.view.version, groups);
+        Ok(basis.map(|basis| Begun { key: asked.key, basis, at }))
     }
 
     /// Keeps a whole answer until it expires, if it would still be found.

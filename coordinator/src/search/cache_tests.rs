@@ -4,6 +4,7 @@
 use super::super::request;
 use super::*;
 
+use atoll_core::access::Grant;
 use atoll_core::catalog::{Catalog, Collection, Command, testing};
 use atoll_core::freshness::Position;
 use atoll_core::routing::RoutingTable;
@@ -25,7 +26,7 @@ fn target(version: u64) -> Target {
     let state = CollectionState::Active;
     let collection = Collection { name, settings, state, changed_at: CatalogVersion(4), settled: true };
     let view = Arc::new(RoutingTable::new(Arc::new(catalog), None));
-    Target { view, name: collection.name.clone(), collection: collection.into() }
+    Target { view, name: collection.name.clone(), collection: collection.into(), grant: Grant::everything() }
 }
 
 fn search(target: &Target, changes: &Value) -> CheckedSearch {
@@ -34,7 +35,7 @@ fn search(target: &Target, changes: &Value) -> CheckedSearch {
         body[name] = value.clone();
     }
     let request: SearchRequest = serde_json::from_value(body).unwrap();
-    request::check(&request, &target.collection.settings).unwrap()
+    request::check(&request, target).unwrap()
 }
 
 fn vector(numbers: [f32; 2]) -> Vector {
@@ -74,7 +75,7 @@ impl World {
 
     fn keep(&self, changes: &Value, expires_at: Option<SystemTime>) {
         let asked = self.asked(changes).unwrap();
-        let begun = self.cache.begin(&asked, &self.target, &search(&self.target, changes)).unwrap();
+        let begun = self.cache.begin(&asked, &self.target, &search(&self.target, changes)).unwrap().unwrap();
         self.cache.keep(begun, &answer(), expires_at);
     }
 
@@ -126,7 +127,7 @@ async fn a_slow_answer_is_old_when_it_comes() {
     let (none, lasts) = (SessionToken::default(), Duration::from_secs(CacheSettings::default().ttl_seconds));
     let begin =
         || world.cache.begin(&world.asked(&json!({})).unwrap(), &world.target, &search(&world.target, &json!({})));
-    let begun = begin().unwrap();
+    let begun = begin().unwrap().unwrap();
     tokio::time::advance(lasts - Duration::from_secs(1)).await;
     world.cache.keep(begun, &answer(), None);
     assert!(world.finds(&json!({}), &none));
@@ -139,9 +140,9 @@ fn what_was_written_beside_a_search_keeps_its_answer_out() {
     let world = World::new(1 << 20);
     let plain = search(&world.target, &json!({}));
     let asked = world.asked(&json!({})).unwrap();
-    let begun = world.cache.begin(&asked, &world.target, &plain).unwrap();
+    let begun = world.cache.begin(&asked, &world.target, &plain).unwrap().unwrap();
     let writing = world.freshness.writing(MarkSet::of_write(&world.target.name, ["a"]));
-    assert!(world.cache.begin(&asked, &world.target, &plain).is_none());
+    assert!(world.cache.begin(&asked, &world.target, &plain).unwrap().is_none());
     world.cache.keep(begun, &answer(), None);
     writing.known();
     assert!(!world.finds(&json!({}), &SessionToken::default()));
@@ -150,7 +151,7 @@ fn what_was_written_beside_a_search_keeps_its_answer_out() {
 #[test]
 fn a_session_sees_what_it_wrote_elsewhere() {
     let world = World::new(1 << 20);
-    let route = world.target.route(&Namespace::parse("a").unwrap());
+    let route = world.target.route(&Namespace::parse("a").unwrap()).unwrap();
     let position = |lsn| Position { generation: Generation(1), lsn: Lsn(lsn) };
     let token = |group: GroupId, lsn| {
         let mut token = SessionToken::default();
@@ -236,4 +237,32 @@ fn what_an_answer_was_made_from_takes_memory_too() {
     let (one, all) = (bytes(&many[..1]), bytes(&many));
     // A number and a count of each mark, of which a few are shared, and the position of another group.
     assert!((15_000..17_000).contains(&(all - one)), "{one} {all}");
+}
+
+#[test]
+fn what_a_key_is_not_for_is_refused_before_an_answer_is_looked_for() {
+    let namespaces = serde_json::from_value(json!(["a", "a:*"])).unwrap();
+    let target = Target { grant: Grant::of(&namespaces), ..target(5) };
+    let checked = |changes: Value| {
+        let mut body = json!({"vector": [1, 2], "k": 3});
+        body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        request::check(&serde_json::from_value(body).unwrap(), &target)
+    };
+    for own in
+        [json!({"namespaces": ["a", "a:1"]}), json!({"prefix": "a:"}), json!({"prefix": "a:1", "exclude": ["a:2"]})]
+    {
+        assert!(checked(own.clone()).is_ok(), "{own}");
+    }
+    for foreign in [
+        json!({"all": true}),
+        json!({"prefix": "a"}),
+        json!({"namespaces": ["a", "b"]}),
+        json!({"prefix": "a:", "exclude": ["b"]}),
+        json!({"namespaces": ["a"], "vector": null, "like": {"namespace": "b", "key": "k"}}),
+    ] {
+        assert!(matches!(checked(foreign.clone()), Err(RequestError::Foreign)), "{foreign}");
+    }
+    // Who forgets that gets no further.
+    let route = |name: &str| target.route(&Namespace::parse(name).unwrap()).is_ok();
+    assert!(route("a:1") && !route("b"));
 }

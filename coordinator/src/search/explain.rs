@@ -9,6 +9,7 @@ use crate::targets::{Place, Target, read_at};
 use crate::workers::ShardError;
 use crate::workers::knn::Scope;
 use crate::workers::pg_plan::pg_plan;
+use atoll_core::access::Grant;
 use atoll_core::search::alternatives::weighed;
 use atoll_core::search::pg_plan as plans;
 use atoll_core::search::plan::{ShardPlan, Strategy};
@@ -38,11 +39,12 @@ impl Searcher {
         &self,
         collection: &CollectionName,
         request: &ExplainRequest,
+        grant: &Grant,
         deadline: Instant,
     ) -> Result<ExplainAnswer, RequestError> {
         let started = Instant::now();
-        let target = Target::find(&self.views, collection)?;
-        let mut search = request::check(&request.search, &target.collection.settings)?;
+        let target = Target::find(&self.views, collection, grant)?;
+        let mut search = request::check(&request.search, &target)?;
         search.explain = request.analyze;
         let vector = self.vector(&target, &search, deadline).await?;
         let (plan, mut answer, fan_out) = match request.analyze {
@@ -51,7 +53,7 @@ impl Searcher {
                 (answer.plan.clone(), Some(answer), fan_out)
             }
             false => {
-                let fan_out = self.planned(&target, &search, &vector);
+                let fan_out = self.planned(&target, &search, &vector)?;
                 let mut summary = Summary::default();
                 fan_out.asks.iter().for_each(|ask| summary.count(ask.query.plan, false));
                 (summary.plan(&search), None, fan_out)

@@ -5,9 +5,11 @@ use super::request::CheckedSearch;
 use super::samples::Samples;
 use super::summaries::Summaries;
 use super::{TableFacts, millis_since};
+use crate::error::RequestError;
 use crate::targets::{Place, Target, Views, read_at};
 use crate::workers::knn::{self, Bring, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, WorkerPool, Workers};
+use atoll_core::access::Touched;
 use atoll_core::routing::ShardRoute;
 use atoll_core::search::calibration::Tier;
 use atoll_core::search::filtered::{Matching, is_worth_walking};
@@ -82,11 +84,11 @@ impl FanOut {
         recall: &Recall,
         search: &CheckedSearch,
         vector: &Vector,
-    ) -> Self {
+    ) -> Result<Self, RequestError> {
         let wish = search.wish();
         let part =
             |(route, scope)| Part::new(target, facts, samples, search, &wish, target.place(workers, route), scope);
-        let parts: Vec<Part> = scopes(target, &search.scope).into_iter().map(part).collect();
+        let parts: Vec<Part> = scopes(target, &search.scope)?.into_iter().map(part).collect();
         let tiers = Tiers::of(&parts);
         let reach = Reach {
             shards: parts.len() as u32,
@@ -124,7 +126,7 @@ impl FanOut {
         asks.iter_mut().for_each(|ask| ask.query.bring = bring.clone());
         let fetches = wants_wide && bring.wide().is_empty();
         let vectors_later = matches!(bring, Bring::Distance);
-        Self { asks, wish, reach, fetches, vectors_later, tiers }
+        Ok(Self { asks, wish, reach, fetches, vectors_later, tiers })
     }
 
     /// Whether a shard was asked to walk a graph.
@@ -229,13 +231,15 @@ impl Ask {
 }
 
 /// The part of the scope that each shard holds. Shards that hold none of it are not asked.
-pub(super) fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRoute, Scope)> {
-    match scope {
-        Scope::Prefix(_) | Scope::All => target.routes().iter().map(|route| (route, scope.clone())).collect(),
+pub(super) fn scopes<'a>(target: &'a Target, scope: &Scope) -> Result<Vec<(&'a ShardRoute, Scope)>, RequestError> {
+    let whole = |routes: &'a [ShardRoute]| routes.iter().map(|route| (route, scope.clone())).collect();
+    Ok(match scope {
+        Scope::Prefix(prefix) => whole(target.routes(Touched::Prefix(prefix))?),
+        Scope::All => whole(target.routes(Touched::All)?),
         Scope::Namespaces(namespaces) => {
             let mut by_shard: BTreeMap<ShardId, (&ShardRoute, Vec<Namespace>)> = BTreeMap::new();
             for namespace in namespaces {
-                let route = target.route(namespace);
+                let route = target.route(namespace)?;
                 by_shard.entry(route.shard).or_insert((route, Vec::new())).1.push(namespace.clone());
             }
             let sorted = |(route, mut namespaces): (_, Vec<Namespace>)| {
@@ -244,7 +248,7 @@ pub(super) fn scopes<'a>(target: &'a Target, scope: &Scope) -> Vec<(&'a ShardRou
             };
             by_shard.into_values().map(sorted).collect()
         }
-    }
+    })
 }
 
 /// One shard's part of a search, before it is planned.

@@ -15,7 +15,7 @@ pub(super) async fn vector_of(
     id: &EntryId,
     deadline: Instant,
 ) -> Result<Vector, RequestError> {
-    let place = target.place(workers, target.route(&id.namespace));
+    let place = target.place(workers, target.route(&id.namespace)?);
     let ids = std::slice::from_ref(id);
     let look_up = |place: Place| async move {
         read::get(&place.pool, &place.table, ids, None, &[Include::Vector], deadline).await

@@ -20,6 +20,7 @@ use crate::targets::{Place, Target, Views};
 use crate::telemetry::Metrics;
 use crate::workers::knn::KnnRow;
 use crate::workers::{ShardError, Workers};
+use atoll_core::access::Grant;
 use atoll_core::freshness::SessionToken;
 use atoll_core::search::distance::Query;
 use atoll_core::search::merge::{MergeLimits, Ranked, merge, moved};
@@ -134,18 +135,22 @@ impl Searcher {
         collection: &CollectionName,
         request: &SearchRequest,
         session: &SessionToken,
+        grant: &Grant,
         deadline: Instant,
     ) -> Result<SearchAnswer, RequestError> {
         let started = Instant::now();
-        let target = Target::find(&self.views, collection)?;
-        let search = request::check(request, &target.collection.settings)?;
+        let target = Target::find(&self.views, collection, grant)?;
+        let search = request::check(request, &target)?;
         let vector = self.vector(&target, &search, deadline).await?;
         let asked = self.cache.asked(&target, &search, &vector);
         let found = asked.as_ref().and_then(|asked| self.cache.find(asked, session, started));
         let answer = match found {
             Some(answer) => answer,
             None => {
-                let begun = asked.and_then(|asked| self.cache.begin(&asked, &target, &search));
+                let begun = match asked {
+                    Some(asked) => self.cache.begin(&asked, &target, &search)?,
+                    None => None,
+                };
                 let Ran { answer, changed, expires_at, .. } =
                     self.run(&target, &search, &vector, started, deadline).await?;
                 if let Some(begun) = begun
@@ -234,11 +239,11 @@ impl Searcher {
     }
 
     /// Plans what to ask of the shards.
-    fn planned(&self, target: &Target, search: &CheckedSearch, vector: &Vector) -> FanOut {
+    fn planned(&self, target: &Target, search: &CheckedSearch, vector: &Vector) -> Result<FanOut, RequestError> {
         let facts = self.facts.as_ref();
-        let mut fan_out = FanOut::plan(target, &self.workers, facts, &self.samples, &self.recall, search, vector);
+        let mut fan_out = FanOut::plan(target, &self.workers, facts, &self.samples, &self.recall, search, vector)?;
         fan_out.share_out(target, &self.summaries, search);
-        fan_out
+        Ok(fan_out)
     }
 
     /// Asks the shards, merges their candidates and fetches the winners.
@@ -252,7 +257,7 @@ impl Searcher {
     ) -> Result<Round, RequestError> {
         let started = Instant::now();
         let metric = target.collection.settings.metric;
-        let mut fan_out = self.planned(target, search, vector);
+        let mut fan_out = self.planned(target, search, vector)?;
         if is_first && !search.partial.allow && !fan_out.has_room(deadline) {
             return Err(RequestError::Overloaded);
         }

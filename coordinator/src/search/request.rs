@@ -1,6 +1,7 @@
 //! A search, checked: what the wire's types alone can't say.
 
 use crate::error::RequestError;
+use crate::targets::Target;
 use crate::vectors;
 use crate::workers::knn::Scope;
 use atoll_core::filter::{self, Expr};
@@ -9,7 +10,7 @@ use atoll_core::search::plan::Wish;
 use atoll_proto::entry::{EntryId, Include};
 use atoll_proto::problem::FieldError;
 use atoll_proto::search::{CachePolicy, Partial, Profile, SearchRequest};
-use atoll_proto::{CollectionSettings, Metric, Namespace, Vector, limits};
+use atoll_proto::{Metric, Namespace, Vector, limits};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -36,8 +37,9 @@ pub(super) struct CheckedSearch {
     pub(super) explain: bool,
 }
 
-/// Checks everything and names all that is wrong.
-pub(super) fn check(request: &SearchRequest, settings: &CollectionSettings) -> Result<CheckedSearch, RequestError> {
+/// Checks everything and names all that is wrong; refuses what the request may not touch.
+pub(super) fn check(request: &SearchRequest, target: &Target) -> Result<CheckedSearch, RequestError> {
+    let settings = &target.collection.settings;
     let mut errors = Vec::new();
     let mut wrong = |pointer: &str, detail: String| errors.push(FieldError { pointer: pointer.to_owned(), detail });
 
@@ -94,6 +96,9 @@ pub(super) fn check(request: &SearchRequest, settings: &CollectionSettings) -> R
     if !errors.is_empty() {
         return Err(RequestError::Invalid(errors));
     }
+    target.permit_scope(&scope)?;
+    let others = request.like.iter().map(|entry| &entry.namespace).chain(request.exclude.iter().flatten());
+    target.permit_each(others)?;
     let mut exclude = request.exclude.clone().unwrap_or_default();
     exclude.sort_unstable();
     Ok(CheckedSearch {

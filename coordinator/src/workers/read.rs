@@ -5,6 +5,7 @@ use super::flight::{self, Bound};
 use super::session::ReadSettings;
 use super::statement::Statement;
 use super::{ShardError, ShardTable, WorkerPool, row};
+use atoll_core::access::Touched;
 use atoll_core::filter::Expr;
 use atoll_core::search::filtered::RowPath;
 use atoll_proto::entry::{Entry, EntryId, Include, ListOrder};
@@ -179,20 +180,21 @@ pub async fn ids(
     rows.iter().map(id).collect()
 }
 
-/// Names of namespaces that hold entries, in byte order, after `after`. Skips from name to name by the primary key: the cost is
+/// Names of namespaces among `touched` that hold entries, in byte order, after `after`. Skips from name to name by the primary key: the cost is
 /// that of the names given, not of the entries.
 pub async fn namespaces(
     pool: &WorkerPool,
     table: &ShardTable,
-    prefix: &str,
+    touched: Touched<'_>,
     after: Option<&str>,
     limit: u32,
     deadline: Instant,
 ) -> Result<Vec<String>, ShardError> {
     let table = table.quoted();
+    let (from, until) = range(touched);
     let mut sql = Statement::new("with recursive names as ((select namespace from ");
-    sql.push(&table).push(" where ").push(ALIVE).push(" and namespace >= ").bind(prefix.to_owned());
-    sql.push(" and namespace < ").bind(format!("{prefix}\u{7f}"));
+    sql.push(&table).push(" where ").push(ALIVE).push(" and namespace >= ").bind(from.to_owned());
+    sql.push(" and namespace < ").bind(until);
     sql.push(" and namespace > ").bind(after.unwrap_or("").to_owned());
     sql.push(" order by namespace limit 1) union all select (select t.namespace from ").push(&table);
     sql.push(" as t where ").push(ALIVE).push(" and t.namespace > names.namespace and t.namespace < $2");
@@ -201,6 +203,15 @@ pub async fn namespaces(
     let rows = query(pool, &sql, deadline).await?;
     let worker = pool.worker();
     rows.iter().map(|row| row.try_get(0).map_err(|error| ShardError::of(worker, error))).collect()
+}
+
+/// Where names of these namespaces begin and end, in byte order: their characters are between the two that are put behind.
+fn range(touched: Touched<'_>) -> (&str, String) {
+    match touched {
+        Touched::Namespace(name) => (name.as_str(), format!("{name}\u{1}")),
+        Touched::Prefix(prefix) => (prefix, format!("{prefix}\u{7f}")),
+        Touched::All => ("", "\u{7f}".to_owned()),
+    }
 }
 
 fn entries(pool: &WorkerPool, table: &ShardTable, rows: &[Row]) -> Result<Vec<Entry>, ShardError> {

@@ -35,7 +35,8 @@ impl Writer {
         terms: &WriteTerms,
     ) -> Result<WriteAnswer, RequestError> {
         let started = Instant::now();
-        let target = Target::find(&self.views, collection)?;
+        let target = Target::find(&self.views, collection, &terms.grant)?;
+        target.permit_each(batch.entries.iter().map(|entry| &entry.namespace))?;
         check_batch(&batch, &target)?;
         self.claim(&target, terms).await?;
 
@@ -54,7 +55,7 @@ impl Writer {
             })
             .collect();
         let copies = self.copies(&target, terms.deadline).await?;
-        let parts = self.write_parts(&target, batch.entries, rule, terms).await;
+        let parts = self.write_parts(&target, batch.entries, rule, terms).await?;
         let shards = parts.len();
         let mut results: Vec<Option<WriteResult>> = vec![None; asked.len()];
         let mut errors = Vec::new();
@@ -97,10 +98,10 @@ impl Writer {
         entries: Vec<NewEntry>,
         rule: WriteRule,
         terms: &WriteTerms,
-    ) -> Vec<Part> {
+    ) -> Result<Vec<Part>, RequestError> {
         let mut by_shard: BTreeMap<ShardId, (Place, Vec<usize>, Vec<WriteRow>)> = BTreeMap::new();
         for (index, entry) in entries.into_iter().enumerate() {
-            let route = target.route(&entry.namespace);
+            let route = target.route(&entry.namespace)?;
             let (_, indexes, rows) = by_shard
                 .entry(route.shard)
                 .or_insert_with(|| (target.place(&self.workers, route), Vec::new(), Vec::new()));
@@ -119,7 +120,7 @@ impl Writer {
             };
             Part { indexes, outcomes }
         });
-        join_all(writes).await
+        Ok(join_all(writes).await)
     }
 }
 

@@ -21,7 +21,9 @@ impl Writer {
         request: DeleteEntries,
         terms: &WriteTerms,
     ) -> Result<u64, RequestError> {
-        let target = Target::find(&self.views, collection)?;
+        let target = Target::find(&self.views, collection, &terms.grant)?;
+        let named = request.ids.iter().flatten().map(|id| &id.namespace).chain(&request.namespace);
+        target.permit_each(named)?;
         match request {
             DeleteEntries { ids: Some(ids), namespace: None, filter: None, limit: None } => {
                 let count = ids.len();
@@ -58,7 +60,8 @@ impl Writer {
         namespace: &Namespace,
         terms: &WriteTerms,
     ) -> Result<u64, RequestError> {
-        let target = Target::find(&self.views, collection)?;
+        let target = Target::find(&self.views, collection, &terms.grant)?;
+        target.permit_each(std::iter::once(namespace))?;
         self.claim(&target, terms).await?;
         self.delete_matching(&target, namespace, None, None, terms).await
     }
@@ -71,7 +74,7 @@ impl Writer {
         limit: Option<u32>,
         terms: &WriteTerms,
     ) -> Result<u64, RequestError> {
-        let place = target.place(&self.workers, target.route(namespace));
+        let place = target.place(&self.workers, target.route(namespace)?);
         let touched = MarkSet::of_write(&target.name, [namespace.as_str()]);
         if let Some(copies) = self.copies(target, terms.deadline).await? {
             // By ids, so that every copy loses the same entries.
@@ -97,7 +100,7 @@ impl Writer {
         let copied = if copies.is_some() { ids.clone() } else { Vec::new() };
         let mut by_shard: BTreeMap<ShardId, (Place, Vec<EntryId>)> = BTreeMap::new();
         for id in ids {
-            let route = target.route(&id.namespace);
+            let route = target.route(&id.namespace)?;
             let part = by_shard.entry(route.shard).or_insert_with(|| (target.place(&self.workers, route), Vec::new()));
             part.1.push(id);
         }

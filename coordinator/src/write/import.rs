@@ -1,6 +1,6 @@
 //! Streaming import: NDJSON in, progress out, bounded memory.
 //!
-//! Lines are checked one by one; a line that is not valid is counted and left out. Good rows gather for their shard until a batch
+//! Lines are checked one by one; a line that is not valid, or of a namespace that the key is not for, is counted and left out. Good rows gather for their shard until a batch
 //! is full, then go there by COPY while reading continues, a few batches at a time: when all hands are busy, reading waits, and
 //! with it the client. Only committed rows are counted as written, so an import that was cut off may be sent again as a whole.
 
@@ -13,6 +13,7 @@ use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::write::WriteRow;
 use crate::workers::{ShardError, copy};
+use atoll_core::access::Grant;
 use atoll_core::freshness::{MarkSet, SessionToken};
 use atoll_proto::entry::{EntryId, ImportFailure, NewEntry};
 use atoll_proto::problem::{FieldError, Problem, ProblemCode};
@@ -65,18 +66,19 @@ struct Batch {
 }
 
 impl Writer {
-    /// Imports lines until the stream ends, within the client's `session`. Calls `progress` whenever a batch was committed. An error
+    /// Imports lines until the stream ends, within the client's `session` and `grant`. Calls `progress` whenever a batch was committed. An error
     /// ends the import; the state then says what had been committed before.
     pub async fn import<E: std::error::Error + Send + Sync + 'static>(
         &self,
         collection: &CollectionName,
         session: SessionToken,
+        grant: &Grant,
         body: impl Stream<Item = Result<Bytes, E>> + Send,
         mut progress: impl FnMut(&ImportState) + Send,
     ) -> (ImportState, Result<(), RequestError>) {
         let mut state = ImportState::default();
         let session = SessionLog::new(session);
-        let done = self.import_lines(collection, &session, body, &mut state, &mut progress).await;
+        let done = self.import_lines(collection, &session, grant, body, &mut state, &mut progress).await;
         state.session = session.token();
         (state, done)
     }
@@ -85,11 +87,12 @@ impl Writer {
         &self,
         collection: &CollectionName,
         session: &SessionLog,
+        grant: &Grant,
         body: impl Stream<Item = Result<Bytes, E>> + Send,
         state: &mut ImportState,
         progress: &mut (impl FnMut(&ImportState) + Send),
     ) -> Result<(), RequestError> {
-        let target = Target::find(&self.views, collection)?;
+        let target = Target::find(&self.views, collection, grant)?;
         let loading = Loading::begin(&self.load_agents, &self.views, &target);
         let mut body = pin!(body);
         let mut lines = Lines::new(self.import.line_bytes);
@@ -126,9 +129,10 @@ impl Writer {
                 match self.parse(&target, &line) {
                     Err(problem) => note(state, line_number, *problem),
                     Ok(entry) => {
-                        let shard = target.route(&entry.namespace).shard;
+                        let route = target.route(&entry.namespace)?;
+                        let shard = route.shard;
                         let batch = open.entry(shard).or_insert_with(|| Batch {
-                            place: target.place(&self.workers, target.route(&entry.namespace)),
+                            place: target.place(&self.workers, route),
                             rows: Vec::new(),
                             bytes: 0,
                         });
@@ -215,6 +219,7 @@ impl Writer {
             true => Box::new(Problem::invalid("", error.to_string())),
             false => Box::new(Problem::new(ProblemCode::MalformedJson, error.to_string())),
         })?;
+        target.permit_each(std::iter::once(&entry.namespace)).map_err(|error| Box::new(error.problem()))?;
         let mut errors: Vec<FieldError> = Vec::new();
         let parts = Parts {
             value: entry.value.as_deref(),

@@ -28,7 +28,7 @@ impl Writer {
         if target.collection.settings.distribution == Distribution::Hash {
             return Ok(None);
         }
-        let Some(route) = target.routes().first() else { return Ok(None) };
+        let Some(route) = target.view.reference() else { return Ok(None) };
         let waiting = timeout_at(deadline, self.reference_writers.clone().lock_owned());
         let Ok(place) = waiting.await else { return Err(RequestError::Deadline) };
         let first = target.place(&self.workers, route);

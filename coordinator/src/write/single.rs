@@ -35,7 +35,7 @@ impl Writer {
         precondition: Precondition,
         terms: &WriteTerms,
     ) -> Result<(WriteStatus, i64), RequestError> {
-        let target = Target::find(&self.views, collection)?;
+        let target = self.target_of_one(collection, id, terms)?;
         let EntryBody { value, vector, metadata, tags } = body;
         let mut errors = Vec::new();
         let parts =
@@ -78,7 +78,7 @@ impl Writer {
         precondition: Precondition,
         terms: &WriteTerms,
     ) -> Result<(WriteStatus, i64), RequestError> {
-        let target = Target::find(&self.views, collection)?;
+        let target = self.target_of_one(collection, id, terms)?;
         let settings = &target.collection.settings;
         let mut errors = Vec::new();
         let value = patch.value.as_ref().and_then(|value| value.as_deref());
@@ -100,7 +100,7 @@ impl Writer {
             check::entry(&parts, settings, "", &mut errors);
             if errors.is_empty() { Ok(row) } else { Err(errors) }
         };
-        let place = target.place(&self.workers, target.route(&id.namespace));
+        let place = target.place(&self.workers, target.route(&id.namespace)?);
         let copies = self.copies(&target, terms.deadline).await?;
         let write = |place: Place| async move {
             patch::patch(&place.pool, &place.table, id, at_version, change, terms.ticket(), terms.deadline).await
@@ -133,14 +133,14 @@ impl Writer {
         precondition: Precondition,
         terms: &WriteTerms,
     ) -> Result<(), RequestError> {
-        let target = Target::find(&self.views, collection)?;
+        let target = self.target_of_one(collection, id, terms)?;
         self.claim(&target, terms).await?;
         let at_version = match precondition {
             Precondition::AtVersion(version) => Some(version),
             Precondition::None | Precondition::Exists => None,
             Precondition::Absent => return Err(RequestError::invalid("", "If-None-Match makes no sense for a delete")),
         };
-        let place = target.place(&self.workers, target.route(&id.namespace));
+        let place = target.place(&self.workers, target.route(&id.namespace)?);
         let write = |place: Place| async move {
             delete::one(&place.pool, &place.table, id, at_version, terms.ticket(), terms.deadline).await
         };
@@ -162,6 +162,17 @@ impl Writer {
         }
     }
 
+    fn target_of_one(
+        &self,
+        collection: &CollectionName,
+        id: &EntryId,
+        terms: &WriteTerms,
+    ) -> Result<Target, RequestError> {
+        let target = Target::find(&self.views, collection, &terms.grant)?;
+        target.permit_each(std::iter::once(&id.namespace))?;
+        Ok(target)
+    }
+
     async fn write_one(
         &self,
         target: &Target,
@@ -170,7 +181,7 @@ impl Writer {
         rule: WriteRule,
         terms: &WriteTerms,
     ) -> Result<RowOutcome, RequestError> {
-        let place = target.place(&self.workers, target.route(&id.namespace));
+        let place = target.place(&self.workers, target.route(&id.namespace)?);
         let copies = self.copies(target, terms.deadline).await?;
         let rows = &[row];
         let write = |place: Place| async move {

@@ -1,6 +1,7 @@
 //! How a client wants a write to be carried out, and what it may count on afterwards.
 
 use crate::workers::idempotency::Ticket;
+use atoll_core::access::Grant;
 use atoll_core::freshness::{Position, SessionToken};
 use atoll_proto::{CatalogVersion, GroupId};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,8 @@ pub struct WriteTerms {
     pub deadline: Instant,
     /// The client's session, to which it belongs.
     pub session: SessionLog,
+    /// What it may touch.
+    pub grant: Grant,
 }
 
 impl WriteTerms {

@@ -46,6 +46,9 @@ impl Catalog {
             Command::SetRebalancePolicy { policy, now_s } => self.set_rebalance_policy(policy, now_s),
             Command::FollowSchedule { due_s, now_s, plan } => self.follow_schedule(index, due_s, now_s, plan),
             Command::HoldScheduledRun { run_began_at, until_s } => self.hold_scheduled_run(run_began_at, until_s),
+            Command::CreateKey { by, id, key } => self.create_key(by, id, key),
+            Command::RemoveKey { by, id, open } => self.remove_key(by, id, open),
+            Command::RecoverKey { id, key } => self.recover_key(id, key),
             Command::CatchUp => Outcome::Unchanged,
         };
         let changed = match &outcome {

@@ -1,10 +1,11 @@
 //! Changes of the catalog, as they stand in the Raft log, and what becomes of them.
 
-use super::ScheduledPlan;
+use super::{ApiKey, Refusal, ScheduledPlan};
 use crate::moves::{Advance, Cleanup};
 use crate::rebalance::{ShardMove, Wish};
 use atoll_proto::admin::GroupState;
 use atoll_proto::agent::RegisterWorker;
+use atoll_proto::key::KeyId;
 use atoll_proto::moves::MovePhase;
 use atoll_proto::rebalance::RebalancePolicy;
 use atoll_proto::{
@@ -182,6 +183,31 @@ pub enum Command {
         /// The end of that time, in seconds since 1970.
         until_s: i64,
     },
+    /// Makes an API key.
+    CreateKey {
+        /// Whose request it is; none while nobody is asked for a key. Decided again here: a key may have come or gone since the request did.
+        by: Option<KeyId>,
+        /// Its id, chosen by who asks.
+        id: KeyId,
+        /// What is kept of it.
+        key: ApiKey,
+    },
+    /// Takes an API key away.
+    RemoveKey {
+        /// Whose request it is.
+        by: KeyId,
+        /// Which.
+        id: KeyId,
+        /// Whether the last one may go: then nobody is asked for a key any more.
+        open: bool,
+    },
+    /// Makes an API key for who has the cluster secret, whichever keys there are.
+    RecoverKey {
+        /// Its id, chosen by who asks.
+        id: KeyId,
+        /// What is kept of it.
+        key: ApiKey,
+    },
     /// Changes nothing. Who proposed it has seen everything before it.
     CatchUp,
 }
@@ -211,6 +237,9 @@ impl Command {
             | Self::SetRebalancePolicy { .. }
             | Self::FollowSchedule { .. }
             | Self::HoldScheduledRun { .. } => 4,
+            Self::CreateKey { key, .. } => key.least_format(),
+            Self::RemoveKey { .. } => 5,
+            Self::RecoverKey { .. } => 6,
         }
     }
 }
@@ -249,210 +278,4 @@ pub enum Outcome {
     },
     /// It was not done.
     Refused(Refusal),
-}
-
-/// Why a command was not done: something the one who asked can act on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "snake_case")]
-pub enum Refusal {
-    /// Only one init.
-    #[error("the cluster is initialised already, as {cluster_id}")]
-    AlreadyInitialised {
-        /// Its identity.
-        cluster_id: String,
-    },
-    /// Nothing can be done before init.
-    #[error("the cluster is not initialised yet")]
-    NotInitialised,
-    /// Another worker has the name.
-    #[error(
-        "the name {name} belongs to another worker; give this one a name of its own, or bring back its data directory"
-    )]
-    NameTaken {
-        /// The name.
-        name: String,
-    },
-    /// A group takes one worker.
-    #[error("group {group} already has the worker {member}; choose another group")]
-    GroupTaken {
-        /// The group.
-        group: String,
-        /// Its worker.
-        member: String,
-    },
-    /// The data directory is another one than before.
-    #[error("worker {name} came back with another PostgreSQL data directory (system identifier {now}, was {before})")]
-    OtherData {
-        /// The worker.
-        name: String,
-        /// Identifier in the catalog.
-        before: String,
-        /// Identifier now.
-        now: String,
-    },
-    /// A worker does not change its group.
-    #[error("worker {name} belongs to group {group}")]
-    OtherGroup {
-        /// The worker.
-        name: String,
-        /// Its group.
-        group: String,
-    },
-    /// The worker was taken out of the cluster with its group.
-    #[error(
-        "worker {name} was removed from the cluster with group {group} and does not come back: stop its agent; to take the machine \
-         in again, start an agent with an empty data directory (of an external server: with a new database and a new identity file)"
-    )]
-    WorkerRemoved {
-        /// The worker.
-        name: String,
-        /// The group that it belonged to.
-        group: String,
-    },
-    /// Settings that can't change differ.
-    #[error("collection {name} exists with another {field}, which can't change")]
-    SettingsConflict {
-        /// The collection.
-        name: CollectionName,
-        /// The first field that differs.
-        field: String,
-    },
-    /// The name is not free yet.
-    #[error("collection {name} is being dropped; try again when it is gone")]
-    BeingDropped {
-        /// The collection.
-        name: CollectionName,
-    },
-    /// There is no such shard.
-    #[error("there is no shard {shard}; GET /v1/admin/shards lists them")]
-    NoSuchShard {
-        /// The shard.
-        shard: ShardId,
-    },
-    /// There is no such group.
-    #[error("there is no group {group}; GET /v1/admin/groups lists them")]
-    NoSuchGroup {
-        /// The group.
-        group: String,
-    },
-    /// The shard is there.
-    #[error("shard {shard} belongs to group {group} already")]
-    OwnsAlready {
-        /// The shard.
-        shard: ShardId,
-        /// The group.
-        group: String,
-    },
-    /// The group takes no shards.
-    #[error("group {group} is draining and takes no shards; choose another group, or: atoll group activate {group}")]
-    GroupDraining {
-        /// The group.
-        group: String,
-    },
-    /// Nobody could take what the group holds.
-    #[error("group {group} is the only one that is active: no other could take its shards; add or activate one first")]
-    LastActiveGroup {
-        /// The group.
-        group: String,
-    },
-    /// Only what was drained goes.
-    #[error("group {group} is active; empty it first: atoll group drain {group}")]
-    GroupNotDraining {
-        /// The group.
-        group: String,
-    },
-    /// Its shards would be lost.
-    #[error("group {group} still holds {shards} shards; wait until they have moved, or: atoll group drain {group}")]
-    GroupHoldsShards {
-        /// The group.
-        group: String,
-        /// How many.
-        shards: u32,
-    },
-    /// A move is not over, or has left something.
-    #[error(
-        "move {id} of shard {shard} still concerns group {group}: wait until it is over and nothing is left of it; \
-         atoll move show {id} tells how far it is. If a server of it is gone for good: atoll group remove {group} --lost"
-    )]
-    GroupHasMove {
-        /// The group.
-        group: String,
-        /// The move.
-        id: MoveId,
-        /// Its shard.
-        shard: ShardId,
-    },
-    /// The copy of a reference collection that would be read then lacks what was written before its group came.
-    #[error(
-        "group {group} holds the copy of reference collection {name} that is read, and group {next}, whose copy would be read \
-         then, came after the collection was made and lacks what was written before: export the collection, drop it, make it \
-         anew and import it; then remove the group"
-    )]
-    OnlyWholeCopy {
-        /// The group.
-        group: String,
-        /// The reference collection.
-        name: CollectionName,
-        /// The group that would be read from.
-        next: String,
-    },
-    /// A move is in the way.
-    #[error("move {id} of shard {shard} is under way; wait for it, or cancel it")]
-    MoveInProgress {
-        /// The move.
-        id: MoveId,
-        /// Its shard.
-        shard: ShardId,
-    },
-    /// A move is over, but a server that does not answer still holds what it made.
-    #[error(
-        "move {id} of shard {shard} left something on a server that does not answer; it goes when the server is back"
-    )]
-    MoveLeftThings {
-        /// The move.
-        id: MoveId,
-        /// Its shard.
-        shard: ShardId,
-    },
-    /// PostgreSQL does not replicate its tables.
-    #[error(
-        "collection {name} is ephemeral, and shards with such a collection cannot move; change its durability or drop it"
-    )]
-    Ephemeral {
-        /// The collection.
-        name: CollectionName,
-    },
-    /// There is no such move.
-    #[error("there is no move {id}; GET /v1/admin/moves lists them")]
-    NoSuchMove {
-        /// The id.
-        id: MoveId,
-    },
-    /// The target owns the shard, or the move is over.
-    #[error("move {id} is {phase} and can't be cancelled any more; move the shard back instead")]
-    TooLateToCancel {
-        /// The move.
-        id: MoveId,
-        /// Its phase.
-        phase: MovePhase,
-    },
-    /// Another plan is being carried out.
-    #[error("plan {plan_id} is being carried out; wait for it, or cancel it")]
-    RebalanceInProgress {
-        /// That plan.
-        plan_id: String,
-    },
-    /// What the plan was made from has changed.
-    #[error(
-        "the plan was made from catalog version {planned_at}, and groups or moves have changed since, at {changed_at}; make it anew"
-    )]
-    StalePlan {
-        /// The catalog it was made from.
-        planned_at: CatalogVersion,
-        /// The last change.
-        changed_at: CatalogVersion,
-    },
-    /// No run is there to be steered.
-    #[error("no plan is being carried out; GET /v1/admin/rebalance/status shows the last one")]
-    NoRebalance,
 }

@@ -5,21 +5,26 @@
 mod apply;
 mod command;
 mod groups;
+mod keys;
 mod member;
 mod moves;
 mod rebalance;
+mod refusal;
 mod schedule;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod view;
 
-pub use command::{Command, CommandEnvelope, Outcome, Refusal};
+pub use command::{Command, CommandEnvelope, Outcome};
+pub use keys::{ApiKey, KeyDigest};
 pub use member::{Coordinator, Group, RemovedGroup, RemovedWorker, Worker};
+pub use refusal::Refusal;
 pub use schedule::{KeptSchedule, ScheduledPlan};
 
 use crate::moves::MoveJob;
 use crate::rebalance::RebalanceRun;
 use atoll_proto::collection::CollectionState;
+use atoll_proto::key::KeyId;
 use atoll_proto::{
     CatalogVersion, CollectionId, CollectionName, CollectionSettings, CoordinatorId, Generation, GroupId, MoveId,
     ShardId, WorkerId,
@@ -29,8 +34,9 @@ use std::collections::BTreeMap;
 
 /// The highest format of snapshots and commands that this program knows. A coordinator that reads a higher one stops: it can't
 /// know what the newer program meant. Each is written in the least format that has all of it.
-/// 4 knows moves, plans that are carried out, also by a schedule, and groups that drain and go. 2 and 3 knew some of it, otherwise.
-pub const FORMAT: u32 = 4;
+/// 4 knows moves, plans that are carried out, also by a schedule, and groups that drain and go; 2 and 3 knew some of it, otherwise. 5 knows
+/// API keys, 6 keys for some namespaces.
+pub const FORMAT: u32 = 6;
 
 /// Everything that the cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +69,9 @@ pub struct Catalog {
     /// Groups that are gone. They are kept: an agent may come back after any time.
     #[serde(default)]
     pub removed_groups: BTreeMap<GroupId, RemovedGroup>,
+    /// API keys; while there is none, nobody is asked for one.
+    #[serde(default)]
+    pub keys: BTreeMap<KeyId, ApiKey>,
 }
 
 /// What was chosen at init and never changes.
@@ -117,6 +126,7 @@ impl Default for Catalog {
             rebalance: None,
             schedule: None,
             removed_groups: BTreeMap::new(),
+            keys: BTreeMap::new(),
         }
     }
 }

@@ -144,7 +144,14 @@ fn skip_reason(refusal: &Refusal) -> SkipReason {
         | Refusal::TooLateToCancel { .. }
         | Refusal::RebalanceInProgress { .. }
         | Refusal::StalePlan { .. }
-        | Refusal::NoRebalance => SkipReason::Elsewhere,
+        | Refusal::NoRebalance
+        | Refusal::KeyNotValid
+        | Refusal::FirstKeyNotAdmin
+        | Refusal::LastAdminKey { .. }
+        | Refusal::LastKey { .. }
+        | Refusal::NoSuchKey { .. }
+        | Refusal::KeyTaken { .. }
+        | Refusal::TooManyKeys => SkipReason::Elsewhere,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Questions to the catalog.
 
-use super::{Catalog, Collection, Group, Worker};
+use super::{ApiKey, Catalog, Collection, Group, Worker};
 use crate::moves::MoveJob;
 use atoll_proto::admin::GroupState;
 use atoll_proto::agent::{DesiredCollection, DesiredShard, DesiredState};
@@ -70,6 +70,9 @@ impl Catalog {
 
     /// The least [`super::FORMAT`] that has all of it.
     pub fn least_format(&self) -> u32 {
+        if let Some(of_keys) = self.keys.values().map(ApiKey::least_format).max() {
+            return of_keys;
+        }
         let of_groups = self.groups.values().any(|group| group.state_changed_at > CatalogVersion(0));
         let moves = !self.moves.is_empty() || self.rebalance.is_some();
         match moves || of_groups || !self.removed_groups.is_empty() || self.schedule.is_some() {

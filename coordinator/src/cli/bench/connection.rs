@@ -66,6 +66,7 @@ pub(super) struct Address {
     host: HeaderValue,
     connect_to: String,
     timeout_ms: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
 }
 
 impl Address {
@@ -78,6 +79,7 @@ impl Address {
             host: HeaderValue::from_str(authority.as_str()).map_err(|_| refuse())?,
             connect_to: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
             timeout_ms: client.timeout_ms().map(HeaderValue::from),
+            authorization: client.authorization().cloned(),
         })
     }
 }
@@ -136,6 +138,9 @@ impl Connection {
         *wire.uri_mut() = request.path.clone();
         let headers = wire.headers_mut();
         headers.insert(header::HOST, self.address.host.clone());
+        if let Some(authorization) = &self.address.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
         if !request.body.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

@@ -10,6 +10,7 @@ use super::super::request::CheckedSearch;
 use crate::error::RequestError;
 use crate::targets::Target;
 use crate::workers::knn::Scope;
+use atoll_core::access::{Grant, Touched};
 use atoll_core::search::calibration::{MEASURED_K, Tier, ladder};
 use atoll_proto::Namespace;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -83,8 +84,8 @@ impl Searcher {
         let mut collections: Vec<_> = view.catalog.collections.values().collect();
         collections.shuffle(&mut rand::rng());
         collections.into_iter().filter(|collection| collection.settings.dimensions.is_some()).find_map(|collection| {
-            let target = Target::find(&self.views, &collection.name).ok()?;
-            let graphs = self.graphs_of(&target);
+            let target = Target::find(&self.views, &collection.name, &Grant::everything()).ok()?;
+            let graphs = self.graphs_of(&target).ok()?;
             (0..LOOKS).find_map(|_| self.step(&target, &graphs))
         })
     }
@@ -118,15 +119,15 @@ impl Searcher {
         self.recall.wants(target, tier, rows).then(step)
     }
 
-    fn graphs_of(&self, target: &Target) -> Graphs {
+    fn graphs_of(&self, target: &Target) -> Result<Graphs, RequestError> {
         let mut graphs = Graphs { own: Vec::new(), shards: Vec::new() };
-        for route in target.routes() {
+        for route in target.routes(Touched::All)? {
             let shard = target.table_of(route);
             let (own, shard_graph) = self.facts.graphs(shard, &target.name);
             graphs.own.extend(own);
             graphs.shards.extend(shard_graph.then(|| self.facts.rows(shard, &target.name, None)).flatten());
         }
-        graphs
+        Ok(graphs)
     }
 
     async fn calibrate(&self, step: &Step) -> Result<(), RequestError> {

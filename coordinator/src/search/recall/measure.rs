@@ -7,6 +7,7 @@ use crate::error::RequestError;
 use crate::targets::Target;
 use crate::workers::knn::Scope;
 use crate::workers::sampled_entries::SampledEntry;
+use atoll_core::access::{Grant, Touched};
 use atoll_proto::problem::FieldError;
 use atoll_proto::recall::{ProfileRecall, RecallAnswer, RecallRequest, RecallScope, RecallTable};
 use atoll_proto::search::Profile;
@@ -30,11 +31,13 @@ impl Searcher {
         &self,
         collection: &CollectionName,
         request: &RecallRequest,
+        grant: &Grant,
         deadline: Instant,
     ) -> Result<RecallAnswer, RequestError> {
         let started = Instant::now();
-        let target = Target::find(&self.views, collection)?;
+        let target = Target::find(&self.views, collection, grant)?;
         check(request, &target)?;
+        permit(request, &target)?;
         let entries = self.sample(&target, request.namespaces.as_deref(), request.sample, deadline).await?;
         let nothing_stored = entries.is_empty();
         let until = started + deadline.saturating_duration_since(started) * 9 / 10;
@@ -57,8 +60,10 @@ impl Searcher {
     }
 
     /// What was measured beside the traffic, and what live searches show.
-    pub fn recall_table(&self, collection: &CollectionName) -> Result<RecallTable, RequestError> {
-        Ok(self.recall.table(&Target::find(&self.views, collection)?))
+    pub fn recall_table(&self, collection: &CollectionName, grant: &Grant) -> Result<RecallTable, RequestError> {
+        let target = Target::find(&self.views, collection, grant)?;
+        target.permit(Touched::All)?;
+        Ok(self.recall.table(&target))
     }
 
     async fn measure_one(
@@ -84,6 +89,14 @@ impl Searcher {
             profiles.push(self.probe(target, &search, &vector, deadline).await?);
         }
         Ok(Measurement { exact, profiles })
+    }
+}
+
+/// Refuses what the request may not touch: where entries are taken from, and where they are searched for.
+fn permit(request: &RecallRequest, target: &Target) -> Result<(), RequestError> {
+    match (&request.namespaces, request.scope) {
+        (Some(namespaces), RecallScope::Own) => target.permit_each(namespaces.iter()),
+        (None, _) | (_, RecallScope::All) => target.permit(Touched::All),
     }
 }
 

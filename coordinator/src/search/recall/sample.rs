@@ -27,7 +27,7 @@ impl Searcher {
             Some(namespaces) => Scope::Namespaces(namespaces.to_vec()),
             None => Scope::All,
         };
-        let parts: Vec<Part> = scopes(target, &scope)
+        let parts: Vec<Part> = scopes(target, &scope)?
             .into_iter()
             .map(|(route, scope)| {
                 let namespaces = match scope {
