@@ -29,6 +29,7 @@ pub struct Findings {
     node: CatalogNode,
     board: AgentBoard,
     recall: Arc<Recall>,
+    open_to_all: bool,
     missing: Arc<Mutex<Missing>>,
     _watching: Arc<Watching>,
 }
@@ -45,11 +46,11 @@ impl Drop for Watching {
 }
 
 impl Findings {
-    /// Starts looking.
-    pub fn start(node: CatalogNode, board: AgentBoard, recall: Arc<Recall>) -> Self {
+    /// Starts looking. `open_to_all`: whether everybody who reaches this coordinator may do everything.
+    pub fn start(node: CatalogNode, board: AgentBoard, recall: Arc<Recall>, open_to_all: bool) -> Self {
         let missing = Arc::default();
         let watching = tokio::spawn(watch_graphs(node.watch(), board.clone(), Arc::clone(&missing)));
-        Self { node, board, recall, missing, _watching: Arc::new(Watching(watching)) }
+        Self { node, board, recall, open_to_all, missing, _watching: Arc::new(Watching(watching)) }
     }
 
     /// All there is to say now, the worst first.
@@ -91,6 +92,7 @@ impl Findings {
         });
         Known {
             has_leader: cluster.leader.is_some(),
+            open_to_all: self.open_to_all,
             // Without a catalog there is a group to wait for at least.
             groups: (catalog.groups.len() as u32, cluster.initial_groups.max(1)),
             placed: (view.shards().len() as u32, cluster.shard_count),

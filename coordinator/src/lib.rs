@@ -4,8 +4,8 @@
 //! `atoll-core`. Nobody but `serve` imports `http`.
 
 pub mod agents;
-pub mod cluster_secret;
 pub mod config;
+mod credentials;
 pub mod error;
 pub mod findings;
 pub mod freshness;

@@ -28,7 +28,7 @@ mod testing;
 mod time_left;
 mod vector_input;
 
-pub(crate) use client::{Answer, Client};
+pub(crate) use client::{Answer, Client, Trusted};
 pub(crate) use error::CommandError;
 pub(crate) use import::{F16Rows, Rows, progress_bar, upload};
 pub(crate) use output::Output;
@@ -40,6 +40,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as WordError, StrDeserializer};
+use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -70,6 +71,9 @@ struct Connection {
     /// Any coordinator's address for clients.
     #[arg(long, global = true, env = "ATOLL_URL", value_name = "URL", default_value = "http://127.0.0.1:7700")]
     url: String,
+    /// Authorities (PEM) whose certificates are trusted in place of this machine's, for a URL with https://.
+    #[arg(long, global = true, env = "ATOLL_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Print the API's answers as they are.
     #[arg(long, global = true)]
     json: bool,
@@ -147,7 +151,10 @@ impl Cli {
     /// Does what was asked.
     pub(crate) async fn run(self, output: &Output) -> Result<(), CommandError> {
         let connection = self.connection;
-        let client = || Client::new(&connection.url, connection.timeout_ms);
+        let client = || {
+            let trusted = Trusted { ca_file: connection.ca_file.clone(), shown: None };
+            Client::trusting(&connection.url, connection.timeout_ms, &trusted)
+        };
         match self.command {
             Command::Serve(args) => server::serve(args).await,
             Command::Config(args) => server::print_config(&args, output),

@@ -3,7 +3,6 @@
 
 use super::middleware::around_internal;
 use super::problem::{ApiError, refusal_problem};
-use crate::cluster_secret::ClusterSecret;
 use crate::internal_client::{BODY_BYTES_MAX, FORWARDED_HEADER};
 use crate::raft::{
     APPEND_PATH, Alive, CatalogNode, ForwardedCommand, HEALTH_PATH, Hop, PROPOSE_PATH, REMOVE_PATH, RemoveCoordinator,
@@ -14,6 +13,7 @@ use atoll_proto::agent::{REGISTER_PATH, RegisterWorker, Registered};
 use atoll_proto::join::{JOIN_PATH, JoinCluster, JoinReady, READY_PATH};
 use atoll_proto::problem::{Problem, ProblemCode};
 use atoll_proto::{GroupId, WorkerId};
+use atoll_trust::ClusterSecret;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
