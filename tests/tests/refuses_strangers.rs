@@ -231,9 +231,10 @@ async fn the_internal_listener_lets_in_the_cluster_alone() {
     plain.expect_problem(400, "tls-required");
     story.wait_for_log("good", &["it spoke no TLS"]).await;
 
-    // TLS 1.1: the alert is "protocol version", and fatal.
+    // TLS 1.1: a fatal alert, "handshake failure" or "protocol version".
     for port in [story.ports.first(), story.ports.first() + 50] {
-        assert_eq!(answer_to_tls_1_1(port), [0x15, 3, 3, 0, 2, 2, 70]);
+        let answer = answer_to_tls_1_1(port);
+        assert!(answer.starts_with(&[0x15, 3, 3, 0, 2, 2]) && [40, 70].contains(&answer[6]), "{answer:?}");
     }
     story.wait_for_log("good", &["it speaks no version of TLS that is safe"]).await;
     let warned = story.log("good").lines().filter(|line| line.contains("WARN") && line.contains("turned away")).count();
