@@ -360,7 +360,7 @@ fn leads_here(given: &str, scheme: &str, section: &str) -> Result<(), String> {
     }
     match (url.scheme_str(), scheme) {
         (Some(one), wanted) if one == wanted => Ok(()),
-        (_, "https") => Err(format!("with [{section}] everything there is encrypted: write https:// in {given:?}")),
+        (_, "https") => Err(format!("[{section}] has everything there encrypted: write https:// in {given:?}")),
         (_, _) => Err(format!("write http:// in {given:?}, or set up [{section}]")),
     }
 }

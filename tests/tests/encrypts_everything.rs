@@ -86,7 +86,7 @@ async fn serves(client: &Client, namespace: &str) {
         let path = format!("/v1/collections/c/namespaces/{namespace}-{number}/entries/k");
         client.put(&path, &json!({"vector": [1, number, 1]})).await.expect(201);
     }
-    let search = json!({"vector": [1, 7, 1], "all": true, "k": 1, "include": ["key"]});
+    let search = json!({"vector": [1, 7, 1], "all": true, "k": 1});
     let hits = client.post("/v1/collections/c/search", &search).await.expect(200).json()["hits"].clone();
     assert_eq!(hits.as_array().unwrap().len(), 1, "{hits}");
 }

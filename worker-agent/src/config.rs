@@ -222,7 +222,7 @@ impl Config {
         match (given, host) {
             (Some(scheme), Some(host)) if scheme == wanted => Ok(host.to_owned()),
             (Some("http"), Some(_)) => {
-                Err(refusal(key, &format!("with [tls] everything is encrypted: write https:// in {url:?}")))
+                Err(refusal(key, &format!("[tls] has everything encrypted: write https:// in {url:?}")))
             }
             (Some("https"), Some(_)) => Err(refusal(key, &format!("write http:// in {url:?}, or set up [tls]"))),
             (_, _) => Err(refusal(key, &format!("{url:?} is no URL like {wanted}://127.0.0.1:7750"))),
