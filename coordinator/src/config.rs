@@ -3,6 +3,7 @@
 use crate::search::{CacheSettings, SearchSettings};
 use crate::write::ImportSettings;
 use atoll_proto::limits;
+use atoll_trust::{PeerFiles, PostgresTlsMode, ServerFiles, TlsError};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -26,6 +27,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         detail: String,
     },
+    /// Certificates or keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A secret's file can't be read.
     #[error("{key}: the file {} can't be read", path.display())]
     Secret {
@@ -49,6 +53,9 @@ pub struct Config {
     pub cluster: Cluster,
     /// How it connects to workers.
     pub postgres: Postgres,
+    /// What it shows other coordinators and agents, and whom of them it trusts; without it nothing between them is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PeerFiles>,
     /// How much a request may do.
     #[serde(default)]
     pub limits: Limits,
@@ -71,13 +78,16 @@ pub struct Server {
     pub listen: SocketAddr,
     /// For coordinators and agents.
     pub internal_listen: SocketAddr,
-    /// How clients reach it; by default `http://` and `listen`.
+    /// What it shows clients; without it nothing between them is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerFiles>,
+    /// How clients reach it; by default `http://`, or `https://`, and `listen`.
     #[serde(default)]
     pub advertise: Option<String>,
-    /// How coordinators and agents reach it; by default `http://` and `internal_listen`.
+    /// How coordinators and agents reach it; by default `http://`, or `https://`, and `internal_listen`.
     #[serde(default)]
     pub internal_advertise: Option<String>,
-    /// Allows addresses beyond loopback without TLS and keys.
+    /// Allows addresses beyond loopback without TLS.
     #[serde(default)]
     pub insecure: bool,
     /// How long requests under way may take to finish when it stops, in milliseconds.
@@ -113,6 +123,12 @@ pub struct Cluster {
 pub struct Postgres {
     /// File with the password of the role `atoll_rw`.
     pub password_file: PathBuf,
+    /// Whether connections are encrypted.
+    #[serde(default)]
+    pub tls: PostgresTlsMode,
+    /// Authorities of the servers' certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// Connections to each worker; 0 for twice its cores and one more.
     #[serde(default)]
     pub pool_size: usize,
@@ -210,21 +226,37 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let Self { server, cluster, postgres, limits, import, search, cache } = self;
+        let Self { server, cluster, postgres, tls, limits, import, search, cache } = self;
         let wrong = |key, detail: &str| Err(ConfigError::Value { key, detail: detail.to_owned() });
-        for (key, listen) in [("server.listen", server.listen), ("server.internal_listen", server.internal_listen)] {
-            if !listen.ip().is_loopback() && !server.insecure {
-                return wrong(
-                    key,
-                    "beyond loopback everybody could read and write; set server.insecure = true if the network keeps them out",
+        for (key, listen, encrypted, how) in [
+            ("server.listen", server.listen, server.tls.is_some(), "server.tls"),
+            ("server.internal_listen", server.internal_listen, tls.is_some(), "tls"),
+        ] {
+            if !listen.ip().is_loopback() && !encrypted && !server.insecure {
+                let detail = format!(
+                    "beyond loopback everybody could read and write; set up [{how}], or set server.insecure = true if the network \
+                     keeps them out"
                 );
-            }
-        }
-        for (key, url) in [("server.advertise", self.http_url()), ("server.internal_advertise", self.internal_url())] {
-            if !leads_here(&url) {
-                let detail = format!("others can't reach {url}; say how they do, as in http://10.0.0.1:7700");
                 return wrong(key, &detail);
             }
+        }
+        let (public, internal) = (scheme(server.tls.is_some()), scheme(tls.is_some()));
+        for (key, url, scheme, section) in [
+            ("server.advertise", self.http_url(), public, "server.tls"),
+            ("server.internal_advertise", self.internal_url(), internal, "tls"),
+        ] {
+            if let Err(detail) = leads_here(&url, scheme, section) {
+                return wrong(key, &detail);
+            }
+        }
+        match (postgres.tls, &postgres.ca_file) {
+            (PostgresTlsMode::VerifyFull, None) => {
+                return wrong("postgres.ca_file", "verify-full needs the authorities to verify by");
+            }
+            (PostgresTlsMode::Off, Some(_)) => {
+                return wrong("postgres.ca_file", "is of no use without postgres.tls = \"verify-full\"");
+            }
+            (PostgresTlsMode::VerifyFull, Some(_)) | (PostgresTlsMode::Off, None) => {}
         }
         if cluster.bootstrap != cluster.join.is_empty() {
             return wrong(
@@ -233,8 +265,8 @@ impl Config {
                  that lost its data joins like the others: replace bootstrap by join",
             );
         }
-        if let Some(url) = cluster.join.iter().find(|url| !leads_here(url)) {
-            return wrong("cluster.join", &format!("{url:?} is no URL like http://10.0.0.1:7750"));
+        if let Some(detail) = cluster.join.iter().find_map(|url| leads_here(url, internal, "tls").err()) {
+            return wrong("cluster.join", &detail);
         }
         if !(1..=limits::SHARDS).contains(&cluster.shards) {
             return wrong("cluster.shards", "must be 1 to 9999");
@@ -273,12 +305,20 @@ impl Config {
 
     /// How clients reach this coordinator.
     pub fn http_url(&self) -> String {
-        self.server.advertise.clone().unwrap_or_else(|| format!("http://{}", self.server.listen))
+        let Server { advertise, tls, listen, .. } = &self.server;
+        advertise.clone().unwrap_or_else(|| format!("{}://{listen}", scheme(tls.is_some())))
     }
 
     /// How coordinators and agents reach this coordinator.
     pub fn internal_url(&self) -> String {
-        self.server.internal_advertise.clone().unwrap_or_else(|| format!("http://{}", self.server.internal_listen))
+        let Server { internal_advertise, internal_listen, .. } = &self.server;
+        internal_advertise.clone().unwrap_or_else(|| format!("{}://{internal_listen}", scheme(self.tls.is_some())))
+    }
+
+    /// The host that coordinators and agents dial to reach this coordinator.
+    pub fn internal_host(&self) -> String {
+        let url = self.internal_url().parse::<http::Uri>().ok();
+        url.and_then(|url| url.host().map(str::to_owned)).unwrap_or_default()
     }
 
     /// The secret that coordinators and agents share.
@@ -303,12 +343,26 @@ impl Config {
     }
 }
 
-/// Whether a base URL can lead another machine to where it is meant to: `http`, a host that is one, a port that is one.
-fn leads_here(url: &str) -> bool {
-    let Ok(url) = url.parse::<http::Uri>() else { return false };
+fn scheme(encrypted: bool) -> &'static str {
+    if encrypted { "https" } else { "http" }
+}
+
+/// Whether a base URL can lead another machine to where it is meant to: the right scheme, a host that is one, a port that is one.
+/// If not, what to write; `section` is what decides on the scheme.
+fn leads_here(given: &str, scheme: &str, section: &str) -> Result<(), String> {
+    let Ok(url) = given.parse::<http::Uri>() else {
+        return Err(format!("{given:?} is no URL like {scheme}://10.0.0.1:7750"));
+    };
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     let anywhere = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-    url.scheme_str() == Some("http") && !host.is_empty() && !anywhere && url.port_u16() != Some(0)
+    if host.is_empty() || anywhere || url.port_u16() == Some(0) {
+        return Err(format!("others can't reach {given:?}; say how they do, as in {scheme}://10.0.0.1:7750"));
+    }
+    match (url.scheme_str(), scheme) {
+        (Some(one), wanted) if one == wanted => Ok(()),
+        (_, "https") => Err(format!("[{section}] has everything there encrypted: write https:// in {given:?}")),
+        (_, _) => Err(format!("write http:// in {given:?}, or set up [{section}]")),
+    }
 }
 
 fn secret(key: &'static str, path: &Path) -> Result<String, ConfigError> {
@@ -375,6 +429,11 @@ mod tests {
         assert_eq!(refused(bootstrap, "bootstrap = true\ninitial_groups = 13"), "cluster.initial_groups");
         assert_eq!(refused("127.0.0.1:7700", "0.0.0.0:7700"), "server.listen");
         assert_eq!(refused("127.0.0.1:7750", "10.0.0.1:7750"), "server.internal_listen");
+        assert_eq!(
+            refused("password_file = \"p\"", "password_file = \"p\"\ntls = \"verify-full\""),
+            "postgres.ca_file"
+        );
+        assert_eq!(refused("password_file = \"p\"", "password_file = \"p\"\nca_file = \"ca\""), "postgres.ca_file");
         for (section, keys) in [
             ("postgres", &["queue"][..]),
             ("limits", &["body_bytes", "bodies_bytes", "deadline_ms", "concurrency", "streams", "idle_ms"]),
@@ -410,5 +469,26 @@ mod tests {
         for url in ["http://0.0.0.0:7700", "https://here:7700", "here:7700", "http://here:0", ""] {
             assert!(unusable(load("10.0.0.1:7700", &format!("advertise = \"{url}\""))), "{url}");
         }
+    }
+
+    #[test]
+    fn with_certificates_everything_is_https_and_any_address_may_be_listened_on() {
+        let peers = "[tls]\nca_file = \"ca\"\ncert_file = \"c\"\nkey_file = \"k\"";
+        let clients = "[server.tls]\ncert_file = \"c\"\nkey_file = \"k\"";
+        let open = GOOD.replace("127.0.0.1:7700", "10.0.0.1:7700").replace("127.0.0.1:7750", "10.0.0.1:7750");
+        let config = load(&format!("{open}\n{peers}\n{clients}")).unwrap();
+        assert_eq!(
+            (config.http_url().as_str(), config.internal_url().as_str()),
+            ("https://10.0.0.1:7700", "https://10.0.0.1:7750")
+        );
+        assert_eq!(load(&toml::to_string(&config).unwrap()).unwrap(), config);
+        // Each listener for itself.
+        assert!(load(&format!("{open}\n{peers}")).unwrap_err().to_string().starts_with("server.listen"));
+        assert!(load(&format!("{open}\n{clients}")).unwrap_err().to_string().starts_with("server.internal_listen"));
+        let join = |url: &str| GOOD.replace("bootstrap = true", &format!("join = [\"{url}\"]"));
+        let plain = load(&format!("{}\n{peers}", join("http://a:7750"))).unwrap_err().to_string();
+        assert!(plain.starts_with("cluster.join") && plain.contains("write https://"), "{plain}");
+        let encrypted = load(&join("https://a:7750")).unwrap_err().to_string();
+        assert!(encrypted.contains("set up [tls]"), "{encrypted}");
     }
 }

@@ -30,6 +30,7 @@ pub struct Findings {
     node: CatalogNode,
     board: AgentBoard,
     recall: Arc<Recall>,
+    strangers_reach_it: bool,
     missing: Arc<Mutex<Missing>>,
     _watching: Arc<Watching>,
 }
@@ -46,11 +47,11 @@ impl Drop for Watching {
 }
 
 impl Findings {
-    /// Starts looking.
-    pub fn start(node: CatalogNode, board: AgentBoard, recall: Arc<Recall>) -> Self {
+    /// Starts looking. `strangers_reach_it`: whether keys alone keep anybody out who reaches this coordinator.
+    pub fn start(node: CatalogNode, board: AgentBoard, recall: Arc<Recall>, strangers_reach_it: bool) -> Self {
         let missing = Arc::default();
         let watching = tokio::spawn(watch_graphs(node.watch(), board.clone(), Arc::clone(&missing)));
-        Self { node, board, recall, missing, _watching: Arc::new(Watching(watching)) }
+        Self { node, board, recall, strangers_reach_it, missing, _watching: Arc::new(Watching(watching)) }
     }
 
     /// All there is to say now, the worst first.
@@ -92,6 +93,7 @@ impl Findings {
         });
         Known {
             has_leader: cluster.leader.is_some(),
+            open_to_all: self.strangers_reach_it && catalog.keys.is_empty(),
             // Without a catalog there is a group to wait for at least.
             groups: (catalog.groups.len() as u32, cluster.initial_groups.max(1)),
             placed: (view.shards().len() as u32, cluster.shard_count),

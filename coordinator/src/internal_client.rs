@@ -1,8 +1,8 @@
 //! The HTTP client that a coordinator asks other coordinators and agents with: JSON, the cluster secret as bearer, an
 //! absolute deadline, and errors that say whether the question can have arrived.
 
-use crate::cluster_secret::ClusterSecret;
 use atoll_proto::problem::Problem;
+use atoll_trust::{ClusterSecret, Connector, Kept, PeerTls, explained};
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,7 +12,6 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -27,8 +26,8 @@ pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The client; a clone shares the connections.
 #[derive(Clone)]
 pub struct InternalClient {
-    client: Client<HttpConnector, Full<Bytes>>,
-    authorization: Arc<str>,
+    client: Client<Connector, Full<Bytes>>,
+    secret: ClusterSecret,
 }
 
 /// Why there is no answer.
@@ -86,8 +85,8 @@ impl CallError {
 }
 
 impl InternalClient {
-    /// A client that presents the secret.
-    pub fn new(secret: &ClusterSecret) -> Self {
+    /// A client that presents the secret, and a certificate where there is `tls`.
+    pub fn new(secret: &ClusterSecret, tls: Option<Kept<PeerTls>>) -> Self {
         let mut connector = HttpConnector::new();
         // Heartbeats are small; waiting to fill a packet would eat their deadline.
         connector.set_nodelay(true);
@@ -95,8 +94,9 @@ impl InternalClient {
         connector.set_keepalive(Some(KEEPALIVE));
         connector.set_keepalive_interval(Some(KEEPALIVE));
         connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+        let connector = Connector::to_peers(connector, tls);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Self { client, authorization: secret.bearer().into() }
+        Self { client, secret: secret.clone() }
     }
 
     /// `GET` of a JSON document.
@@ -154,7 +154,7 @@ impl InternalClient {
         Request::builder()
             .method(method)
             .uri(url(base, path))
-            .header(header::AUTHORIZATION, &*self.authorization)
+            .header(header::AUTHORIZATION, self.secret.bearer())
             .header(header::CONTENT_TYPE, "application/json")
     }
 
@@ -172,8 +172,10 @@ impl InternalClient {
         };
         let answer = match timeout_at(deadline, self.client.request(request)).await {
             Err(_) => return Err(CallError::Deadline { url }),
-            Ok(Err(error)) if error.is_connect() => return Err(CallError::Unreachable { url, source: error.into() }),
-            Ok(Err(error)) => return Err(CallError::Broken { url, source: error.into() }),
+            Ok(Err(error)) if error.is_connect() => {
+                return Err(CallError::Unreachable { url, source: explained(error.into()) });
+            }
+            Ok(Err(error)) => return Err(CallError::Broken { url, source: explained(error.into()) }),
             Ok(Ok(answer)) => answer,
         };
         let status = answer.status();

@@ -5,8 +5,8 @@
 
 pub mod access;
 pub mod agents;
-pub mod cluster_secret;
 pub mod config;
+mod credentials;
 pub mod error;
 pub mod findings;
 pub mod freshness;

@@ -1,11 +1,11 @@
 //! One coordinator, from its configuration to its end: the only place that knows all parts.
 
 use crate::agents::{AgentBoard, AgentClient};
-use crate::cluster_secret::ClusterSecret;
 use crate::config::{Config, ConfigError};
+use crate::credentials::Credentials;
 use crate::findings::Findings;
 use crate::freshness::Freshness;
-use crate::http::{self, App, Bodies, Parts, Patience};
+use crate::http::{self, App, Bodies, Door, Parts, Patience};
 use crate::moves::Mover;
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
@@ -13,10 +13,11 @@ use crate::rebalance::{PlanRunner, Rebalancer, Scheduler};
 use crate::search::{AnswerCache, Calibrator, Recall, Searcher, TableFacts};
 use crate::settle::Settler;
 use crate::telemetry::Metrics;
-use crate::workers::{Workers, WorkersSettings};
+use crate::workers::Workers;
 use crate::write::{self, LoadAgents, Writer};
 use atoll_core::search::warnings::TableKnown;
 use atoll_proto::{CollectionName, Namespace, ShardId, WorkerId};
+use atoll_trust::{Loudness, ServerConfig, TlsListener};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,8 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// How long an address may be taken by a predecessor.
@@ -94,19 +96,24 @@ async fn stdin_ended() {
 /// Serves until `stop` resolves, or the catalog can't go on.
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let mut stop = pin!(stop);
-    let secrets = Secrets { cluster: config.cluster_secret()?, postgres: config.postgres_password()? };
-    let secret = ClusterSecret::new(secrets.cluster.clone());
-    let public = listen(config.server.listen).await?;
-    let internal = listen(config.server.internal_listen).await?;
+    let credentials = Credentials::read(&config)?;
+    let workers = Arc::new(Workers::new(credentials.workers_settings()?));
+    let hang_up = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
+    let renewing = tokio::spawn(renew_at(hang_up, credentials.clone(), workers.clone()));
+    let _renewing = AbortOnDrop(renewing);
+    let headers = Duration::from_millis(config.limits.idle_ms);
+    let shown = credentials.public.clone().map(|kept| move || kept.now());
+    let public = open(config.server.listen, shown, headers, Loudness::Debug).await?;
+    let shown = credentials.peers.clone().map(|kept| move || Arc::clone(&kept.now().server));
+    let internal = open(config.server.internal_listen, shown, headers, Loudness::Warn).await?;
     let node = tokio::select! {
-        started = CatalogNode::start(raft_settings(&config, &secret)) => started?,
+        started = CatalogNode::start(raft_settings(&config, &credentials)) => started?,
         // It may be waiting for a coordinator that lets it join, for ever.
         () = &mut stop => return Ok(()),
     };
-    let headers = Duration::from_millis(config.limits.idle_ms);
 
     let (close_internal, closed) = oneshot::channel::<()>();
-    let internal_router = http::internal::router(node.clone(), secret);
+    let internal_router = http::internal::router(node.clone(), credentials.cluster.clone());
     let patience = Patience { headers, drain: Duration::from_secs(1) };
     let internal = tokio::spawn(http::serve(internal, internal_router, async { drop(closed.await) }, patience));
     let freshness = Freshness::new(write::late_by(config.statement_timeout()));
@@ -116,9 +123,10 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let runner = PlanRunner::start(node.clone());
     let rebalancer = Rebalancer::new(node.clone(), board.clone());
     let scheduler = Scheduler::start(node.clone(), rebalancer.clone());
-    let app = app(&config, secrets, node.clone(), board, rebalancer, freshness);
-    let departures = tokio::spawn(let_removed_go(node.clone(), app.workers.clone()));
-    let catching_up = tokio::spawn(catch_up(node.clone()));
+    let departures = tokio::spawn(let_removed_go(node.clone(), workers.clone()));
+    let catching_up = tokio::spawn(catch_up(node.clone(), strangers_reach(&config)));
+    let cursors = CursorKey::new(&credentials.cluster.presented());
+    let app = app(&config, workers, cursors, node.clone(), board, rebalancer, freshness);
     let calibrator = Calibrator::start(app.searcher.clone());
     tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
 
@@ -160,7 +168,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     }
 }
 
-fn raft_settings(config: &Config, secret: &ClusterSecret) -> RaftSettings {
+fn raft_settings(config: &Config, credentials: &Credentials) -> RaftSettings {
     let first_start = match config.cluster.bootstrap {
         true => {
             FirstStart::Bootstrap { shard_count: config.cluster.shards, initial_groups: config.cluster.initial_groups }
@@ -170,15 +178,47 @@ fn raft_settings(config: &Config, secret: &ClusterSecret) -> RaftSettings {
     RaftSettings {
         data_dir: config.cluster.data_dir.clone(),
         first_start,
-        secret: secret.clone(),
+        secret: credentials.cluster.clone(),
+        tls: credentials.peers.clone(),
         http: config.http_url(),
         internal: config.internal_url(),
     }
 }
 
-struct Secrets {
-    cluster: String,
-    postgres: String,
+/// Lets clients in as they come; or, if there is a certificate to show them, when their handshake is done.
+async fn open(
+    address: SocketAddr,
+    tls: Option<impl Fn() -> Arc<ServerConfig> + Send + Sync + 'static>,
+    patience: Duration,
+    loudness: Loudness,
+) -> Result<Door, ServeError> {
+    let listener = listen(address).await?;
+    let Some(tls) = tls else { return Ok(Door::Plain(listener)) };
+    let listener = TlsListener::new(listener, tls, patience, loudness);
+    listener.map(Door::Tls).map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Whether strangers may reach the public listener, whom keys alone keep out. Where it is not encrypted, an operator has said that the
+/// network does.
+fn strangers_reach(config: &Config) -> bool {
+    config.server.tls.is_some() && !config.server.listen.ip().is_loopback()
+}
+
+/// Reads certificates, keys and secrets anew at each SIGHUP.
+async fn renew_at(mut hang_up: Signal, credentials: Credentials, workers: Arc<Workers>) {
+    while hang_up.recv().await.is_some() {
+        tracing::info!("SIGHUP: certificates, keys and secrets are read anew");
+        credentials.renew(&workers);
+    }
+}
+
+/// A task that ends with its holder.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Gives the connections to workers back that were removed, until there are no more views.
@@ -192,18 +232,13 @@ async fn let_removed_go(node: CatalogNode, workers: Arc<Workers>) {
 
 fn app(
     config: &Config,
-    secrets: Secrets,
+    workers: Arc<Workers>,
+    cursors: CursorKey,
     node: CatalogNode,
     board: AgentBoard,
     rebalancer: Rebalancer,
     freshness: Freshness,
 ) -> App {
-    let workers = Arc::new(Workers::new(WorkersSettings {
-        password: secrets.postgres,
-        pool_size: config.postgres.pool_size,
-        queue: config.postgres.queue,
-        statement_timeout: config.statement_timeout(),
-    }));
     let metrics = Metrics::new();
     let views = node.watch();
     let facts: Arc<dyn TableFacts> = Arc::new(board.clone());
@@ -211,11 +246,11 @@ fn app(
     let load_agents = LoadAgents::new(AgentClient::new(node.client().clone()), board.clone());
     let cache = AnswerCache::new(&config.cache, freshness.clone(), metrics.clone());
     App::new(Parts {
-        findings: Findings::start(node.clone(), board.clone(), recall.clone()),
+        findings: Findings::start(node.clone(), board.clone(), recall.clone(), strangers_reach(config)),
         rebalancer,
         searcher: Searcher::new(views.clone(), workers.clone(), facts, metrics.clone(), recall, cache),
         writer: Writer::new(views.clone(), workers.clone(), freshness, config.import_settings(), load_agents),
-        reader: Reader::new(views, workers.clone(), CursorKey::new(&secrets.cluster)),
+        reader: Reader::new(views, workers.clone(), cursors),
         node,
         board,
         workers,
@@ -228,13 +263,19 @@ fn app(
     })
 }
 
-/// Until then the API asks for patience where it knows of no keys: there may be some.
-async fn catch_up(node: CatalogNode) {
+/// Until then the API asks for patience where it knows of no keys: there may be some. Then it tells if there is none that keeps strangers out.
+async fn catch_up(node: CatalogNode, strangers_reach_it: bool) {
     while !node.has_caught_up() {
         if let Err(error) = node.catch_up(Instant::now() + CATCH_UP_WITHIN).await {
             tracing::debug!(%error, "not caught up with the catalog yet; will retry");
             tokio::time::sleep(CATCH_UP_AGAIN_AFTER).await;
         }
+    }
+    if strangers_reach_it && node.view().catalog.keys.is_empty() {
+        tracing::warn!(
+            "everybody who can reach this coordinator may read, write and change the cluster: connections are encrypted, but no key \
+             is asked for until there is one: atoll key create"
+        );
     }
 }
 

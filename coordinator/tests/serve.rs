@@ -69,7 +69,7 @@ impl Served {
     async fn with_worker(limits: &str) -> (Self, FakeAgent) {
         let served = Self::bootstrap(limits).await;
         let agent = FakeAgent::start().await;
-        let client = InternalClient::new(&secret());
+        let client = InternalClient::new(&secret(), None);
         let internal = format!("http://{}", served.internal);
         let asked = worker("w1", &agent.url);
         eventually("the worker is registered", async || {

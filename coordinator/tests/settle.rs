@@ -19,7 +19,7 @@ use support::{Coordinator, deadline, eventually, secret, worker};
 use tokio::time::Instant;
 
 async fn register(coordinator: &Coordinator, name: &str, agent: &FakeAgent) -> Result<Registered, CallError> {
-    let client = InternalClient::new(&secret());
+    let client = InternalClient::new(&secret(), None);
     client.post(&coordinator.internal, REGISTER_PATH, &worker(name, &agent.url), deadline()).await
 }
 
@@ -135,7 +135,7 @@ async fn registering_again_writes_nothing_and_a_refusal_says_why() {
 
     let mut stranger = worker("w1", &agent.url);
     stranger.uid = "another".to_owned();
-    let client = InternalClient::new(&secret());
+    let client = InternalClient::new(&secret(), None);
     let refused: Result<Registered, _> = client.post(&only.internal, REGISTER_PATH, &stranger, deadline()).await;
     let Err(CallError::Refused { problem, .. }) = refused else { panic!("{refused:?}") };
     assert_eq!(problem.status, 409);
@@ -146,13 +146,13 @@ async fn registering_again_writes_nothing_and_a_refusal_says_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_gets_in_without_the_secret_or_with_the_wrong_address() {
     let only = Coordinator::bootstrap(1).await;
-    let stranger = InternalClient::new(&atoll::cluster_secret::ClusterSecret::new("a guess"));
+    let stranger = InternalClient::new(&atoll_trust::ClusterSecret::new("a guess"), None);
     for path in ["/internal/healthz", "/raft/v1/vote", "/nowhere"] {
         let refused: Result<serde_json::Value, _> = stranger.get(&only.internal, path, deadline()).await;
         let Err(CallError::Refused { problem, .. }) = refused else { panic!("{refused:?}") };
         assert_eq!(problem.code, ProblemCode::Unauthenticated, "{path}");
     }
-    let member = InternalClient::new(&secret());
+    let member = InternalClient::new(&secret(), None);
     let vote =
         serde_json::json!({"vote": {"leader_id": {"term": 9, "node_id": 2}, "committed": false}, "last_log_id": null});
     // Not even what would stop a coordinator that it is meant for.

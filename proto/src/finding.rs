@@ -46,6 +46,8 @@ pub enum Severity {
 pub enum FindingCode {
     /// The catalog has no leader.
     NoLeader,
+    /// Everybody who can reach the public API may do everything.
+    OpenToAll,
     /// A coordinator was not reached lately.
     CoordinatorDown,
     /// Shards wait for groups, or for the catalog.

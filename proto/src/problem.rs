@@ -42,6 +42,8 @@ macro_rules! codes {
 codes! {
     /// The body is no JSON.
     MalformedJson = "malformed-json", 400, "Malformed JSON", false;
+    /// The port takes TLS only.
+    TlsRequired = "tls-required", 400, "TLS required", false;
     /// The cursor was not made by this cluster for this list.
     BadCursor = "bad-cursor", 400, "Bad cursor", false;
     /// The session token is not one that a coordinator of this version makes.

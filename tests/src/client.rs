@@ -1,12 +1,16 @@
 //! A small HTTP client: no retries, no cleverness, so that a story sees what a client would see.
 
+use crate::certificates::Files;
 use crate::poll;
+use atoll_trust::{ByScheme, Connector, Pair, Roots, explained};
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest time for an answer; every deadline of the API is shorter.
@@ -20,7 +24,7 @@ const COLLECTION_PATIENCE: Duration = Duration::from_secs(60);
 pub struct Client {
     base: String,
     key: Option<String>,
-    http: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
+    http: hyper_util::client::legacy::Client<Connector, Full<Bytes>>,
 }
 
 /// A request that is being put together.
@@ -49,7 +53,19 @@ pub struct Answer {
 impl Client {
     /// A client of the coordinator at this base URL.
     pub fn new(base: &str) -> Self {
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+        Self::connecting(base, ByScheme::default())
+    }
+
+    /// A client that trusts the authorities in a file, and shows a certificate if it has one.
+    pub fn trusting(base: &str, ca_file: &Path, shown: Option<&Files>) -> Self {
+        let roots = Roots::File(ca_file.to_owned()).read("ca_file").expect("the story made it");
+        let pair = shown.map(|files| Pair::read("shown", &files.cert, &files.key).expect("the story made it"));
+        Self::connecting(base, ByScheme { tls: Some(Arc::new(atoll_trust::client(roots, pair.as_ref()))) })
+    }
+
+    fn connecting(base: &str, tls: ByScheme) -> Self {
+        let connector = Connector::by_scheme(HttpConnector::new(), tls);
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
         Self { base: base.to_owned(), key: None, http }
     }
 
@@ -162,7 +178,7 @@ impl Request<'_> {
         }
         let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         let whole = async {
-            let answer = client.http.request(request).await.map_err(|error| chain(&error))?;
+            let answer = client.http.request(request).await.map_err(|error| chain(explained(error.into()).as_ref()))?;
             let (parts, body) = answer.into_parts();
             let body = body.collect().await.map_err(|error| chain(&error))?.to_bytes();
             Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, asked })

@@ -3,6 +3,7 @@
 //! A story ends with [`Cluster::finish`], which looks through the logs and removes the folder. One that panics leaves the folder
 //! behind and prints where it is.
 
+use crate::certificates::Authority;
 use crate::client::Client;
 use crate::logs;
 use crate::poll;
@@ -36,6 +37,8 @@ pub struct ClusterOptions {
     pub shards: u16,
     /// Whether `atoll dev` starts again what dies.
     pub restarts: bool,
+    /// Whether everything but PostgreSQL is encrypted, by an authority of the cluster's own: see [`Cluster::certificates`].
+    pub encrypted: bool,
     /// Environment of all processes.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -43,7 +46,15 @@ pub struct ClusterOptions {
 impl ClusterOptions {
     /// The usual: three workers, one coordinator, twelve shards.
     pub fn new(story: &'static str) -> Self {
-        Self { story, workers: 3, coordinators: 1, shards: 12, restarts: false, environment: Vec::new() }
+        Self {
+            story,
+            workers: 3,
+            coordinators: 1,
+            shards: 12,
+            restarts: false,
+            encrypted: false,
+            environment: Vec::new(),
+        }
     }
 
     /// With so many coordinators.
@@ -59,6 +70,11 @@ impl ClusterOptions {
     /// With whatever dies started again, as `atoll dev` does unless told otherwise.
     pub fn restarting(self) -> Self {
         Self { restarts: true, ..self }
+    }
+
+    /// With certificates for everything but PostgreSQL.
+    pub fn encrypted(self) -> Self {
+        Self { encrypted: true, ..self }
     }
 
     /// Without a cache of answers: every search asks the workers.
@@ -153,6 +169,11 @@ impl Cluster {
         // Passable, because PostgreSQL may run as another user.
         std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).expect("the folder is ours");
         let mut cluster = Self { options, ports, root, dev: None, extras: Vec::new(), finished: false };
+        if cluster.options.encrypted {
+            let (authority, folder) = (Authority::new("cluster"), cluster.certificates());
+            authority.certify(&["127.0.0.1"], &folder);
+            authority.write(&folder.join("ca.pem"));
+        }
         let pauses = cluster.pauses();
         std::fs::create_dir(&pauses).expect("the folder is ours");
         cluster.options.environment.push(("ATOLL_PAUSE_DIR", pauses.display().to_string()));
@@ -168,6 +189,9 @@ impl Cluster {
         let mut command = Command::new(program("atoll"));
         command.args(["dev", "--data-dir"]).arg(self.folder());
         command.args((!self.options.restarts).then_some("--no-restart"));
+        if self.options.encrypted {
+            command.arg("--tls").arg(self.certificates());
+        }
         for (flag, value) in [
             ("--port", self.ports.first()),
             ("--workers", self.options.workers),
@@ -204,6 +228,11 @@ impl Cluster {
         self.root.join("pauses")
     }
 
+    /// What an encrypted cluster was started with: `ca.pem`, `cert.pem` and `key.pem`.
+    pub fn certificates(&self) -> PathBuf {
+        self.root.join("certificates")
+    }
+
     /// A folder of the story's own, removed with the cluster.
     pub fn scratch(&self) -> &Path {
         &self.root
@@ -228,7 +257,15 @@ impl Cluster {
 
     /// A client of a coordinator, counted from 1.
     pub fn client_of(&self, coordinator: u16) -> Client {
-        Client::new(&format!("http://127.0.0.1:{}", self.ports.first() + coordinator - 1))
+        let scheme = if self.options.encrypted { "https" } else { "http" };
+        self.client_at(&format!("{scheme}://127.0.0.1:{}", self.ports.first() + coordinator - 1))
+    }
+
+    fn client_at(&self, base: &str) -> Client {
+        match self.options.encrypted {
+            true => Client::trusting(base, &self.certificates().join("ca.pem"), None),
+            false => Client::new(base),
+        }
     }
 
     /// The number of the coordinator that leads, as soon as one of those that run knows it.
@@ -236,7 +273,7 @@ impl Cluster {
         let coordinators = self.layout().coordinators;
         poll::until("a leader", LEADER_PATIENCE, async || {
             for coordinator in &coordinators {
-                let client = Client::new(&coordinator.http);
+                let client = self.client_at(&coordinator.http);
                 let Ok(answer) = client.request(Method::GET, "/v1/admin/cluster").try_send().await else { continue };
                 let leader = answer.json()["leader"].as_u64();
                 let found = (1..).zip(&coordinators).find(|(_, one)| Some(one.id) == leader);

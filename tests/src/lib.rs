@@ -4,6 +4,7 @@
 
 #![allow(clippy::missing_panics_doc)]
 
+pub mod certificates;
 pub mod client;
 pub mod cluster;
 pub mod command_line;
@@ -17,6 +18,7 @@ pub mod operations;
 pub mod oracle;
 pub mod poll;
 pub mod ports;
+pub mod postgres_front;
 pub mod processes;
 pub mod seeded;
 pub mod slow_import;

@@ -108,8 +108,9 @@ fn crates_depend_one_way() {
     };
     assert_eq!(ours("proto/Cargo.toml"), Vec::<String>::new());
     assert_eq!(ours("coordinator/core/Cargo.toml"), ["atoll-proto"]);
-    assert_eq!(ours("coordinator/Cargo.toml"), ["atoll-core", "atoll-proto"]);
-    assert_eq!(ours("worker-agent/Cargo.toml"), ["atoll-proto"]);
+    assert_eq!(ours("trust/Cargo.toml"), ["atoll-proto"]);
+    assert_eq!(ours("coordinator/Cargo.toml"), ["atoll-core", "atoll-proto", "atoll-trust"]);
+    assert_eq!(ours("worker-agent/Cargo.toml"), ["atoll-proto", "atoll-trust"]);
 }
 
 #[test]
@@ -165,8 +166,8 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("agents", &["freshness", "internal_client"]),
     // Workers for the floor of benchmarks alone: `commands_go_through_the_coordinator` keeps it there.
     ("cli", &["config", "dev", "serve", "workers"]),
-    ("cluster_secret", &[]),
     ("config", &["search", "write"]),
+    ("credentials", &["config", "workers"]),
     // Of Raft no more than how a coordinator is asked who it is.
     ("dev", &["cli", "raft"]),
     ("error", &["workers"]),
@@ -177,7 +178,6 @@ const MAY_USE: [(&str, &[&str]); 22] = [
         &[
             "access",
             "agents",
-            "cluster_secret",
             "config",
             "error",
             "findings",
@@ -193,9 +193,9 @@ const MAY_USE: [(&str, &[&str]); 22] = [
             "write",
         ],
     ),
-    ("internal_client", &["cluster_secret"]),
+    ("internal_client", &[]),
     ("moves", &["agents", "internal_client", "raft"]),
-    ("raft", &["cluster_secret", "internal_client", "telemetry"]),
+    ("raft", &["internal_client", "telemetry"]),
     ("read", &["error", "targets", "telemetry", "vectors", "workers"]),
     ("rebalance", &["agents", "raft"]),
     ("search", &["error", "freshness", "targets", "telemetry", "vectors", "workers"]),
@@ -310,7 +310,7 @@ fn sql_stays_with_those_who_speak_to_postgresql() {
 #[test]
 fn files_can_be_read_in_one_sitting() {
     let mut found = Vec::new();
-    for under in ["proto", "coordinator", "worker-agent", "tests"] {
+    for under in ["proto", "trust", "coordinator", "worker-agent", "tests"] {
         let long = sources(under).into_iter().filter(|source| source.lines > LINES_MAX);
         found.extend(long.map(|source| format!("{}: {} lines", source.path, source.lines)));
     }
@@ -320,7 +320,7 @@ fn files_can_be_read_in_one_sitting() {
 #[test]
 fn what_ships_neither_unwraps_nor_postpones() {
     let mut found = Vec::new();
-    for under in ["proto/src", "coordinator/src", "coordinator/core/src", "worker-agent/src"] {
+    for under in ["proto/src", "trust/src", "coordinator/src", "coordinator/core/src", "worker-agent/src"] {
         for source in sources(under) {
             if is_test(&source.path) || source.path.ends_with("/testing.rs") {
                 continue;
@@ -336,9 +336,15 @@ fn what_ships_neither_unwraps_nor_postpones() {
 #[test]
 fn source_files_say_what_they_are_for() {
     let mut found = Vec::new();
-    for under in
-        ["proto/src", "coordinator/src", "coordinator/core/src", "worker-agent/src", "tests/src", "tests/tests"]
-    {
+    for under in [
+        "proto/src",
+        "trust/src",
+        "coordinator/src",
+        "coordinator/core/src",
+        "worker-agent/src",
+        "tests/src",
+        "tests/tests",
+    ] {
         for source in sources(under) {
             let text = std::fs::read_to_string(root().join(&source.path)).unwrap();
             if !text.starts_with("//!") && !source.path.ends_with("_tests.rs") {

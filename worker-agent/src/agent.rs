@@ -1,6 +1,7 @@
 //! The agent as a whole: prepares its server, starts its parts, and stops them in order.
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, PostgresSection};
+use crate::credentials::{self, Credentials, CredentialsError};
 use crate::desired::apply::Applier;
 use crate::desired::{graphs, upkeep};
 use crate::identity::IdentityError;
@@ -13,12 +14,14 @@ use crate::pg::health;
 use crate::pg::init::{InitError, OWNER_ROLE, claim, data_major, prepare};
 use crate::pg::layout::Layout;
 use crate::pg::machine::Machine;
+use crate::pg::server_tls::{ServerTls, ServerTlsError};
 use crate::pg::supervise::Supervised;
 use crate::pg::version::PgvectorVersion;
 use crate::secret::{Secret, SecretError};
 use crate::worker::Worker;
 use crate::{http, register, status, stop};
 use atoll_proto::agent::WorkerMode;
+use atoll_trust::{Kept, PostgresTls};
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -27,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -45,6 +49,15 @@ pub enum AgentError {
     /// A secret cannot be read.
     #[error("a secret is missing")]
     Secret(#[from] SecretError),
+    /// Secrets or certificates cannot be read.
+    #[error("the agent cannot show who it is")]
+    Credentials(#[from] CredentialsError),
+    /// The managed server gets no certificate.
+    #[error("the server cannot have TLS")]
+    ServerTls(#[from] ServerTlsError),
+    /// Nothing could tell it to read files anew.
+    #[error("signals cannot be listened to")]
+    Signals(#[source] io::Error),
     /// Somebody else listens there.
     #[error("the agent cannot listen on {address}")]
     Listen {
@@ -80,6 +93,7 @@ struct Prepared {
     target: Target,
     identity_file: PathBuf,
     supervised: Option<Supervised>,
+    server_tls: Option<ServerTls>,
     /// Held as long as the agent lives.
     claim: Option<File>,
 }
@@ -100,13 +114,14 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, AgentError> {
 
 /// Runs the agent until `stopped`; a managed server is stopped at the end.
 pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<(), AgentError> {
-    let cluster_secret = Secret::read(&config.cluster_secret_file)?;
+    let credentials = Credentials::read(&config)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(AgentError::Signals)?;
     // Early, so that two agents of one address do not both touch a data directory.
     let listener = listen(config.listen).await?;
     tokio::pin!(stopped);
     let preparing = tokio::task::spawn_blocking({
-        let config = config.clone();
-        move || prepare_server(&config)
+        let (config, tls) = (config.clone(), credentials.postgres.clone());
+        move || prepare_server(&config, tls)
     });
     let prepared = tokio::select! {
         prepared = preparing => prepared.map_err(|_| AgentError::CutOff)??,
@@ -115,8 +130,8 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
             return Ok(());
         }
     };
-    let Prepared { target, identity_file, supervised, claim } = prepared;
-    let worker = Arc::new(Worker::new(config, cluster_secret, target, identity_file)?);
+    let Prepared { target, identity_file, supervised, server_tls, claim } = prepared;
+    let worker = Arc::new(Worker::new(config, credentials, target, server_tls, identity_file)?);
     let applier = Arc::new(Applier::new(Arc::clone(&worker)));
 
     let (stop_parts, stop) = stop::pair();
@@ -133,6 +148,20 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     parts.spawn(upkeep::rebuild_indexes(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
     parts.spawn(graphs::keep_graphs(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
     parts.spawn(upkeep::sweep_expired(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
+    parts.spawn({
+        let (worker, mut stop) = (Arc::clone(&worker), stop.clone());
+        async move {
+            loop {
+                tokio::select! {
+                    Some(()) = hang_up.recv() => {
+                        tracing::info!("SIGHUP: certificates, keys and secrets are read anew");
+                        credentials::renew(&worker).await;
+                    }
+                    () = stop.told() => return,
+                }
+            }
+        }
+    });
     let mover = Arc::new(Mover::new(Arc::clone(&worker), Arc::clone(&applier)));
     parts.spawn({
         let (worker, mut stop) = (Arc::clone(&worker), stop);
@@ -167,14 +196,14 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
 }
 
 /// Finds and prepares a managed server, or says how to reach an external one. Blocks.
-fn prepare_server(config: &Config) -> Result<Prepared, AgentError> {
+fn prepare_server(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentError> {
     match config.mode {
-        WorkerMode::Managed => prepare_managed(config),
-        WorkerMode::External => prepare_external(config),
+        WorkerMode::Managed => prepare_managed(config, tls),
+        WorkerMode::External => prepare_external(config, tls),
     }
 }
 
-fn prepare_managed(config: &Config) -> Result<Prepared, AgentError> {
+fn prepare_managed(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentError> {
     let data_dir = config.data_dir().ok_or_else(|| missing("postgres.data_dir"))?;
     let host = config.postgres.host.parse().map_err(|_| missing("postgres.host"))?;
     let layout = Layout::new(data_dir);
@@ -192,37 +221,70 @@ fn prepare_managed(config: &Config) -> Result<Prepared, AgentError> {
     let (port, fsync) = (config.postgres.port, config.postgres.fsync);
     let machine = Machine::this().shared_by(config.postgres.servers_on_machine);
     let (buffers_mb, builds) = (config.postgres.shared_buffers_mb, config.builds_at_once(machine.cores));
-    let settings = ServerSettings::for_machine(host, port, buffers_mb, fsync, builds, machine);
+    let server_tls = server_tls(config, &layout, account.as_ref());
+    let settings = ServerSettings {
+        tls: server_tls.as_ref().map(|_| layout.tls()),
+        ..ServerSettings::for_machine(host, port, buffers_mb, fsync, builds, machine)
+    };
+    if let Some(server_tls) = &server_tls {
+        server_tls.hand_over()?;
+    }
     let identity_file = config.identity_file.clone().unwrap_or_else(|| layout.identity());
-    let password = prepare(&layout, &identity_file, &install, account.as_ref(), &settings)?;
+    prepare(&layout, &identity_file, &install, account.as_ref(), &settings)?;
+    if let Some(server_tls) = &server_tls {
+        server_tls.check(&install)?;
+    }
+    let password_file = layout.secret();
+    let reachable = settings.reachable_host();
+    // A certificate is for the host that the others dial.
+    let host = server_tls.as_ref().map_or_else(|| reachable.to_string(), |server_tls| server_tls.host.clone());
     let target = Target {
-        host: settings.reachable_host().to_string(),
+        host,
+        address: Some(reachable),
         port,
         user: OWNER_ROLE.to_owned(),
-        password: Some(password),
+        password: Some(Kept::new(move || Secret::read(&password_file))?),
         database: config.postgres.database.clone(),
         first_database: Some("postgres".to_owned()),
+        tls,
     };
     Ok(Prepared {
         target,
         identity_file,
         supervised: Some(Supervised { layout, install, account, port }),
+        server_tls,
         claim: Some(claim),
     })
 }
 
-fn prepare_external(config: &Config) -> Result<Prepared, AgentError> {
-    let password = config.postgres.password_file.as_deref().map(Secret::read).transpose()?;
+fn prepare_external(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentError> {
+    let password_file = config.postgres.password_file.clone();
+    let password = password_file.map(|file| Kept::new(move || Secret::read(&file))).transpose()?;
     let target = Target {
         host: config.postgres.host.clone(),
+        address: None,
         port: config.postgres.port,
         user: config.postgres.user.clone().ok_or_else(|| missing("postgres.user"))?,
         password,
         database: config.postgres.database.clone(),
         first_database: None,
+        tls,
     };
     let identity_file = config.identity_file.clone().ok_or_else(|| missing("identity_file"))?;
-    Ok(Prepared { target, identity_file, supervised: None, claim: None })
+    Ok(Prepared { target, identity_file, supervised: None, server_tls: None, claim: None })
+}
+
+/// What a managed server shows, if the configuration gives it something.
+fn server_tls(config: &Config, layout: &Layout, account: Option<&Account>) -> Option<ServerTls> {
+    let PostgresSection { ca_file, cert_file, key_file, .. } = &config.postgres;
+    Some(ServerTls {
+        layout: layout.clone(),
+        account: account.cloned(),
+        host: config.postgres_host().to_owned(),
+        ca_file: ca_file.clone()?,
+        cert_file: cert_file.clone()?,
+        key_file: key_file.clone()?,
+    })
 }
 
 async fn report_process(worker: Arc<Worker>, mut pid: watch::Receiver<Option<u32>>) {

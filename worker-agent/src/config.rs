@@ -1,8 +1,13 @@
 //! Configuration: a TOML file, then environment variables `ATOLL_AGENT__SECTION__KEY`, then flags. Unknown keys are
 //! errors, because a misspelt setting that is silently ignored is found too late.
 
+mod postgres;
+
+pub use postgres::PostgresSection;
+
 use atoll_proto::agent::WorkerMode;
 use atoll_proto::{GroupName, WorkerName};
+use atoll_trust::{PeerFiles, PostgresTlsMode};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -40,12 +45,15 @@ pub struct Config {
     /// Stop when standard input ends: whoever started the agent holds the other end.
     #[serde(default)]
     pub stop_on_stdin_eof: bool,
-    /// Allow addresses other than loopback, although nothing is encrypted.
+    /// Allow addresses other than loopback where nothing is encrypted.
     #[serde(default)]
     pub insecure: bool,
     /// Where the worker's identity is kept; by default beside the data directory (managed) or the configuration file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_file: Option<PathBuf>,
+    /// What the agent shows coordinators, and whom of them it trusts; without it nothing between them is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PeerFiles>,
     /// The PostgreSQL server.
     pub postgres: PostgresSection,
     /// Counting of rows and bytes.
@@ -57,44 +65,6 @@ pub struct Config {
     /// Moves of shards to this worker.
     #[serde(default)]
     pub moves: MovesSection,
-}
-
-/// `[postgres]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PostgresSection {
-    /// Data directory; managed only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub data_dir: Option<PathBuf>,
-    /// TCP port.
-    pub port: u16,
-    /// Address to listen on (managed), or host to connect to (external).
-    #[serde(default = "default_host")]
-    pub host: String,
-    /// Host under which coordinators reach the server; by default `host`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advertise_host: Option<String>,
-    /// Folder of the server's programs; managed only. Without it one is looked for, or fetched.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bin: Option<PathBuf>,
-    /// Shared buffers in MiB; 0 for a quarter of the server's share of the machine's memory. Managed only.
-    #[serde(default)]
-    pub shared_buffers_mb: u32,
-    /// Managed servers on this machine, this one included: they share its memory. Managed only.
-    #[serde(default = "default_servers_on_machine")]
-    pub servers_on_machine: u32,
-    /// False only for tests: such a server is refused as a worker. Managed only.
-    #[serde(default = "default_true")]
-    pub fsync: bool,
-    /// Database.
-    #[serde(default = "default_database")]
-    pub database: String,
-    /// User to connect as; external only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// File with that user's password; external only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<PathBuf>,
 }
 
 /// `[stats]`.
@@ -196,7 +166,8 @@ impl Config {
 
     /// Checks what the types alone cannot.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if !self.listen.ip().is_loopback() && !self.insecure {
+        let may_leave = self.insecure || self.tls.is_some();
+        if !self.listen.ip().is_loopback() && !may_leave {
             return refuse("listen", ONLY_LOOPBACK);
         }
         if self.listen.ip().is_unspecified() && self.advertise.is_none() {
@@ -206,14 +177,12 @@ impl Config {
             return refuse("coordinators", "name at least one coordinator's internal listener");
         }
         for url in &self.coordinators {
-            let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http"));
-            let Some(host) = uri.as_ref().and_then(http::Uri::host) else {
-                return refuse("coordinators", &format!("{url:?} is no URL like http://127.0.0.1:7750"));
-            };
-            if !is_this_machine(host) && !self.insecure {
+            let host = self.host_of("coordinators", url)?;
+            if !is_this_machine(&host) && !may_leave {
                 return refuse("coordinators", ONLY_LOOPBACK);
             }
         }
+        self.host_of("advertise", &self.agent_url())?;
         if self.capacity == 0 {
             return refuse("capacity", "must be at least 1");
         }
@@ -231,7 +200,33 @@ impl Config {
 
     /// Base URL that coordinators are told.
     pub fn agent_url(&self) -> String {
-        self.advertise.clone().unwrap_or_else(|| format!("http://{}", self.listen)).trim_end_matches('/').to_owned()
+        let own = || format!("{}://{}", self.scheme(), self.listen);
+        self.advertise.clone().unwrap_or_else(own).trim_end_matches('/').to_owned()
+    }
+
+    /// The host that coordinators dial to reach the agent.
+    pub fn agent_host(&self) -> String {
+        let url = self.agent_url().parse::<http::Uri>().ok();
+        url.and_then(|url| url.host().map(str::to_owned)).unwrap_or_default()
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// The host of a URL with the right scheme.
+    fn host_of(&self, key: &'static str, url: &str) -> Result<String, ConfigError> {
+        let wanted = self.scheme();
+        let uri = url.parse::<http::Uri>().ok();
+        let (given, host) = uri.as_ref().map_or((None, None), |uri| (uri.scheme_str(), uri.host()));
+        match (given, host) {
+            (Some(scheme), Some(host)) if scheme == wanted => Ok(host.to_owned()),
+            (Some("http"), Some(_)) => {
+                Err(refusal(key, &format!("[tls] has everything encrypted: write https:// in {url:?}")))
+            }
+            (Some("https"), Some(_)) => Err(refusal(key, &format!("write http:// in {url:?}, or set up [tls]"))),
+            (_, _) => Err(refusal(key, &format!("{url:?} is no URL like {wanted}://127.0.0.1:7750"))),
+        }
     }
 
     /// Host of the server that coordinators are told.
@@ -260,9 +255,11 @@ impl Config {
     /// Relative ones are meant from where the agent was started. The data directory is checked instead: who writes it down
     /// relative has hardly thought of where that is.
     fn make_paths_absolute(&mut self) -> io::Result<()> {
-        let PostgresSection { bin, password_file, .. } = &mut self.postgres;
+        let PostgresSection { bin, password_file, ca_file, cert_file, key_file, .. } = &mut self.postgres;
         let always = [&mut self.cluster_secret_file, &mut self.postgres_password_file];
-        for path in always.into_iter().chain(&mut self.identity_file).chain(bin).chain(password_file) {
+        let sometimes = [&mut self.identity_file, bin, password_file, ca_file, cert_file, key_file];
+        let peers = self.tls.iter_mut().flat_map(|tls| [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file]);
+        for path in always.into_iter().chain(sometimes.into_iter().flatten()).chain(peers) {
             *path = std::path::absolute(&*path)?;
         }
         Ok(())
@@ -284,7 +281,9 @@ impl Config {
         let Ok(address) = self.postgres.host.parse::<IpAddr>() else {
             return refuse("postgres.host", "a managed server listens on an IP address");
         };
-        if !address.is_loopback() && !self.insecure {
+        self.postgres.check_tls(true)?;
+        let encrypted = self.postgres.tls == PostgresTlsMode::VerifyFull;
+        if !address.is_loopback() && !encrypted && !self.insecure {
             return refuse("postgres.host", ONLY_LOOPBACK);
         }
         if address.is_unspecified() && self.postgres.advertise_host.is_none() {
@@ -297,7 +296,12 @@ impl Config {
         if self.postgres.user.is_none() {
             return refuse("postgres.user", "an external server needs a user to connect as");
         }
-        if !is_this_machine(&self.postgres.host) && !self.insecure {
+        self.postgres.check_tls(false)?;
+        let encrypted = self.postgres.tls == PostgresTlsMode::VerifyFull;
+        if encrypted && self.postgres.host.starts_with('/') {
+            return refuse("postgres.host", "no certificate is for a socket: name a host, or leave postgres.tls out");
+        }
+        if !is_this_machine(&self.postgres.host) && !encrypted && !self.insecure {
             return refuse("postgres.host", ONLY_LOOPBACK);
         }
         if self.postgres.data_dir.is_some() || self.postgres.bin.is_some() {
@@ -310,7 +314,7 @@ impl Config {
     }
 }
 
-const ONLY_LOOPBACK: &str = "only a loopback address without `insecure = true`, because nothing is encrypted";
+const ONLY_LOOPBACK: &str = "only a loopback address, because nothing is encrypted there: set up TLS, or `insecure = true` if the network keeps others out";
 
 fn refuse(key: &'static str, detail: &str) -> Result<(), ConfigError> {
     Err(refusal(key, detail))
@@ -328,22 +332,6 @@ fn is_this_machine(host: &str) -> bool {
 
 fn default_capacity() -> u32 {
     100
-}
-
-fn default_host() -> String {
-    "127.0.0.1".to_owned()
-}
-
-fn default_true() -> bool {
-    true
-}
-
-fn default_database() -> String {
-    "atoll".to_owned()
-}
-
-fn default_servers_on_machine() -> u32 {
-    1
 }
 
 fn default_interval() -> u64 {
@@ -449,5 +437,38 @@ port = 7900
         let config = Config::load(&path, &overrides).unwrap();
         assert_eq!(config.postgres.bin.as_deref(), Some(Path::new("/opt/pg/bin")));
         assert!(config.stop_on_stdin_eof);
+    }
+
+    #[test]
+    fn with_certificates_everything_is_https_and_any_address_will_do() {
+        let tls = "[tls]\nca_file = \"/x/ca\"\ncert_file = \"/x/c\"\nkey_file = \"/x/k\"\n";
+        let far = GOOD.replace("127.0.0.1:7801", "10.0.0.1:7801").replace("http://127.0.0.1", "https://10.0.0.2");
+        let config = load(&format!("{far}{tls}")).unwrap();
+        assert_eq!((config.agent_url().as_str(), config.agent_host().as_str()), ("https://10.0.0.1:7801", "10.0.0.1"));
+        let plain = load(&format!("{GOOD}{tls}")).unwrap_err().to_string();
+        assert!(plain.starts_with("coordinators") && plain.contains("write https://"), "{plain}");
+        let encrypted = load(&GOOD.replace("http://", "https://")).unwrap_err().to_string();
+        assert!(encrypted.contains("set up [tls]"), "{encrypted}");
+        let advertised = format!("advertise = \"http://a:1\"\n{far}{tls}");
+        assert!(load(&advertised).unwrap_err().to_string().starts_with("advertise"));
+    }
+
+    #[test]
+    fn a_server_with_tls_needs_its_files_and_may_be_anywhere() {
+        let files = "tls = \"verify-full\"\nca_file = \"/x/ca\"\n";
+        let own = "cert_file = \"/x/c\"\nkey_file = \"/x/k\"\n";
+        let external = GOOD.replace("managed", "external").replace("data_dir = \"/x/w1\"", "user = \"app\"");
+        load(&format!("{GOOD}host = \"10.0.0.1\"\n{files}{own}")).unwrap();
+        load(&format!("{external}host = \"db.example.com\"\n{files}")).unwrap();
+        for (text, key) in [
+            (format!("{GOOD}{files}"), "postgres.cert_file"),
+            (format!("{GOOD}{own}"), "postgres.cert_file"),
+            (format!("{GOOD}tls = \"verify-full\"\n{own}"), "postgres.ca_file"),
+            (format!("{external}{files}{own}"), "postgres.cert_file"),
+            (format!("{external}host = \"/run/postgresql\"\n{files}"), "postgres.host"),
+        ] {
+            let said = load(&text).unwrap_err().to_string();
+            assert!(said.starts_with(key), "{said}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Requests to coordinators.
 
-use crate::secret::Secret;
 use atoll_proto::problem::Problem;
+use atoll_trust::{ClusterSecret, Connector, Kept, PeerTls, explained};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
@@ -17,8 +17,8 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Sends requests to coordinators.
 #[derive(Debug, Clone)]
 pub struct Coordinators {
-    client: Client<HttpConnector, Full<Bytes>>,
-    cluster_secret: Secret,
+    client: Client<Connector, Full<Bytes>>,
+    cluster_secret: ClusterSecret,
 }
 
 /// Why a coordinator gave no answer to use.
@@ -52,9 +52,10 @@ pub enum CallError {
 }
 
 impl Coordinators {
-    /// With the cluster's bearer token.
-    pub fn new(cluster_secret: Secret) -> Self {
-        let client = Client::builder(TokioExecutor::new()).build_http();
+    /// With the cluster's bearer token, and a certificate where there is `tls`.
+    pub fn new(cluster_secret: ClusterSecret, tls: Option<Kept<PeerTls>>) -> Self {
+        let connector = Connector::to_peers(HttpConnector::new(), tls);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
         Self { client, cluster_secret }
     }
 
@@ -75,11 +76,12 @@ impl Coordinators {
             |error: &dyn std::error::Error| CallError::Unreachable { detail: crate::pg::connect::chain(error) };
         let body = serde_json::to_vec(body).map_err(|error| unreachable(&error))?;
         let request = http::Request::post(url)
-            .header(http::header::AUTHORIZATION, format!("Bearer {}", self.cluster_secret.expose()))
+            .header(http::header::AUTHORIZATION, self.cluster_secret.bearer())
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| unreachable(&error))?;
-        let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
+        let asked = self.client.request(request).await;
+        let response = asked.map_err(|error| unreachable(explained(error.into()).as_ref()))?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| unreachable(error.as_ref()))?;

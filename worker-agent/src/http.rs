@@ -8,6 +8,7 @@ use atoll_proto::agent::{AgentStatus, Applied, DESIRED_PATH, DesiredState, STATU
 use atoll_proto::load::{DROP_PATIENCE, LOAD_PATH, LoadHeard, LoadReport};
 use atoll_proto::moves::{MOVE_PATH, MoveOrder, MoveReport};
 use atoll_proto::problem::{Problem, ProblemCode};
+use atoll_trust::{Loudness, TlsListener, TlsStream};
 use axum::Json;
 use axum::Router;
 use axum::extract::rejection::JsonRejection;
@@ -16,12 +17,16 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
+use axum::serve::Listener;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
+/// For the handshake of a coordinator.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How often it is looked whether graphs are gone.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -43,6 +48,7 @@ pub async fn serve(
     parts: Parts,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let peers = parts.worker.credentials.peers.clone();
     let routes = Router::new()
         .route(STATUS_PATH, get(status))
         .route(DESIRED_PATH, put(desired))
@@ -55,7 +61,28 @@ pub async fn serve(
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(parts);
+    let Some(peers) = peers else {
+        return axum::serve(listener, routes).with_graceful_shutdown(stopped).await;
+    };
+    let server = move || Arc::clone(&peers.now().server);
+    let listener = Encrypted(TlsListener::new(listener, server, HANDSHAKE_PATIENCE, Loudness::Warn)?);
     axum::serve(listener, routes).with_graceful_shutdown(stopped).await
+}
+
+/// Coordinators come with their handshake behind them.
+struct Encrypted(TlsListener);
+
+impl Listener for Encrypted {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TlsStream<TcpStream>, SocketAddr) {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.local_addr())
+    }
 }
 
 async fn status(State(parts): State<Parts>) -> Json<AgentStatus> {
@@ -123,8 +150,8 @@ async fn no_method() -> Refused {
 
 /// Lets in who knows the cluster's secret.
 async fn bearer(State(parts): State<Parts>, headers: HeaderMap, request: Request, next: Next) -> Response {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    if given.is_some_and(|given| parts.worker.cluster_secret.matches(given)) {
+    let given = headers.get(header::AUTHORIZATION);
+    if given.is_some_and(|given| parts.worker.credentials.cluster.is_presented_by(given.as_bytes())) {
         return next.run(request).await;
     }
     let problem = Problem::new(ProblemCode::Unauthenticated, "the cluster's secret is needed as a bearer token");

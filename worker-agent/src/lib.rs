@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod config;
 pub mod coordinators;
+pub mod credentials;
 pub mod desired;
 pub mod http;
 pub mod identity;

@@ -21,7 +21,7 @@ const NEXT_COORDINATOR_AFTER: Duration = Duration::from_millis(100);
 
 /// Registers until `stop`.
 pub async fn register_always(worker: Arc<Worker>, applier: Arc<Applier>, mut stop: Stop) {
-    let coordinators = Coordinators::new(worker.cluster_secret.clone());
+    let coordinators = Coordinators::new(worker.credentials.cluster.clone(), worker.credentials.peers.clone());
     let mut registration =
         Registration { worker, applier, coordinators, next: 0, failures: 0, is_member: false, told: String::new() };
     let mut server = registration.worker.server.watch();

@@ -1,11 +1,12 @@
 //! What all parts of the agent share about its worker.
 
 use crate::config::Config;
+use crate::credentials::Credentials;
 use crate::desired::loads::Loads;
 use crate::identity::{Identity, IdentityError, Membership};
 use crate::pg::connect::Target;
 use crate::pg::facts::ServerFacts;
-use crate::secret::Secret;
+use crate::pg::server_tls::ServerTls;
 use crate::status::Status;
 use crate::telemetry::Metrics;
 use std::path::PathBuf;
@@ -17,10 +18,12 @@ use tokio::sync::watch;
 pub struct Worker {
     /// Settings.
     pub config: Config,
-    /// Bearer token of internal requests.
-    pub cluster_secret: Secret,
+    /// What it shows, and whom it trusts.
+    pub credentials: Credentials,
     /// How to connect to the server.
     pub target: Target,
+    /// The certificate of a managed server, if it has one.
+    pub server_tls: Option<ServerTls>,
     /// Whether the server can be worked with.
     pub server: Server,
     /// What is told to who asks.
@@ -87,8 +90,9 @@ impl Worker {
     /// Brings the parts together; reads the identity or makes one.
     pub fn new(
         config: Config,
-        cluster_secret: Secret,
+        credentials: Credentials,
         target: Target,
+        server_tls: Option<ServerTls>,
         identity_file: PathBuf,
     ) -> Result<Self, IdentityError> {
         let identity = Identity::load_or_make(&identity_file)?;
@@ -96,8 +100,9 @@ impl Worker {
         status.member(identity.membership.as_ref().map(|membership| membership.worker));
         Ok(Self {
             config,
-            cluster_secret,
+            credentials,
             target,
+            server_tls,
             server: Server::unknown(),
             status,
             loads: watch::Sender::default(),

@@ -21,6 +21,8 @@ const STUCK_FROM_ATTEMPTS: u32 = 3;
 pub struct Known {
     /// Whether the catalog has a leader.
     pub has_leader: bool,
+    /// Whether everybody who can reach the coordinator that is asked may do everything, from beyond its machine.
+    pub open_to_all: bool,
     /// Groups that have registered, and groups to wait for.
     pub groups: (u32, u32),
     /// Shards that are placed, and all.
@@ -146,6 +148,17 @@ fn of_the_catalog(known: &Known, found: &mut Vec<Finding>) {
             detail: "the catalog has no leader: nothing that changes it can be done, searches and writes go on"
                 .to_owned(),
             action: "start coordinators until a majority of the voters is up".to_owned(),
+        });
+    }
+    if known.open_to_all {
+        found.push(Finding {
+            severity: Severity::Warning,
+            code: FindingCode::OpenToAll,
+            subject: "public API".to_owned(),
+            detail:
+                "everybody who can reach this coordinator may read, write and change the cluster: no key is asked for"
+                    .to_owned(),
+            action: "let the network keep others out, or make keys".to_owned(),
         });
     }
     for (id, url) in &known.coordinators_down {

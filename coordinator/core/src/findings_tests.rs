@@ -42,6 +42,7 @@ fn the_catalog_is_looked_at() {
     let down = vec![(2, "http://b".to_owned())];
     for (known, code) in [
         (Known { has_leader: false, ..healthy() }, FindingCode::NoLeader),
+        (Known { open_to_all: true, ..healthy() }, FindingCode::OpenToAll),
         (Known { coordinators_down: down, ..healthy() }, FindingCode::CoordinatorDown),
         (Known { groups: (1, 2), placed: (0, 12), ..healthy() }, FindingCode::NotPlaced),
         (Known { placed: (11, 12), ..healthy() }, FindingCode::NotPlaced),

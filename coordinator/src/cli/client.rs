@@ -2,6 +2,7 @@
 
 use super::error::{CommandError, ShownProblem};
 use atoll_proto::limits;
+use atoll_trust::{ByScheme, ClientConfig, Connector, Pair, Roots, TlsError, explained};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -13,6 +14,8 @@ use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Body of a request: nothing, JSON, or a stream.
@@ -29,7 +32,26 @@ pub(crate) struct Client {
     base: String,
     timeout_ms: Option<u64>,
     bearer: Option<HeaderValue>,
-    http: HttpClient<HttpConnector, RequestBody>,
+    tls: ByScheme,
+    http: HttpClient<Connector, RequestBody>,
+}
+
+/// Whom to trust behind `https://`, and what to show there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trusted {
+    /// File of authorities; none for those of this machine.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Files of a certificate and its key, for agents, who let nobody in without one.
+    pub(crate) shown: Option<(PathBuf, PathBuf)>,
+}
+
+impl Trusted {
+    fn read(&self) -> Result<ClientConfig, TlsError> {
+        let roots = self.ca_file.clone().map_or(Roots::System, Roots::File).read("--ca-file")?;
+        let shown =
+            self.shown.as_ref().map(|(cert_file, key_file)| Pair::read("tls", cert_file, key_file)).transpose()?;
+        Ok(atoll_trust::client(roots, shown.as_ref()))
+    }
 }
 
 /// How long the coordinator may take when the user says nothing.
@@ -74,14 +96,23 @@ impl Answer {
 }
 
 impl Client {
-    /// Takes a base URL such as `http://127.0.0.1:7700`. Connects when first used.
+    /// Trusts the authorities of this machine.
+    #[cfg(test)]
     pub(crate) fn new(url: &str, timeout_ms: Option<u64>) -> Result<Self, CommandError> {
-        let base = checked_base(url)?;
+        Self::trusting(url, timeout_ms, &Trusted::default())
+    }
+
+    /// Takes a base URL such as `http://127.0.0.1:7700`, or one with `https://`. Connects when first used.
+    pub(crate) fn trusting(url: &str, timeout_ms: Option<u64>, trusted: &Trusted) -> Result<Self, CommandError> {
+        let (base, is_https) = checked_base(url)?;
+        // Only where it is needed: reading a machine's authorities takes its time.
+        let tls = is_https.then(|| trusted.read().map(Arc::new)).transpose();
+        let tls = ByScheme { tls: tls.map_err(|error| CommandError::failed(&error))? };
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
-        let http = HttpClient::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { base, timeout_ms, bearer: None, http })
+        let http = HttpClient::builder(TokioExecutor::new()).build(Connector::by_scheme(connector, tls.clone()));
+        Ok(Self { base, timeout_ms, bearer: None, tls, http })
     }
 
     /// Sends this API key with every request, if there is one.
@@ -109,6 +140,11 @@ impl Client {
     /// The base URL, without a slash at its end.
     pub(crate) fn base(&self) -> &str {
         &self.base
+    }
+
+    /// What TLS is spoken with, if it is.
+    pub(crate) fn tls(&self) -> Option<Arc<ClientConfig>> {
+        self.tls.tls.clone()
     }
 
     /// The deadline of requests in milliseconds, as far as one was asked for.
@@ -179,7 +215,7 @@ impl Client {
 
     /// An error of the connection while a streamed answer is read.
     pub(crate) fn broken(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CommandError {
-        CommandError::Broken { url: self.base.clone(), source: source.into() }
+        CommandError::Broken { url: self.base.clone(), source: explained(source.into()) }
     }
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
@@ -222,7 +258,7 @@ impl Client {
             .map_err(|source| CommandError::Failed(format!("this request cannot be sent: {source}")))?;
         self.http.request(request).await.map_err(|error| {
             if error.is_connect() {
-                CommandError::Unreachable { url: self.base.clone(), source: error.into() }
+                CommandError::Unreachable { url: self.base.clone(), source: explained(error.into()) }
             } else {
                 self.broken(error)
             }
@@ -241,18 +277,19 @@ pub(crate) fn empty() -> RequestBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-fn checked_base(url: &str) -> Result<String, CommandError> {
+/// The address as it is used, and whether it is one for TLS.
+fn checked_base(url: &str) -> Result<(String, bool), CommandError> {
     let refuse = |why: &str| CommandError::Usage(format!("{url:?} is no coordinator's address: {why}"));
     let uri: Uri = url.parse().map_err(|_| refuse("expected something like http://127.0.0.1:7700"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(refuse("this version speaks plain http; keep it on loopback or inside a tunnel")),
-        Some(_) | None => return Err(refuse("it must begin with http://")),
-    }
+    let is_https = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        Some(_) | None => return Err(refuse("it must begin with http:// or https://")),
+    };
     if !uri.path().trim_end_matches('/').is_empty() || uri.query().is_some() {
         return Err(refuse("leave out what follows host and port"));
     }
-    Ok(url.trim_end_matches('/').to_owned())
+    Ok((url.trim_end_matches('/').to_owned(), is_https))
 }
 
 #[cfg(test)]
@@ -262,8 +299,9 @@ mod tests {
 
     #[test]
     fn only_plain_addresses_are_taken() {
-        assert_eq!(checked_base("http://127.0.0.1:7700/").unwrap(), "http://127.0.0.1:7700");
-        for bad in ["127.0.0.1:7700", "https://x", "http://x/v1", "http://x?y", "ftp://x", "", "http://"] {
+        assert_eq!(checked_base("http://127.0.0.1:7700/").unwrap(), ("http://127.0.0.1:7700".to_owned(), false));
+        assert_eq!(checked_base("https://host").unwrap(), ("https://host".to_owned(), true));
+        for bad in ["127.0.0.1:7700", "http://x/v1", "http://x?y", "ftp://x", "", "http://"] {
             assert!(checked_base(bad).is_err(), "{bad}");
         }
     }

@@ -2,6 +2,7 @@
 
 use super::output::Output;
 use atoll_proto::problem::{FieldError, ProblemCode, ShardFailure};
+use atoll_trust::{Remedy, TlsFault};
 use serde::Deserialize;
 use std::error::Error;
 use std::io;
@@ -211,9 +212,18 @@ impl CommandError {
 
     fn next_step(&self) -> Option<&'static str> {
         match self {
-            Self::Unreachable { .. } => {
-                Some("is a cluster running? start one with: atoll dev (or name another coordinator with --url)")
-            }
+            Self::Unreachable { source, .. } => match source.downcast_ref::<TlsFault>().map(|fault| fault.remedy) {
+                Some(Remedy::DialPlainly) => {
+                    Some("write http:// in place of https://, or set TLS up there: [server.tls]")
+                }
+                Some(Remedy::TrustAnother) => {
+                    Some("name the authority's certificate: --ca-file FILE, or ATOLL_CA_FILE")
+                }
+                Some(Remedy::None) => None,
+                None => {
+                    Some("is a cluster running? start one with: atoll dev (or name another coordinator with --url)")
+                }
+            },
             Self::NoAnswer { .. } => Some("allow more time with --timeout-ms, or see the coordinator's log"),
             Self::Broken { .. } => Some("see whether the coordinator is up: atoll status"),
             Self::Foreign { .. } => Some("check --url: it must be a coordinator's address for clients"),

@@ -1,6 +1,6 @@
 //! `atoll key`: API keys made, listed and taken away, also made by the cluster secret; and the key that all commands send.
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, Trusted};
 use super::error::CommandError;
 use super::one_of;
 use super::output::{Output, or_dash, table};
@@ -61,6 +61,12 @@ pub(crate) enum KeyCommand {
         /// The coordinator's address for coordinators and agents.
         #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7750")]
         internal_url: String,
+        /// Certificate to show there, where the programs of the cluster show each other theirs: the coordinator's own will do.
+        #[arg(long, value_name = "FILE", requires = "cert_key_file")]
+        cert_file: Option<PathBuf>,
+        /// The certificate's key.
+        #[arg(long, value_name = "FILE", requires = "cert_file")]
+        cert_key_file: Option<PathBuf>,
         /// Write the key into this new file, for its owner alone to read, in place of showing it.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -79,8 +85,8 @@ pub(crate) enum KeyCommand {
 }
 
 impl KeyCommand {
-    /// Does it.
-    pub(crate) async fn run(self, client: &Client, output: &Output) -> Result<(), CommandError> {
+    /// Does it. `trusted` is for a coordinator's internal address.
+    pub(crate) async fn run(self, client: &Client, trusted: Trusted, output: &Output) -> Result<(), CommandError> {
         match self {
             Self::Create { name, access, namespaces, expires_in, out } => {
                 let namespaces = KeyNamespaces::try_from(namespaces)
@@ -88,9 +94,12 @@ impl KeyCommand {
                 let body = CreateKey { name, access, namespaces, expires_in_seconds: expires_in };
                 tell_made(client.post("/v1/admin/keys", &body), out, output).await
             }
-            Self::Recover { name, secret_file, internal_url, out } => {
-                let secret = text_of(&secret_file, "the cluster secret")?;
-                let client = Client::new(&internal_url, client.timeout_ms())?.with_bearer(&secret)?;
+            Self::Recover { name, secret_file, internal_url, cert_file, cert_key_file, out } => {
+                // The first of several is the one to show.
+                let secrets = text_of(&secret_file, "the cluster secret")?;
+                let secret = secrets.lines().next().unwrap_or_default().trim();
+                let trusted = Trusted { shown: cert_file.zip(cert_key_file), ..trusted };
+                let client = Client::trusting(&internal_url, client.timeout_ms(), &trusted)?.with_bearer(secret)?;
                 tell_made(client.post(RECOVER_PATH, &RecoverKey { name }), out, output).await
             }
             Self::List => {

@@ -29,7 +29,7 @@ mod testing;
 mod time_left;
 mod vector_input;
 
-pub(crate) use client::{Answer, Client};
+pub(crate) use client::{Answer, Client, Trusted};
 pub(crate) use error::CommandError;
 pub(crate) use import::{F16Rows, Rows, progress_bar, upload};
 pub(crate) use output::Output;
@@ -75,6 +75,9 @@ struct Connection {
     /// File with the API key to send, where the cluster asks for one; else ATOLL_KEY in the environment is taken.
     #[arg(long, global = true, env = "ATOLL_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Authorities (PEM) whose certificates are trusted in place of this machine's, for a URL with https://.
+    #[arg(long, global = true, env = "ATOLL_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Print the API's answers as they are.
     #[arg(long, global = true)]
     json: bool,
@@ -156,7 +159,8 @@ impl Cli {
     pub(crate) async fn run(self, output: &Output) -> Result<(), CommandError> {
         let connection = self.connection;
         let key = || keys::configured(connection.key_file.as_deref());
-        let client = || Client::new(&connection.url, connection.timeout_ms)?.with_key(key()?);
+        let trusted = || Trusted { ca_file: connection.ca_file.clone(), shown: None };
+        let client = || Client::trusting(&connection.url, connection.timeout_ms, &trusted())?.with_key(key()?);
         match self.command {
             Command::Serve(args) => server::serve(args).await,
             Command::Config(args) => server::print_config(&args, output),
@@ -174,7 +178,7 @@ impl Cli {
             Command::Shard(command) => command.run(&client()?, output).await,
             Command::Move(command) => command.run(&client()?, output).await,
             Command::Group(command) => command.run(&client()?, output).await,
-            Command::Key(command) => command.run(&client()?, output).await,
+            Command::Key(command) => command.run(&client()?, trusted(), output).await,
             Command::Worker(command) => command.run(&client()?, output).await,
             Command::Coordinator(command) => command.run(&client()?, output).await,
             Command::Rebalance(command) => command.run(&client()?, output).await,

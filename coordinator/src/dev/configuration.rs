@@ -1,8 +1,9 @@
 //! The configurations that `dev` writes for its coordinators and agents.
 
 use super::folder::{Folder, write_whole};
-use super::topology::{Topology, coordinator_name, group_name, worker_name};
+use super::topology::{Certificates, Topology, coordinator_name, group_name, worker_name};
 use crate::cli::CommandError;
+use atoll_trust::{PeerFiles, ServerFiles};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -14,12 +15,16 @@ struct CoordinatorFile {
     server: ServerSection,
     cluster: ClusterSection,
     postgres: PasswordSection,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<PeerFiles>,
 }
 
 #[derive(Debug, Serialize)]
 struct ServerSection {
     listen: String,
     internal_listen: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<ServerFiles>,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,6 +54,8 @@ struct AgentFile {
     cluster_secret_file: PathBuf,
     postgres_password_file: PathBuf,
     capacity: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<PeerFiles>,
     postgres: PostgresSection,
     stats: StatsSection,
 }
@@ -95,6 +102,7 @@ fn coordinator_file(folder: &Folder, topology: &Topology, coordinator: u16) -> C
         server: ServerSection {
             listen: format!("127.0.0.1:{}", topology.client_port(coordinator)),
             internal_listen: format!("127.0.0.1:{}", topology.internal_port(coordinator)),
+            tls: topology.tls.as_ref().map(|tls| ServerFiles { cert_file: tls.cert_file(), key_file: tls.key_file() }),
         },
         cluster: ClusterSection {
             data_dir: folder.root().join(coordinator_name(coordinator)),
@@ -105,7 +113,12 @@ fn coordinator_file(folder: &Folder, topology: &Topology, coordinator: u16) -> C
             secret_file: folder.cluster_secret(),
         },
         postgres: PasswordSection { password_file: folder.postgres_password() },
+        tls: topology.tls.as_ref().map(peer_files),
     }
+}
+
+fn peer_files(tls: &Certificates) -> PeerFiles {
+    PeerFiles { ca_file: tls.ca_file(), cert_file: tls.cert_file(), key_file: tls.key_file() }
 }
 
 fn agent_file(folder: &Folder, topology: &Topology, worker: u16) -> AgentFile {
@@ -118,6 +131,7 @@ fn agent_file(folder: &Folder, topology: &Topology, worker: u16) -> AgentFile {
         cluster_secret_file: folder.cluster_secret(),
         postgres_password_file: folder.postgres_password(),
         capacity: CAPACITY,
+        tls: topology.tls.as_ref().map(peer_files),
         postgres: PostgresSection {
             data_dir: folder.postgres_data(worker),
             port: topology.postgres_port(worker),

@@ -26,7 +26,7 @@ use std::time::Duration;
 use supervisor::{Died, Supervisor};
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use topology::{COORDINATORS_MAX, DEFAULT_PORT, PORT_MAX, Topology, WORKERS_MAX, Wanted};
+use topology::{COORDINATORS_MAX, Certificates, DEFAULT_PORT, PORT_MAX, Topology, WORKERS_MAX, Wanted};
 
 /// How often process ids are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -68,6 +68,9 @@ pub(crate) struct DevArgs {
     /// Folder of PostgreSQL's programs.
     #[arg(long, value_name = "DIR", env = "ATOLL_PG_BIN")]
     pg_bin: Option<PathBuf>,
+    /// Encrypt everything but PostgreSQL, with `ca.pem`, `cert.pem` and `key.pem` (for 127.0.0.1) of this folder.
+    #[arg(long, value_name = "DIR")]
+    tls: Option<PathBuf>,
     /// Load 5,000 embedded WordNet entries, unless they are there, and search them once.
     #[arg(long)]
     sample: bool,
@@ -156,6 +159,8 @@ async fn prepare(args: &DevArgs, key: Option<String>) -> Result<Cluster, Command
     }
     let again = kept.is_some();
     let mut topology = kept.unwrap_or_else(|| Topology::new(&wanted, PathBuf::new()));
+    let tls = args.tls.as_deref().map(std::path::absolute).transpose();
+    topology.tls = tls.map_err(|error| CommandError::Failed(format!("--tls: {error}")))?.map(Certificates);
     // First, because it takes no time; what is fetched below can take minutes.
     ports::wait_until_free(&folder, &topology, again).await?;
     if args.pg_bin.is_some() || !topology.pg_bin.is_dir() {
@@ -213,8 +218,12 @@ async fn live(
     let mut file = ready::bring_up(cluster, supervisor).await?;
     let url = topology.client_url(1);
     // The address that commands take by themselves need not be said.
-    let atoll = if topology.port == DEFAULT_PORT { "atoll".to_owned() } else { format!("atoll --url {url}") };
-    let client = Client::new(&url, None)?.with_key(cluster.key.clone())?;
+    let atoll = match &topology.tls {
+        None if topology.port == DEFAULT_PORT => "atoll".to_owned(),
+        None => format!("atoll --url {url}"),
+        Some(certificates) => format!("atoll --url {url} --ca-file {}", certificates.ca_file().display()),
+    };
+    let client = Client::trusting(&url, None, &topology.trusted())?.with_key(cluster.key.clone())?;
     if args.sample {
         sample::load(&client).await?;
         sample::show_example(&client, &atoll).await?;

@@ -30,7 +30,10 @@ pub(super) async fn bring_up(cluster: &Cluster, supervisor: &mut Supervisor) -> 
     let clients: Vec<Client> = cluster
         .topology
         .coordinators()
-        .map(|number| Client::new(&cluster.topology.client_url(number), None)?.with_key(cluster.key.clone()))
+        .map(|number| {
+            let client = Client::trusting(&cluster.topology.client_url(number), None, &cluster.topology.trusted())?;
+            client.with_key(cluster.key.clone())
+        })
         .collect::<Result<_, _>>()?;
     let (first, others) = clients.split_first().expect("a cluster has at least one coordinator");
 
@@ -185,9 +188,10 @@ async fn coordinator_ids(cluster: &Cluster) -> Result<Vec<CoordinatorId>, String
     let secret = cluster.folder.secret(&cluster.folder.cluster_secret()).map_err(|error| error.to_string())?;
     let mut ids = Vec::new();
     for number in cluster.topology.coordinators() {
-        let url = cluster.topology.internal_url(number);
-        let alive =
-            ask(async { Client::new(&url, None)?.with_bearer(&secret)?.get(HEALTH_PATH).await?.parse::<Alive>() });
+        let (url, trusted) = (cluster.topology.internal_url(number), cluster.topology.trusted());
+        let alive = ask(async {
+            Client::trusting(&url, None, &trusted)?.with_bearer(&secret)?.get(HEALTH_PATH).await?.parse::<Alive>()
+        });
         ids.push(alive.await.ok_or_else(|| format!("the id of {}", coordinator_name(number)))?.id);
     }
     Ok(ids)
@@ -197,9 +201,9 @@ async fn worker_ids(cluster: &Cluster) -> Result<Vec<WorkerId>, String> {
     let secret = cluster.folder.secret(&cluster.folder.cluster_secret()).map_err(|error| error.to_string())?;
     let mut ids = Vec::new();
     for number in cluster.topology.workers() {
-        let url = format!("http://127.0.0.1:{}", cluster.topology.agent_port(number));
+        let (url, trusted) = (cluster.topology.agent_url(number), cluster.topology.trusted());
         let status = ask(async {
-            Client::new(&url, None)?.with_bearer(&secret)?.get(STATUS_PATH).await?.parse::<AgentStatus>()
+            Client::trusting(&url, None, &trusted)?.with_bearer(&secret)?.get(STATUS_PATH).await?.parse::<AgentStatus>()
         });
         let id = status.await.and_then(|status| status.worker);
         ids.push(id.ok_or_else(|| format!("the id of {}", worker_name(number)))?);

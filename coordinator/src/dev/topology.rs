@@ -1,5 +1,6 @@
 //! What a development cluster is made of, and how a second start on the same folder agrees with the first.
 
+use crate::cli::Trusted;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -31,6 +32,27 @@ pub(super) struct Topology {
     pub(super) port: u16,
     /// PostgreSQL's programs, as found at the first start: data directories belong to one major version.
     pub(super) pg_bin: PathBuf,
+    /// Certificates for everything but PostgreSQL, if this start has any.
+    #[serde(skip)]
+    pub(super) tls: Option<Certificates>,
+}
+
+/// `--tls`: a folder with `ca.pem`, and with `cert.pem` and `key.pem` for 127.0.0.1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Certificates(pub(super) PathBuf);
+
+impl Certificates {
+    pub(super) fn ca_file(&self) -> PathBuf {
+        self.0.join("ca.pem")
+    }
+
+    pub(super) fn cert_file(&self) -> PathBuf {
+        self.0.join("cert.pem")
+    }
+
+    pub(super) fn key_file(&self) -> PathBuf {
+        self.0.join("key.pem")
+    }
 }
 
 /// What the command line asks for; none where it says nothing.
@@ -56,6 +78,7 @@ impl Topology {
             shards: wanted.shards.unwrap_or(12),
             port: wanted.port.unwrap_or(DEFAULT_PORT),
             pg_bin,
+            tls: None,
         }
     }
 
@@ -120,12 +143,29 @@ impl Topology {
 
     /// A coordinator's base URL for clients.
     pub(super) fn client_url(&self, coordinator: u16) -> String {
-        format!("http://127.0.0.1:{}", self.client_port(coordinator))
+        self.url(self.client_port(coordinator))
     }
 
     /// A coordinator's base URL for coordinators and agents.
     pub(super) fn internal_url(&self, coordinator: u16) -> String {
-        format!("http://127.0.0.1:{}", self.internal_port(coordinator))
+        self.url(self.internal_port(coordinator))
+    }
+
+    /// An agent's base URL.
+    pub(super) fn agent_url(&self, worker: u16) -> String {
+        self.url(self.agent_port(worker))
+    }
+
+    /// Whom `dev` itself trusts, and what it shows to agents.
+    pub(super) fn trusted(&self) -> Trusted {
+        let Some(certificates) = &self.tls else { return Trusted::default() };
+        let shown = (certificates.cert_file(), certificates.key_file());
+        Trusted { ca_file: Some(certificates.ca_file()), shown: Some(shown) }
+    }
+
+    fn url(&self, port: u16) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{port}")
     }
 }
 

@@ -4,7 +4,6 @@
 use super::middleware::around_internal;
 use super::problem::{ApiError, refusal_problem};
 use super::{audit, keys};
-use crate::cluster_secret::ClusterSecret;
 use crate::internal_client::{BODY_BYTES_MAX, FORWARDED_HEADER};
 use crate::raft::{
     APPEND_PATH, Alive, CatalogNode, ForwardedCommand, HEALTH_PATH, Hop, PROPOSE_PATH, REMOVE_PATH, RemoveCoordinator,
@@ -16,6 +15,7 @@ use atoll_proto::join::{JOIN_PATH, JoinCluster, JoinReady, READY_PATH};
 use atoll_proto::key::RECOVER_PATH;
 use atoll_proto::problem::{Problem, ProblemCode};
 use atoll_proto::{GroupId, WorkerId};
+use atoll_trust::ClusterSecret;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};

@@ -32,7 +32,7 @@ mod streams;
 mod unread;
 
 pub use bodies::Bodies;
-pub use listener::{Patience, serve};
+pub use listener::{Door, Patience, serve};
 pub use openapi::openapi;
 pub use state::{App, Parts};
 

@@ -13,12 +13,12 @@ use super::propose::ProposeError;
 use super::snapshot_file::ReadSnapshotError;
 use super::state_machine::StateMachine;
 use super::types::{Raft, RaftMember, RaftMetrics};
-use crate::cluster_secret::ClusterSecret;
 use crate::internal_client::InternalClient;
 use crate::telemetry::chain;
 use atoll_core::catalog::{Command, Outcome, Refusal};
 use atoll_proto::CoordinatorId;
 use atoll_proto::join::{JOIN_PATH, JoinCluster, JoinReady, Joined, READY_PATH};
+use atoll_trust::{ClusterSecret, Kept, PeerTls};
 use openraft::error::{InitializeError, RaftError};
 use openraft::{Config, ServerState, SnapshotPolicy};
 use std::collections::BTreeMap;
@@ -46,6 +46,8 @@ pub struct RaftSettings {
     pub first_start: FirstStart,
     /// What coordinators know each other by.
     pub secret: ClusterSecret,
+    /// What coordinators and agents show each other; none where nothing is encrypted.
+    pub tls: Option<Kept<PeerTls>>,
     /// Base URL for clients, as others reach it.
     pub http: String,
     /// Base URL for coordinators and agents, as others reach it.
@@ -136,7 +138,7 @@ impl CatalogNode {
     /// The internal listener must be served soon after, for only then can the others reach this one. Cancelled before it
     /// returns, nothing is lost: the next start goes on from what is on disk.
     pub async fn start(settings: RaftSettings) -> Result<Self, StartError> {
-        let RaftSettings { data_dir, first_start, secret, http, internal } = settings;
+        let RaftSettings { data_dir, first_start, secret, tls, http, internal } = settings;
         std::fs::create_dir_all(&data_dir).map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
         let identity_path = data_dir.join("identity.json");
         let log_path = data_dir.join("raft.redb");
@@ -149,7 +151,7 @@ impl CatalogNode {
         let (log, log_writer) = LogStore::open(&log_path)?;
         let (state_machine, applied) = StateMachine::open(data_dir.join("catalog.json"))?;
 
-        let client = InternalClient::new(&secret);
+        let client = InternalClient::new(&secret, tls);
         let here = RaftMember { http, internal };
         let identity = match known {
             // A snapshot without as much as a vote: the log file is another one than the one that belongs to it.
@@ -213,7 +215,7 @@ impl CatalogNode {
     fn warn_if_moved(&self, here: &RaftMember) {
         let view = self.view();
         let Some(known) = view.catalog.coordinators.get(&self.id()) else { return };
-        if known.internal != here.internal || known.http != here.http {
+        if place(&known.internal) != place(&here.internal) || place(&known.http) != place(&here.http) {
             tracing::warn!(
                 known_internal = known.internal,
                 internal = here.internal,
@@ -334,6 +336,11 @@ async fn follow_leadership(mut metrics: watch::Receiver<RaftMetrics>, leads: wat
             return;
         }
     }
+}
+
+/// Where a URL leads, however it is spoken there: the certificates of a cluster may come after its catalog.
+fn place(url: &str) -> &str {
+    url.split_once("://").map_or(url, |(_, place)| place)
 }
 
 /// Timings for machines that are loaded and disks that sync: failover takes one to two seconds.

@@ -11,6 +11,7 @@ use super::session::{Session, Sessions};
 use atoll_core::routing::WorkerRoute;
 use atoll_proto::WorkerId;
 use atoll_proto::agent::COORDINATOR_ROLE;
+use atoll_trust::PostgresTls;
 use deadpool::managed::{Object, Pool, PoolError, QueueMode};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use std::collections::HashMap;
@@ -19,7 +20,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::{Client, NoTls};
 
 /// Longest that connecting may take.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -31,6 +31,8 @@ pub const UNSENT_TIME: Duration = Duration::from_secs(20);
 pub struct WorkersSettings {
     /// Password of the coordinators' role.
     pub password: String,
+    /// Whether connections are encrypted, and whom to trust.
+    pub tls: PostgresTls,
     /// Connections to each worker; 0 for twice its cores and one more. Never more than the coordinator's share of what the
     /// worker takes.
     pub pool_size: usize,
@@ -49,14 +51,23 @@ impl std::fmt::Debug for WorkersSettings {
 /// The pools of all workers.
 #[derive(Debug)]
 pub struct Workers {
-    settings: WorkersSettings,
+    settings: RwLock<WorkersSettings>,
     pools: RwLock<HashMap<WorkerId, Arc<WorkerPool>>>,
 }
 
 impl Workers {
     /// No pool yet: each is made when its worker is first asked.
     pub fn new(settings: WorkersSettings) -> Self {
-        Self { settings, pools: RwLock::default() }
+        Self { settings: RwLock::new(settings), pools: RwLock::default() }
+    }
+
+    /// Connects with another password from now on. Connections that are in use go on, and are given up when they come back.
+    pub fn change_password(&self, password: &str) {
+        let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        if settings.password != password {
+            password.clone_into(&mut settings.password);
+            self.pools.write().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     /// The pool of a worker, made anew if the worker's address changed, or what its size depends on.
@@ -67,12 +78,14 @@ impl Workers {
                 return pool.clone();
             }
         }
+        // Held as long as the pool is made, so that none is made with a password of before.
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner);
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
         // Another request may have made it since.
         if let Some(pool) = pools.get(&route.worker).filter(|pool| pool.fits(route)) {
             return pool.clone();
         }
-        let pool = Arc::new(WorkerPool::new(route, &self.settings));
+        let pool = Arc::new(WorkerPool::new(route, &settings));
         pools.insert(route.worker, pool.clone());
         pool
     }
@@ -144,18 +157,20 @@ impl WorkerPool {
             .dbname(&route.postgres.database)
             .user(COORDINATOR_ROLE)
             .password(&settings.password)
+            .ssl_mode(settings.tls.ssl_mode())
             .application_name("atoll")
             .connect_timeout(CONNECT_TIME)
             .keepalives_idle(Duration::from_secs(10))
             .tcp_user_timeout(UNSENT_TIME)
             .options(session_options(settings.statement_timeout));
-        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(config, settings.tls.clone(), recycling);
         let size = match settings.pool_size {
             0 => route.cores as usize * 2 + 1,
             size => size,
         };
         let size = size.min(route.connections as usize).max(2);
-        let pool = Pool::builder(Sessions::new(manager))
+        let pool = Pool::builder(Sessions::new(manager, settings.tls.clone()))
             .max_size(size)
             // The connection used last comes first: its backend has its caches warm.
             .queue_mode(QueueMode::Lifo)
@@ -363,8 +378,8 @@ impl Drop for Connection {
     }
 }
 
-async fn cancel(client: &Client) {
-    if let Err(error) = client.cancel_token().cancel_query(NoTls).await {
+async fn cancel(session: &Session) {
+    if let Err(error) = session.cancel_token().cancel_query(session.tls()).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "cancel failed");
     }
 }

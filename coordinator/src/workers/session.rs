@@ -9,6 +9,7 @@
 //! ([`Session::opening`]) begins with a session as it was at first. A connection whose statement failed, or was not waited for, is
 //! thrown away, so what is remembered is true.
 
+use atoll_trust::PostgresTls;
 use deadpool::managed::{self, Metrics, RecycleResult};
 use deadpool_postgres::{ClientWrapper, Manager};
 use lru::LruCache;
@@ -34,6 +35,7 @@ pub struct Session {
     prepared: Mutex<Prepared>,
     /// Grows when what is prepared may be outdated.
     outdated: Arc<AtomicU64>,
+    tls: PostgresTls,
 }
 
 /// Statements by their text.
@@ -111,10 +113,15 @@ fn at_least(left: Duration) -> Cow<'static, str> {
 
 impl Session {
     /// A connection that nothing was set on yet; what it prepares is forgotten when `outdated` grows.
-    pub(super) fn new(client: ClientWrapper, outdated: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(client: ClientWrapper, outdated: Arc<AtomicU64>, tls: PostgresTls) -> Self {
         let since = outdated.load(Ordering::Relaxed);
         let prepared = Mutex::new(Prepared { statements: LruCache::new(PREPARED_MAX), since });
-        Self { client, in_force: Mutex::default(), prepared, outdated }
+        Self { client, in_force: Mutex::default(), prepared, outdated, tls }
+    }
+
+    /// How further connections to the same server are made, such as one that cancels a statement.
+    pub(super) fn tls(&self) -> PostgresTls {
+        self.tls.clone()
     }
 
     /// The statement of a text, which stays prepared.
@@ -180,13 +187,14 @@ impl Deref for Session {
 #[derive(Debug)]
 pub(super) struct Sessions {
     manager: Manager,
+    tls: PostgresTls,
     outdated: Arc<AtomicU64>,
 }
 
 impl Sessions {
-    /// Connects as `manager` says.
-    pub(super) fn new(manager: Manager) -> Self {
-        Self { manager, outdated: Arc::default() }
+    /// Connects as `manager` says, which was made with `tls`.
+    pub(super) fn new(manager: Manager, tls: PostgresTls) -> Self {
+        Self { manager, tls, outdated: Arc::default() }
     }
 
     /// What any of its sessions has prepared is not used again.
@@ -200,7 +208,7 @@ impl managed::Manager for Sessions {
     type Error = Error;
 
     async fn create(&self) -> Result<Session, Error> {
-        Ok(Session::new(self.manager.create().await?, self.outdated.clone()))
+        Ok(Session::new(self.manager.create().await?, self.outdated.clone(), self.tls.clone()))
     }
 
     async fn recycle(&self, session: &mut Session, metrics: &Metrics) -> RecycleResult<Error> {

@@ -13,6 +13,7 @@ use super::statement::Statement;
 use super::write::{Parts, WriteRow, WriteRule};
 use super::{ShardError, ShardTable, read};
 use atoll_proto::entry::{EntryId, Include};
+use atoll_trust::PostgresTls;
 use deadpool_postgres::ClientWrapper;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -121,6 +122,6 @@ impl Straight {
         let (client, connection) = connecting.map_err(|error| ShardError::of_connecting(&self.worker, error))?;
         // What breaks the connection also fails the statement that waits for it.
         let task = tokio::spawn(async move { drop(connection.await) });
-        Ok(Session::new(ClientWrapper::new(client, task), Arc::default()))
+        Ok(Session::new(ClientWrapper::new(client, task), Arc::default(), PostgresTls::off()))
     }
 }

@@ -4,9 +4,9 @@
 
 pub mod agent;
 
-use atoll::cluster_secret::ClusterSecret;
 use atoll::raft::{CatalogNode, FirstStart, RaftSettings};
 use atoll_proto::agent::RegisterWorker;
+use atoll_trust::ClusterSecret;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -84,6 +84,7 @@ impl Remains {
 
 pub fn settings(dir: &Path, internal: &str, first_start: FirstStart) -> RaftSettings {
     RaftSettings {
+        tls: None,
         data_dir: dir.to_path_buf(),
         first_start,
         secret: secret(),

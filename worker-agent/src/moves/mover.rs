@@ -6,12 +6,15 @@ use crate::desired::apply::Applier;
 use crate::pauses;
 use crate::pg::connect::{PgError, chain};
 use crate::pg::moving::{self, STATEMENT_LIMIT, fence::Fence};
+use crate::pg::server_tls::ServerTls;
 use crate::pg::session::Session;
 use crate::secret::{Secret, SecretError};
 use crate::worker::Worker;
 use atoll_proto::moves::{MoveOrder, MoveReport, MoveWork, TableSum};
 use atoll_proto::{CatalogVersion, MoveId};
+use atoll_trust::Kept;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
@@ -182,6 +185,18 @@ impl Mover {
     /// The password of the role that the target subscribes as.
     pub(super) fn password(&self) -> Result<Secret, MoveError> {
         Ok(Secret::read(&self.worker.config.postgres_password_file)?)
+    }
+
+    /// The same for a connection of the agent's own.
+    pub(super) fn kept_password(&self) -> Result<Kept<Secret, SecretError>, MoveError> {
+        let file = self.worker.config.postgres_password_file.clone();
+        Ok(Kept::new(move || Secret::read(&file))?)
+    }
+
+    /// The file of authorities by which this server judges others, where PostgreSQL is spoken to by TLS.
+    pub(super) fn authorities(&self) -> Option<PathBuf> {
+        let Worker { config, server_tls, .. } = &*self.worker;
+        server_tls.as_ref().map(ServerTls::authorities).or_else(|| config.postgres.ca_file.clone())
     }
 }
 

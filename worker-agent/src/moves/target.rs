@@ -29,9 +29,9 @@ pub(super) async fn carry_out(
     let target = &mover.worker.target;
     match order.work {
         MoveWork::Receive => {
-            let subscription =
-                copy::make(session, subject, &mover.password()?, mover.worker.config.moves.copy_bytes_per_second())
-                    .await?;
+            let (password, authorities) = (mover.password()?, mover.authorities());
+            let rate = mover.worker.config.moves.copy_bytes_per_second();
+            let subscription = copy::make(session, subject, &password, authorities.as_deref(), rate).await?;
             Ok(MoveReport { subscription, ..MoveReport::done() })
         }
         MoveWork::Copied => {
@@ -111,11 +111,13 @@ pub(super) async fn carry_out(
 async fn build_indexes(mover: &Mover, session: &Session, subject: &MoveSubject) -> Result<(), MoveError> {
     let source = Target {
         host: subject.source.host.clone(),
+        address: None,
         port: subject.source.port,
         user: MOVE_ROLE.to_owned(),
-        password: Some(mover.password()?),
+        password: Some(mover.kept_password()?),
         database: subject.source.database.clone(),
         first_database: None,
+        tls: mover.worker.credentials.postgres.clone(),
     };
     let building = moving::session(&mover.worker.target, subject, Duration::ZERO).await?;
     let helpers = crate::pg::machine::Machine::this().cores.saturating_sub(1);

@@ -68,14 +68,17 @@ async fn make_extension(session: &Session) -> Result<(), PgError> {
 /// Makes the role, or brings it to what it should be. What it is already is not mentioned: to say `nosuperuser` takes a
 /// superuser even where nothing changes. Its password cannot be read, so it is set each time.
 async fn make_role(session: &Session, role: &str, extra: &str, password: &Secret) -> Result<(), PgError> {
-    let statement = "select rolcanlogin, rolsuper, rolcreatedb, rolcreaterole from pg_roles where rolname = $1";
+    let statement = "select rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolbypassrls, rolreplication
+                       from pg_roles where rolname = $1";
     let there = session.query_opt("look into its catalog", statement, &[&role]).await?;
     let (verb, options) = match &there {
         None => ("create", format!(" login{extra}")),
         Some(row) => {
-            let [can_login, others @ ..] = [row.get::<_, bool>(0), row.get(1), row.get(2), row.get(3)];
+            let [can_login, others @ ..] =
+                [row.get::<_, bool>(0), row.get(1), row.get(2), row.get(3), row.get(4), row.get(5) && extra.is_empty()];
             let login = if can_login { "" } else { " login" };
-            let too_much = [" nosuperuser", " nocreatedb", " nocreaterole"].into_iter().zip(others);
+            let rights = [" nosuperuser", " nocreatedb", " nocreaterole", " nobypassrls", " noreplication"];
+            let too_much = rights.into_iter().zip(others);
             ("alter", too_much.filter(|(_, has)| *has).fold(login.to_owned(), |text, (word, _)| text + word))
         }
     };
@@ -113,7 +116,12 @@ async fn grant(session: &Session, target: &Target) -> Result<(), PgError> {
         }
         return Ok(());
     }
-    session.run("grant rights on the database", &statements.join(";\n")).await
+    session.run("grant rights on the database", &statements.join(";\n")).await?;
+    // What PostgreSQL gives everybody and nobody here needs: to make large objects, and the databases that come with a server.
+    let statement =
+        "revoke execute on function lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) from public;
+                     revoke all on database postgres, template1 from public";
+    session.run("take away what everybody may do", statement).await
 }
 
 async fn grant_or_warn(session: &Session, statement: &str) -> Result<(), PgError> {

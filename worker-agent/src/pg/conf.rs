@@ -2,8 +2,9 @@
 //! it adopts takes up those that need no restart, and of the others the agent warns.
 
 use crate::pg::machine::Machine;
+use crate::pg::server_tls;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the settings depend on.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct ServerSettings {
     pub fsync: bool,
     /// Processes that help to build an index.
     pub parallel_builders: u32,
+    /// Folder of its certificate, if it has one: then it takes no connection without TLS.
+    pub tls: Option<PathBuf>,
 }
 
 const MEBIBYTE: u64 = 1024 * 1024;
@@ -50,12 +53,13 @@ impl ServerSettings {
             // The most that one build may have: how many it takes is decided when it begins. PostgreSQL has eight for everything.
             Some(_) | None => machine.cores.saturating_sub(1).min(7),
         };
-        Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders }
+        Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders, tls: None }
     }
 
     /// The text of `atoll.conf`.
     pub fn text(&self, logs: &Path) -> String {
-        let Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders } = self;
+        let Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders, tls } = self;
+        let tls = tls.as_deref().map(server_tls::settings).unwrap_or_default();
         let fsync = if *fsync { "on" } else { "off" };
         let logs = quoted(&logs.to_string_lossy());
         format!(
@@ -98,18 +102,21 @@ impl ServerSettings {
              log_rotation_size = 0\n\
              log_truncate_on_rotation = on\n\
              log_checkpoints = off\n\
-             log_line_prefix = '%m [%p] %q%a '\n"
+             log_line_prefix = '%m [%p] %q%a '\n\
+             {tls}"
         )
     }
 
     /// The text of `pg_hba.conf`: TCP only, with a password only; from elsewhere only if the server listens there.
     pub fn access(&self) -> String {
-        let mut text = "# Written by atoll-agent at each start; changes here are lost.\n\
-                        host all all 127.0.0.1/32 scram-sha-256\n\
-                        host all all ::1/128 scram-sha-256\n"
-            .to_owned();
+        let host = if self.tls.is_some() { "hostssl" } else { "host" };
+        let mut text = format!(
+            "# Written by atoll-agent at each start; changes here are lost.\n\
+             {host} all all 127.0.0.1/32 scram-sha-256\n\
+             {host} all all ::1/128 scram-sha-256\n"
+        );
         if !self.host.is_loopback() {
-            text.push_str("host all all all scram-sha-256\n");
+            text.push_str(&format!("{host} all all all scram-sha-256\n"));
         }
         text
     }
@@ -124,7 +131,7 @@ impl ServerSettings {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
@@ -186,6 +193,10 @@ mod tests {
         assert!(!settings("127.0.0.1", 0).access().contains("all all all"));
         assert!(settings("10.0.0.5", 0).access().contains("host all all all scram-sha-256"));
         assert!(!settings("0.0.0.0", 0).access().contains("trust"));
+        let encrypted = ServerSettings { tls: Some("/x/w1.tls".into()), ..settings("10.0.0.5", 0) };
+        assert!(encrypted.access().lines().skip(1).all(|line| line.starts_with("hostssl ")), "{}", encrypted.access());
+        assert!(encrypted.text(Path::new("/x")).contains("ssl_key_file = '/x/w1.tls/server.key'\n"));
+        assert!(!settings("10.0.0.5", 0).text(Path::new("/x")).contains("ssl"));
         assert_eq!(settings("0.0.0.0", 0).reachable_host().to_string(), "127.0.0.1");
     }
 }

@@ -1,9 +1,10 @@
 //! Connections to the server.
 
 use crate::pg::session::Session;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretError};
+use atoll_trust::{Kept, PostgresTls};
+use std::net::IpAddr;
 use std::time::Duration;
-use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -16,18 +17,22 @@ const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(20);
 /// Where and as whom to connect.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Host.
+    /// Host; the one that a certificate has to be for.
     pub host: String,
+    /// Where it is, if that is known better than by its name.
+    pub address: Option<IpAddr>,
     /// TCP port.
     pub port: u16,
     /// User.
     pub user: String,
     /// Its password, if it needs one.
-    pub password: Option<Secret>,
+    pub password: Option<Kept<Secret, SecretError>>,
     /// The worker's database.
     pub database: String,
     /// A database that exists before the worker's own is made; none where we must not make it.
     pub first_database: Option<String>,
+    /// Whether connections are encrypted, and whom to trust.
+    pub tls: PostgresTls,
 }
 
 /// Why the server did not do as asked.
@@ -142,9 +147,13 @@ impl Target {
             LOCK_LIMIT.as_millis()
         ));
         if let Some(password) = &self.password {
-            config.password(password.expose());
+            config.password(password.now().expose());
         }
-        let connecting = tokio::time::timeout(CONNECT_LIMIT, config.connect(NoTls)).await;
+        if let Some(address) = self.address {
+            config.hostaddr(address);
+        }
+        config.ssl_mode(self.tls.ssl_mode());
+        let connecting = tokio::time::timeout(CONNECT_LIMIT, config.connect(self.tls.clone())).await;
         let (client, connection) = connecting
             .map_err(|_| PgError::Slow { limit: CONNECT_LIMIT })?
             .map_err(PgError::of(format!("let `{}` into database `{database}`", self.user)))?;

@@ -62,6 +62,11 @@ impl Layout {
         self.data_dir.join("atoll.conf")
     }
 
+    /// Folder of the server's own copies of its certificate, its key and the authorities.
+    pub fn tls(&self) -> PathBuf {
+        self.beside(".tls")
+    }
+
     /// Written by the running server.
     pub fn pid_file(&self) -> PathBuf {
         self.data_dir.join("postmaster.pid")

@@ -22,6 +22,7 @@ pub mod patience;
 pub mod position;
 pub mod process;
 pub mod progress;
+pub mod server_tls;
 pub mod session;
 pub mod shape;
 pub mod stats;

@@ -102,13 +102,16 @@ impl Place {
 
     /// How the agent itself connects.
     pub(crate) fn owner(&self) -> Target {
+        let file = self.folder.join("w1.secret");
         Target {
             host: "127.0.0.1".to_owned(),
+            address: None,
             port: self.postgres_port,
             user: "atoll_owner".to_owned(),
-            password: Some(Secret::read(&self.folder.join("w1.secret")).unwrap()),
+            password: Some(atoll_trust::Kept::new(move || Secret::read(&file)).unwrap()),
             database: "atoll".to_owned(),
             first_database: None,
+            tls: atoll_trust::PostgresTls::off(),
         }
     }
 

@@ -3,12 +3,14 @@
 use crate::cli::client::Client;
 use crate::cli::error::CommandError;
 use atoll_proto::limits;
+use atoll_trust::{ClientConfig, MaybeTls};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -65,6 +67,8 @@ pub(super) enum Failure {
 pub(super) struct Address {
     host: HeaderValue,
     connect_to: String,
+    /// Whom the certificate has to be for, and what TLS is spoken with.
+    tls: Option<(String, Arc<ClientConfig>)>,
     timeout_ms: Option<HeaderValue>,
     authorization: Option<HeaderValue>,
 }
@@ -75,9 +79,12 @@ impl Address {
         let refuse = || CommandError::Usage(format!("{} is no coordinator's address", client.base()));
         let uri: Uri = client.base().parse().map_err(|_| refuse())?;
         let authority = uri.authority().ok_or_else(refuse)?;
+        let tls = client.tls();
+        let usual_port = if tls.is_some() { 443 } else { 80 };
         Ok(Self {
             host: HeaderValue::from_str(authority.as_str()).map_err(|_| refuse())?,
-            connect_to: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
+            connect_to: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(usual_port)),
+            tls: tls.map(|tls| (authority.host().to_owned(), tls)),
             timeout_ms: client.timeout_ms().map(HeaderValue::from),
             authorization: client.authorization().cloned(),
         })
@@ -123,6 +130,10 @@ impl Connection {
         let connecting = async {
             let stream = TcpStream::connect(&self.address.connect_to).await.map_err(drop)?;
             stream.set_nodelay(true).map_err(drop)?;
+            let stream = match &self.address.tls {
+                Some((host, tls)) => MaybeTls::shaken(stream, tls.clone(), host).await.map_err(drop)?,
+                None => MaybeTls::Plain(stream),
+            };
             http1::handshake(TokioIo::new(stream)).await.map_err(drop)
         };
         let connected = timeout(PATIENCE, connecting).await.map_err(|_| failure("no-answer"))?;

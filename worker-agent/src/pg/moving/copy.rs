@@ -8,13 +8,15 @@ use crate::pg::session::Session;
 use crate::secret::Secret;
 use atoll_proto::agent::MOVE_ROLE;
 use atoll_proto::moves::{MoveSeen, MoveSubject};
+use std::path::Path;
 
 /// Makes an empty copy that subscribes to the source, and is filled by so many bytes a second (0 for as fast as it goes); gives the
-/// subscription's number.
+/// subscription's number. With `authorities`, a file of this server's machine, it speaks TLS and judges the source by them.
 pub async fn make(
     session: &Session,
     subject: &MoveSubject,
     password: &Secret,
+    authorities: Option<&Path>,
     bytes_per_second: u64,
 ) -> Result<Option<u32>, PgError> {
     if owned(session, subject).await?.is_none() {
@@ -39,7 +41,7 @@ pub async fn make(
     let statement = format!(
         "create subscription {channel} connection {} publication {channel} with (create_slot = false, slot_name = {}, \
          copy_data = true, binary = true, synchronous_commit = on)",
-        literal(&connection(subject, password)),
+        literal(&connection(subject, password, authorities)),
         literal(&subject.channel())
     );
     keep_out_of_log(session, true).await?;
@@ -86,16 +88,18 @@ async fn keep_out_of_log(session: &Session, out: bool) -> Result<(), PgError> {
 }
 
 /// How the subscription reaches its source.
-fn connection(subject: &MoveSubject, password: &Secret) -> String {
+fn connection(subject: &MoveSubject, password: &Secret, authorities: Option<&Path>) -> String {
     let value = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
     let source = &subject.source;
+    let tls = authorities.map(|file| format!(" sslmode=verify-full sslrootcert={}", value(&file.to_string_lossy())));
     format!(
-        "host={} port={} dbname={} user={} password={} connect_timeout=5 keepalives_idle=10",
+        "host={} port={} dbname={} user={} password={} connect_timeout=5 keepalives_idle=10{}",
         value(&source.host),
         source.port,
         value(&source.database),
         value(MOVE_ROLE),
-        value(password.expose())
+        value(password.expose()),
+        tls.unwrap_or_default()
     )
 }
 
