@@ -102,10 +102,11 @@ async fn matrix(open: &Client, holders: &[Holder], operation: &Operation) {
 async fn send(client: &Client, operation: &Operation, namespace: &str) -> Answer {
     let method = Method::try_from(operation.method.to_uppercase().as_str()).unwrap();
     let request = client.request(method, &operation.path_of(namespace));
-    let request = match (operation.body)(namespace) {
-        Value::Null => request,
-        body if operation.path.ends_with("/import") => request.body("application/x-ndjson", body.to_string()),
-        body => request.json(&body),
+    let body = (operation.body)(namespace);
+    let request = match (body.is_null(), operation.path.ends_with("/import")) {
+        (true, _) => request,
+        (false, true) => request.body("application/x-ndjson", body.to_string()),
+        (false, false) => request.json(&body),
     };
     request.send().await
 }

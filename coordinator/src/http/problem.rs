@@ -1,4 +1,5 @@
-//! Where errors become HTTP answers: a request's by its own mapping ([`RequestError::problem`]), the catalog's by those below. A handler's error travels as a response extension to the middleware
+//! Where errors become HTTP answers: a request's by its own mapping ([`RequestError::problem`]), the catalog's by those below.
+//! A handler's error travels as a response extension to the middleware
 //! around it, which adds path and request id, logs the chain of causes once, and writes the document. A 5xx never shows SQL,
 //! PostgreSQL's text or host names: causes go to the log alone.
 

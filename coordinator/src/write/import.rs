@@ -1,6 +1,7 @@
 //! Streaming import: NDJSON in, progress out, bounded memory.
 //!
-//! Lines are checked one by one; a line that is not valid, or of a namespace that the key is not for, is counted and left out. Good rows gather for their shard until a batch
+//! Lines are checked one by one; a line that is not valid, or of a namespace that the key is not for, is counted and left out.
+//! Good rows gather for their shard until a batch
 //! is full, then go there by COPY while reading continues, a few batches at a time: when all hands are busy, reading waits, and
 //! with it the client. Only committed rows are counted as written, so an import that was cut off may be sent again as a whole.
 
