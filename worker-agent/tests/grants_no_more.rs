@@ -48,7 +48,7 @@ async fn the_role_of_coordinators_may_only_read_and_write_rows() {
         // The server.
         "create database mine",
         "create role mine",
-        "create extension hstore",
+        "drop extension vector",
         "create publication mine for all tables",
         "create subscription mine connection 'host=x' publication x with (connect = false)",
         "alter system set fsync = off",
