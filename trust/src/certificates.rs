@@ -175,11 +175,14 @@ fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 
 fn of_pem(key: &str, path: &Path, wanted: &str, error: PemError) -> TlsError {
     let (key, path) = (key.to_owned(), path.to_owned());
-    match error {
-        PemError::Io(source) => TlsError::Read { key, path, source },
-        PemError::NoItemsFound => TlsError::Content { key, path, detail: format!("holds no {wanted} in PEM") },
-        other => TlsError::Content { key, path, detail: format!("is no good PEM: {other:?}") },
+    if let PemError::Io(source) = error {
+        return TlsError::Read { key, path, source };
     }
+    let detail = match matches!(error, PemError::NoItemsFound) {
+        true => format!("holds no {wanted} in PEM"),
+        false => format!("is no good PEM: {error:?}"),
+    };
+    TlsError::Content { key, path, detail }
 }
 
 fn warn_if_open(key: &str, path: &Path) {

@@ -1,6 +1,8 @@
 //! What a failure of TLS means, in words that say what to do. An error of rustls names the rule that was broken; who reads it wants to
 //! know which file, name or setting is wrong.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "rustls adds errors as it likes, and most need no words of ours")]
+
 use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage};
 use std::error::Error;
 use std::io;

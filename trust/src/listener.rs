@@ -108,15 +108,19 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
-            Err(error) => match error.kind() {
-                ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused => {}
-                _ => {
-                    tracing::error!(%error, "a connection can't be accepted");
-                    tokio::time::sleep(SHORT_OF_SOMETHING).await;
-                }
-            },
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "a connection can't be accepted");
+                tokio::time::sleep(SHORT_OF_SOMETHING).await;
+            }
         }
     }
+}
+
+/// Whether the next connection may do better at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    let of_one = [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset, ErrorKind::ConnectionRefused];
+    of_one.contains(&error.kind())
 }
 
 /// Why a connection came to nothing.
@@ -129,10 +133,8 @@ enum NoTls {
 
 impl From<io::Error> for NoTls {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Self::Left,
-            _ => Self::Refused(error.into()),
-        }
+        let left = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind());
+        if left { Self::Left } else { Self::Refused(error.into()) }
     }
 }
 

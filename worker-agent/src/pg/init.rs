@@ -209,7 +209,8 @@ pub(crate) fn clean_environment(command: &mut Command) {
             command.env_remove(name);
         }
     }
-    command.env("LC_ALL", "C").current_dir("/");
+    // A server that subscribes looks there for a certificate to show: in the home of whoever started us it may not even look.
+    command.env("LC_ALL", "C").env("HOME", "/").current_dir("/");
 }
 
 fn give(account: Option<&Account>, path: &Path) -> Result<(), InitError> {
