@@ -75,6 +75,7 @@ def recovered(requests, groups, since):
 
 
 def longest_gap(requests, group, began):
-    """Longest time, from `began` on, in which no request to this group alone was answered."""
-    times = [began, *sorted(one.ended for one in requests if one.ok and one.groups == {group})]
-    return max((later - earlier for earlier, later in zip(times, times[1:])), default=float("inf"))
+    """Longest time, from `began` to the last request of all, in which none to this group alone was answered."""
+    end = max((one.ended for one in requests), default=float("inf"))
+    times = [began, *sorted(one.ended for one in requests if one.ok and one.groups == {group}), end]
+    return max(later - earlier for earlier, later in zip(times, times[1:]))
