@@ -5,6 +5,7 @@ locust -f deploy/load/locustfile.py --host http://127.0.0.1:7700"""
 import json
 import random
 import re
+import sys
 import time
 import uuid
 from collections import Counter
@@ -49,7 +50,7 @@ class Run:
         self.environment = environment
         self.data = Data(chosen.entries, chosen.vectors, chosen.limit)
         self.path = f"/v1/collections/{chosen.collection}"
-        self.url = environment.host.rstrip("/")
+        self.url = chosen.host.rstrip("/")
         self.slices = {}
         self.pools = []
         self.sampler = None
@@ -70,8 +71,6 @@ class Run:
             if not builds["builds"] and not builds["counting"]:
                 break
             time.sleep(1)
-        self.began = time.monotonic()
-        self.sampler = gevent.spawn(self.sample)
 
     def drop(self):
         requests.delete(self.url + self.path, timeout=60)
@@ -127,15 +126,21 @@ class Run:
 run = None
 
 
-@events.test_start.add_listener
-def begin(environment, **_):
+@events.init.add_listener
+def prepare(environment, **_):
+    """Before the time of the run begins. Of what a listener raises Locust goes on, but for this."""
     global run
     try:
         run = Run(environment)
         run.prepare()
-    except Exception as error:
-        print(f"nothing was asked: {error!r}")
-        environment.runner.quit()
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(f"the entries cannot be loaded: {error!r}")
+
+
+@events.test_start.add_listener
+def begin(**_):
+    run.began = time.monotonic()
+    run.sampler = gevent.spawn(run.sample)
 
 
 @events.request.add_listener
@@ -146,17 +151,13 @@ def answered(name, response_time, **_):
 
 @events.test_stop.add_listener
 def end(**_):
-    if run is not None and run.began is not None:
-        run.sampler.kill()
-        run.drop()
+    run.sampler.kill()
 
 
 @events.quitting.add_listener
 def verdict(environment, **_):
     """The table, and the exit code."""
-    if run is None or run.began is None:
-        environment.process_exit_code = 1
-        return
+    run.drop()
     stats, figures = environment.stats, run.figures()
     print(f"\n{'kind':10}{'requests':>10}{'failed':>8}{'success':>10}{'p50 ms':>8}{'p95 ms':>8}{'p99 ms':>8}")
     for kind, method in KINDS.items():

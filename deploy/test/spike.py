@@ -7,7 +7,8 @@ import resource
 import time
 from collections import Counter
 
-from workload import COLLECTION, DIMENSIONS, NAMESPACES
+from client import COLLECTION, DIMENSIONS
+from workload import NAMESPACES
 
 # Of files beside the connections.
 OTHER_FILES = 200

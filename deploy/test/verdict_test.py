@@ -2,10 +2,10 @@
 
 import unittest
 
+from client import Request
 from faults import NO_WORKER, Fault
 from history import Finding
 from verdict import judge, longest_gap, recovered
-from workload import Request
 
 G1, G2 = frozenset({"g1"}), frozenset({"g2"})
 
