@@ -16,6 +16,8 @@ BATCH_MAX = 8
 # Longer than a coordinator's own deadline of 2 s, so that only what is cut off has no answer.
 ANSWER_SECONDS = 5
 PAUSE_SECONDS = 0.01
+# Of writes that carry an idempotency key.
+KEYED_SHARE = 0.3
 # What became of a write, by the problem that its answer is. Of all other problems it is that nothing happened.
 UNKNOWN_CODES = {"write-outcome-unknown", "internal", "no answer", "broken"}
 
@@ -52,12 +54,12 @@ class Line:
         self.port = cluster.port
         self.connection = None
 
-    def send(self, method, path, body, headers=None):
+    def send(self, method, path, body, headers):
         """Status and answer; None, and what happened in a problem's place, where there is none."""
         try:
             if self.connection is None:
                 self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
-            self.connection.request(method, path, json.dumps(body), {"Content-Type": "application/json", **(headers or {})})
+            self.connection.request(method, path, json.dumps(body), {"Content-Type": "application/json", **headers})
             answer = self.connection.getresponse()
             return answer.status, json.loads(answer.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -131,13 +133,13 @@ class Client(threading.Thread):
             self.write("entries/delete", {"ids": named(chosen)}, dict.fromkeys(chosen))
 
     def write(self, path, body, values):
-        key = f"{self.name}/{self.next()}"
+        key = self.next() if random.random() < KEYED_SHARE else None
         path = f"/v1/collections/{COLLECTION}/{path}"
-        status, answer = self.send("write", path, body, values, {"Idempotency-Key": key})
+        status, answer = self.send("write", path, body, values, key)
         with self.workload.lock:
             for part, outcome in outcomes(status, answer, values):
                 self.workload.history.record(part, outcome)
-                if outcome is Outcome.UNKNOWN and part == values:
+                if key and outcome is Outcome.UNKNOWN and part == values:
                     self.workload.repeats.append(Repeat(path, body, key, values))
 
     def read(self):
@@ -168,10 +170,11 @@ class Client(threading.Thread):
             hits = [((hit["namespace"], hit["key"]), hit["value"]) for hit in answer["hits"]]
             self.expect(hits == [(id, value)], f"search for {id}: {hits}")
 
-    def send(self, kind, path, body, ids, headers=None):
+    def send(self, kind, path, body, ids, key=None):
         began = time.monotonic()
-        status, answer = self.line.send("POST", path, body, headers)
-        groups = frozenset(self.workload.group_of[namespace] for namespace, _ in ids)
+        status, answer = self.line.send("POST", path, body, {"Idempotency-Key": key} if key else {})
+        # Under a key the shard that it is hashed to takes part, which may be of any group.
+        groups = self.workload.groups if key else frozenset(self.workload.group_of[namespace] for namespace, _ in ids)
         request = Request(began, time.monotonic(), kind, groups, said(status, answer))
         with self.workload.lock:
             self.workload.requests.append(request)
