@@ -26,6 +26,7 @@ REFUSED = ("refused", "429")
 SLICE_SECONDS = 5
 # Most that a refusal is waited for.
 RETRY_SECONDS_MAX = 10
+KNOWN_SECONDS = 15
 GRAPHS_SECONDS = 900
 JSON = {"Content-Type": "application/json"}
 
@@ -60,6 +61,12 @@ class Run:
         """The collection with its entries, and graphs that are built."""
         self.drop()
         requests.put(self.url + self.path, json={"dimensions": self.data.dimensions, "metric": "cosine"}, timeout=60).raise_for_status()
+        deadline = time.monotonic() + KNOWN_SECONDS
+        # Coordinators are asked in turn; others than the one that made it may take a moment to know it.
+        while not all(requests.get(f"{self.url}{self.path}/namespaces/any", timeout=10).ok for _ in range(9)):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"after {KNOWN_SECONDS} s not every coordinator knows the collection")
+            time.sleep(0.2)
         kind = {"Content-Type": "application/x-ndjson"}
         loaded = requests.post(f"{self.url}{self.path}/import", data=self.data.lines(), headers=kind, timeout=600)
         last = json.loads(loaded.text.strip().splitlines()[-1])

@@ -102,6 +102,17 @@ class Cluster:
         check(status == 200, f"GET {path}: {status} {answer}")
         return answer
 
+    def make_collection(self, name, dimensions):
+        """A new and empty one, which every coordinator knows: others than the one that made it may take a moment."""
+        path = f"/v1/collections/{name}"
+        status, answer = self.ask("DELETE", path)
+        check(status in (200, 404), f"the earlier {name} is not dropped: {status} {answer}")
+        status, answer = self.ask("PUT", path, {"dimensions": dimensions, "metric": "l2"})
+        check(status == 201, f"{name} was not made: {status} {answer}")
+        # The load balancer asks them in turn.
+        wait_until(lambda: all(self.ask("GET", f"{path}/namespaces/any")[0] == 200 for _ in range(9)), ANSWER_SECONDS,
+                   lambda: f"not every coordinator knows {name}")
+
     def shards_of_groups(self):
         return {group["group"]: group["shards"] for group in self.get("/v1/admin/groups")["groups"]}
 

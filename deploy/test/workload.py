@@ -26,10 +26,7 @@ class Workload:
         self.ended = threading.Event()
 
     def begin(self):
-        status, answer = self.cluster.ask("DELETE", f"/v1/collections/{COLLECTION}")
-        check(status in (200, 404), f"the collection of an earlier run is not dropped: {status} {answer}")
-        status, answer = self.cluster.ask("PUT", f"/v1/collections/{COLLECTION}", {"dimensions": DIMENSIONS, "metric": "l2"})
-        check(status == 201, f"the collection was not made: {status} {answer}")
+        self.cluster.make_collection(COLLECTION, DIMENSIONS)
         for namespace in NAMESPACES:
             self.group_of[namespace] = self.cluster.get(f"/v1/collections/{COLLECTION}/namespaces/{namespace}")["group"]
         for group in self.groups:
