@@ -16,7 +16,7 @@ BATCH_MAX = 8
 # Longer than a coordinator's own deadline of 2 s, so that only what is cut off has no answer.
 ANSWER_SECONDS = 5
 PAUSE_SECONDS = 0.01
-# Of writes that carry an idempotency key.
+# Of the writes of half of the clients: those that carry an idempotency key.
 KEYED_SHARE = 0.3
 # What became of a write, by the problem that its answer is. Of all other problems it is that nothing happened.
 UNKNOWN_CODES = {"write-outcome-unknown", "internal", "no answer", "broken"}
@@ -71,10 +71,11 @@ class Line:
 class Client(threading.Thread):
     """Writes ids that are its own, in `namespaces`, one request after the other."""
 
-    def __init__(self, workload, name, namespaces):
+    def __init__(self, workload, name, namespaces, keyed):
         super().__init__(name=name, daemon=True)
         self.workload = workload
         self.namespaces = namespaces
+        self.keyed_share = KEYED_SHARE if keyed else 0
         self.line = Line(workload.cluster)
         self.busy = threading.Lock()
         self.ids = {namespace: [] for namespace in namespaces}
@@ -133,7 +134,7 @@ class Client(threading.Thread):
             self.write("entries/delete", {"ids": named(chosen)}, dict.fromkeys(chosen))
 
     def write(self, path, body, values):
-        key = self.next() if random.random() < KEYED_SHARE else None
+        key = self.next() if random.random() < self.keyed_share else None
         path = f"/v1/collections/{COLLECTION}/{path}"
         status, answer = self.send("write", path, body, values, key)
         with self.workload.lock:

@@ -89,6 +89,12 @@ class Checks(unittest.TestCase):
         self.assertEqual(self.kinds(history, {"a": "1", "b": "2"}), [])
         self.assertEqual(self.kinds(history, {"a": "1"}), ["torn"])
 
+    def test_a_torn_delete(self):
+        history = written(({"a": "1", "b": "2"}, ACKNOWLEDGED), ({"a": None, "b": None, "c": None}, UNKNOWN))
+        self.assertEqual(self.kinds(history, {"a": "1", "b": "2"}), [])
+        self.assertEqual(self.kinds(history, {}), [])
+        self.assertEqual(self.kinds(history, {"a": "1"}), ["torn"])
+
     def test_a_batch_that_became_known_is_not_torn_but_lost(self):
         history = written(({"a": "1", "b": "2"}, UNKNOWN))
         history.acknowledge({"a": "1", "b": "2"})

@@ -31,8 +31,9 @@ class Workload:
             self.group_of[namespace] = self.cluster.get(f"/v1/collections/{COLLECTION}/namespaces/{namespace}")["group"]
         for group in self.groups:
             of_group = [one for one in NAMESPACES if self.group_of[one] == group]
-            self.clients += [Client(self, f"{group}-{number}", of_group) for number in range(CLIENTS_OF_A_GROUP)]
-        self.clients.append(Client(self, "all", NAMESPACES))
+            # One without idempotency keys asks this group alone, so that it never waits for another.
+            self.clients += [Client(self, f"{group}-{number}", of_group, keyed=number > 0) for number in range(CLIENTS_OF_A_GROUP)]
+        self.clients.append(Client(self, "all", NAMESPACES, keyed=True))
         for client in self.clients:
             client.start()
 
