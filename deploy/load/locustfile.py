@@ -238,7 +238,9 @@ class Client(FastHttpUser):
                 response.success()
                 pause = min(float(retry_after), RETRY_SECONDS_MAX)
             elif response.status_code != status:
-                response.failure(f"{response.status_code} {(response.text or '')[:300]}")
+                # Of its problem the code alone: failures are counted by what they say.
+                code = re.search(r'"code":\s*"([a-z-]+)"', response.text or "")
+                response.failure(f"{response.status_code} {code[1] if code else response.error}")
             else:
                 problem = wrong(response.json())
                 response.failure(problem) if problem else response.success()
