@@ -240,7 +240,7 @@ class Client(FastHttpUser):
             elif response.status_code != status:
                 # Of its problem the code alone: failures are counted by what they say.
                 code = re.search(r'"code":\s*"([a-z-]+)"', response.text or "")
-                response.failure(f"{response.status_code} {code[1] if code else response.error}")
+                response.failure(f"{response.status_code} {code[1] if code else getattr(response, 'error', 'without a problem')}")
             else:
                 problem = wrong(response.json())
                 response.failure(problem) if problem else response.success()
