@@ -164,6 +164,8 @@ def end(**_):
 @events.quitting.add_listener
 def verdict(environment, **_):
     """The table, and the exit code."""
+    # After a signal users are still asking.
+    environment.runner.stop()
     run.drop()
     stats, figures = environment.stats, run.figures()
     print(f"\n{'kind':10}{'requests':>10}{'failed':>8}{'success':>10}{'p50 ms':>8}{'p95 ms':>8}{'p99 ms':>8}")
