@@ -5,6 +5,7 @@ import json
 import random
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 
 from history import Outcome
@@ -134,12 +135,14 @@ class Client(threading.Thread):
             self.write("entries/delete", {"ids": named(chosen)}, dict.fromkeys(chosen))
 
     def write(self, path, body, values):
-        key = self.next() if random.random() < self.keyed_share else None
+        # Keys are remembered for a day, longer than a run.
+        key = str(uuid.uuid4()) if random.random() < self.keyed_share else None
         path = f"/v1/collections/{COLLECTION}/{path}"
         status, answer = self.send("write", path, body, values, key)
         with self.workload.lock:
             for part, outcome in outcomes(status, answer, values):
-                self.workload.history.record(part, outcome)
+                for on_one_shard in by_namespace(part):
+                    self.workload.history.record(on_one_shard, outcome)
                 if key and outcome is Outcome.UNKNOWN and part == values:
                     self.workload.repeats.append(Repeat(path, body, key, values))
 
@@ -205,6 +208,14 @@ def said(status, answer):
         codes = {result["problem"]["code"] for result in answer["results"] if result["problem"]}
         return f"207 {'+'.join(sorted(codes))}"
     return answer["code"] if status is None else f"{status} {answer.get('code')}"
+
+
+def by_namespace(values):
+    """The parts of a request that surely happen together: all of one namespace are on one shard."""
+    parts = {}
+    for id, value in values.items():
+        parts.setdefault(id[0], {})[id] = value
+    return list(parts.values())
 
 
 def outcomes(status, answer, values):

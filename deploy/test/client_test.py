@@ -2,7 +2,7 @@
 
 import unittest
 
-from client import outcomes, said
+from client import by_namespace, outcomes, said
 from history import Outcome
 
 VALUES = {("n1", "a"): "1", ("n2", "b"): None}
@@ -31,6 +31,9 @@ class Answers(unittest.TestCase):
         results = [{"namespace": "n1", "key": "a", "problem": None}, {"namespace": "n2", "key": "b", "problem": problem("write-outcome-unknown")}]
         self.assertEqual(outcomes(207, {"results": results}, VALUES), [({("n1", "a"): "1"}, Outcome.ACKNOWLEDGED), ({("n2", "b"): None}, Outcome.UNKNOWN)])
         self.assertEqual(said(207, {"results": results}), "207 write-outcome-unknown")
+
+    def test_parts_that_happen_together(self):
+        self.assertEqual(by_namespace({("n1", "a"): "1", ("n2", "b"): "2", ("n1", "c"): "3"}), [{("n1", "a"): "1", ("n1", "c"): "3"}, {("n2", "b"): "2"}])
 
     def test_in_a_few_words(self):
         self.assertEqual(said(200, {}), "ok")

@@ -1,12 +1,14 @@
 """The faults of the chaos test: how each is made and mended, whose requests may fail by it and how, and how soon all must be well again."""
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Callable
 
 # A batch over several groups tells of each part.
-PARTS = ("shard-unavailable", "deadline-exceeded", "write-outcome-unknown")
+PARTS = ("deadline-exceeded", "shard-unavailable", "write-outcome-unknown")
+IN_PARTS = {f"207 {'+'.join(some)}" for count in (1, 2, 3) for some in combinations(PARTS, count)}
 # What a request to shards of a worker that is away may be answered.
-NO_WORKER = frozenset({"503 shard-unavailable", "504 deadline-exceeded", "504 write-outcome-unknown", *(f"207 {part}" for part in PARTS)})
+NO_WORKER = frozenset({"503 shard-unavailable", "504 deadline-exceeded", "504 write-outcome-unknown", *IN_PARTS})
 # What may become of requests that were with a coordinator when it died, and when it was paused.
 BROKEN = frozenset({"502 write-outcome-unknown", "broken"})
 HUNG = BROKEN | {"no answer"}
