@@ -17,7 +17,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Lines of the agent's `/metrics` that are about PostgreSQL, by name and labels.
 async fn vitals(agent: &RunningAgent) -> Vec<(String, f64)> {
-    let (_, body) = request::send("GET", &format!("{}/metrics", agent.url), None, None).await.unwrap();
+    let Some((_, body)) = request::send("GET", &format!("{}/metrics", agent.url), None, None).await else {
+        // It does not listen yet.
+        return Vec::new();
+    };
     let text = String::from_utf8(body.to_vec()).unwrap();
     let samples = text.lines().filter(|line| line.starts_with("postgres_"));
     samples
