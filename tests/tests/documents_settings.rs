@@ -54,12 +54,9 @@ fn definition<'a>(schema: &'a Value, reference: &Value) -> &'a Value {
 
 /// In TOML's own words.
 fn type_of(setting: &Map<String, Value>) -> String {
-    let type_ = match &setting["type"] {
-        // With null: it may be left out.
-        Value::Array(types) => types.iter().find(|type_| *type_ != "null").unwrap(),
-        type_ => type_,
-    };
-    match type_.as_str().unwrap() {
+    // Several with null among them: it may be left out.
+    let types = setting["type"].as_array().cloned().unwrap_or_else(|| vec![setting["type"].clone()]);
+    match types.iter().filter_map(Value::as_str).find(|type_| *type_ != "null").unwrap() {
         "array" => format!("array of {}s", type_of(setting["items"].as_object().unwrap())),
         "number" => "float".to_owned(),
         other => other.to_owned(),
