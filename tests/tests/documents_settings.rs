@@ -30,13 +30,18 @@ fn rows(schema: &Value, section: &Value, prefix: &str) -> String {
     let mut sections = String::new();
     for (key, setting) in section["properties"].as_object().unwrap() {
         let path = format!("{prefix}{key}");
-        if let Some(inner) = setting.get("$ref") {
-            sections.push_str(&self::rows(schema, definition(schema, inner), &format!("{path}.")));
+        let definition = reference_in(setting).map(|reference| definition(schema, reference));
+        if let Some(inner) = definition.filter(|definition| definition.get("properties").is_some()) {
+            sections.push_str(&self::rows(schema, inner, &format!("{path}.")));
             continue;
         }
         let meaning =
             setting["description"].as_str().unwrap_or_else(|| panic!("{path} has no comment")).replace('\n', " ");
-        let type_ = type_of(setting.as_object().unwrap());
+        let type_ = match definition {
+            // One of several words.
+            Some(_) => "string".to_owned(),
+            None => type_of(setting.as_object().unwrap()),
+        };
         let default = match setting.get("default") {
             _ if needed.contains(&key.as_str()) => "needed".to_owned(),
             None | Some(Value::Null) => String::new(),
@@ -45,6 +50,12 @@ fn rows(schema: &Value, section: &Value, prefix: &str) -> String {
         rows.push_str(&format!("| `{path}` | {type_} | {default} | {meaning} |\n"));
     }
     rows + &sections
+}
+
+/// The type that a setting names; one that may be left out names it among others.
+fn reference_in(setting: &Value) -> Option<&Value> {
+    let mut others = setting.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    setting.get("$ref").or_else(|| others.find_map(|other| other.get("$ref")))
 }
 
 fn definition<'a>(schema: &'a Value, reference: &Value) -> &'a Value {

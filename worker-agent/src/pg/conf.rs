@@ -102,11 +102,14 @@ impl ServerSettings {
         )
     }
 
-    /// The text of `pg_hba.conf`: TCP only, with a password only; from elsewhere only if the server listens there.
+    /// The text of `pg_hba.conf`: TCP only, with a password only; from elsewhere only if the server listens there, and to copy the
+    /// whole server (`pg_basebackup`) from this machine only.
     pub fn access(&self) -> String {
         let mut text = "# Written by atoll-agent at each start; changes here are lost.\n\
                         host all all 127.0.0.1/32 scram-sha-256\n\
-                        host all all ::1/128 scram-sha-256\n"
+                        host all all ::1/128 scram-sha-256\n\
+                        # For backups of the whole server.\n\
+                        host replication all samehost scram-sha-256\n"
             .to_owned();
         if !self.host.is_loopback() {
             text.push_str("host all all all scram-sha-256\n");
@@ -184,6 +187,7 @@ mod tests {
     #[test]
     fn strangers_are_let_in_only_where_the_server_listens() {
         assert!(!settings("127.0.0.1", 0).access().contains("all all all"));
+        assert!(settings("10.0.0.5", 0).access().contains("host replication all samehost scram-sha-256\n"));
         assert!(settings("10.0.0.5", 0).access().contains("host all all all scram-sha-256"));
         assert!(!settings("0.0.0.0", 0).access().contains("trust"));
         assert_eq!(settings("0.0.0.0", 0).reachable_host().to_string(), "127.0.0.1");
