@@ -4,6 +4,7 @@ use crate::search::{CacheSettings, SearchSettings};
 use crate::write::ImportSettings;
 use atoll_proto::limits;
 use atoll_trust::{PeerFiles, PostgresTlsMode, ServerFiles, TlsError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -43,8 +44,8 @@ pub enum ConfigError {
     },
 }
 
-/// Everything an operator may set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Everything an operator may set. What a setting's comment says is what `docs/configuration.md` says of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where it listens.
@@ -71,65 +72,66 @@ pub struct Config {
 }
 
 /// Where a coordinator listens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// For clients.
+    /// Address for clients.
     pub listen: SocketAddr,
-    /// For coordinators and agents.
+    /// Address for coordinators and agents.
     pub internal_listen: SocketAddr,
     /// What it shows clients; without it nothing between them is encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerFiles>,
-    /// How clients reach it; by default `http://`, or `https://`, and `listen`.
+    /// How clients reach it; by default `http://`, or `https://`, and `listen`. Needed where `listen` is a wildcard or has port 0.
     #[serde(default)]
     pub advertise: Option<String>,
-    /// How coordinators and agents reach it; by default `http://`, or `https://`, and `internal_listen`.
+    /// How coordinators and agents reach it; by default `http://`, or `https://`, and `internal_listen`. Needed likewise.
     #[serde(default)]
     pub internal_advertise: Option<String>,
-    /// Allows addresses beyond loopback without TLS.
+    /// Allow addresses beyond loopback without TLS.
     #[serde(default)]
     pub insecure: bool,
-    /// How long requests under way may take to finish when it stops, in milliseconds.
+    /// How long requests under way may take to end when it stops, in milliseconds.
     #[serde(default = "default_drain_ms")]
     pub drain_ms: u64,
 }
 
 /// The cluster a coordinator belongs to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
-    /// Its identity, log and snapshots.
+    /// Folder of its identity, log and snapshots.
     pub data_dir: PathBuf,
-    /// Makes a new cluster if there is none in `data_dir`: on exactly one coordinator.
+    /// Make a new cluster if `data_dir` holds none; on exactly one coordinator.
     #[serde(default)]
     pub bootstrap: bool,
-    /// Internal URLs of coordinators to join, on all others.
+    /// Internal URLs of coordinators to join by, on all others.
     #[serde(default)]
     pub join: Vec<String>,
-    /// Shards of a new cluster.
+    /// Shards of a new cluster, 1 to 9,999.
     #[serde(default = "default_shards")]
     pub shards: u32,
     /// Groups of a new cluster to wait for before shards are placed.
     #[serde(default = "default_initial_groups")]
     pub initial_groups: u32,
-    /// File with the secret that coordinators and agents share.
+    /// File with the secret that coordinators and agents share; of several lines the first is shown and each is taken.
     pub secret_file: PathBuf,
 }
 
 /// How a coordinator connects to workers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Postgres {
     /// File with the password of the role `atoll_rw`.
     pub password_file: PathBuf,
-    /// Whether connections are encrypted.
+    /// Whether connections are encrypted: `off` or `verify-full`.
     #[serde(default)]
     pub tls: PostgresTlsMode,
-    /// Authorities of the servers' certificates.
+    /// File of the authorities of the servers' certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// Connections to each worker; 0 for twice its cores and one more.
+    /// Connections to each worker; 0 for twice its cores and one. Never more than this coordinator's share of what `max_connections` has
+    /// beyond 20 (shared by all coordinators, by two at least).
     #[serde(default)]
     pub pool_size: usize,
     /// Most requests that wait for a connection to one worker.
@@ -138,35 +140,36 @@ pub struct Postgres {
 }
 
 /// How much a request may do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Largest body, in bytes, after decompression.
     pub body_bytes: usize,
-    /// Most bytes that the bodies of requests under way may have together; more are answered 429.
+    /// Most bytes that the bodies of requests under way have together (imports aside), those of writes that wait for a shard which is
+    /// being handed over among them; more are answered 429.
     pub bodies_bytes: usize,
     /// Deadline of a request that names none, in milliseconds.
     pub deadline_ms: u64,
-    /// Longest deadline a request may name, in milliseconds.
+    /// Longest deadline that a request may name, in milliseconds. Streams have none: a statement of an import may run 300 s, of an
+    /// export 4 h.
     pub deadline_ms_max: u64,
     /// Requests under way at once; more are answered 429.
     pub concurrency: usize,
-    /// Imports and exports under way at once.
+    /// Imports and exports under way at once; more are answered 429.
     pub streams: usize,
-    /// Longest that a client may be silent while its headers, its import or its reading of an export are waited for, in
-    /// milliseconds.
+    /// Longest silence of a client in milliseconds: before its headers are whole, within an import, while it reads an export.
     pub idle_ms: u64,
 }
 
 /// How much an import does at once.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Import {
-    /// Rows of a batch.
+    /// Rows of an import's batch.
     pub batch_rows: usize,
-    /// Bytes of NDJSON of a batch.
+    /// Bytes of NDJSON of an import's batch.
     pub batch_bytes: usize,
-    /// Batches under way at once.
+    /// Batches of an import under way at once.
     pub parallel: usize,
 }
 

@@ -19,6 +19,9 @@ const REGISTERS: [(&str, &str); 6] = [
     ("plain_gauge", "gauge"),
 ];
 
+/// What declares a metric that is read from PostgreSQL, and its type.
+const KINDS: [(&str, &str); 3] = [("counter", "counter"), ("gauge", "gauge"), ("largest", "gauge")];
+
 fn text_of(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     std::fs::read_to_string(root.join(path)).unwrap()
@@ -48,6 +51,20 @@ fn registered(source: &str) -> Metrics {
     found
 }
 
+/// `pub(crate) const NAME: PgMetric = kind("name", "Help.", &["label"]);`
+fn read_from_postgresql(source: &str) -> Metrics {
+    let mut found = Metrics::new();
+    for declared in source.split(": PgMetric =").skip(1) {
+        let (kind, call) = declared.split_once('(').unwrap();
+        let (_, type_) = KINDS.iter().find(|(known, _)| *known == kind.trim()).unwrap_or_else(|| panic!("{kind}"));
+        let (name_and_help, labels) = call.split_once("&[").unwrap();
+        let name = between(name_and_help, '"').remove(0);
+        let labels = between(labels.split(']').next().unwrap(), '"');
+        assert!(found.insert(name.clone(), ((*type_).to_owned(), labels)).is_none(), "{name} is there twice");
+    }
+    found
+}
+
 /// The rows under a heading: `| name | type | labels | …`.
 fn documented(page: &str, heading: &str) -> Metrics {
     let section = page.split("\n## ").find(|section| section.lines().next() == Some(heading)).unwrap();
@@ -72,6 +89,9 @@ fn the_page_names_what_is_registered() {
         assert!(!known.is_empty(), "{source} registers nothing: the test would hold for nothing");
         assert_eq!(told, known, "docs/metrics.md and {source}");
     }
+    let known = read_from_postgresql(&text_of("worker-agent/src/telemetry.rs"));
+    assert!(!known.is_empty(), "nothing is read from PostgreSQL: the test would hold for nothing");
+    assert_eq!(documented(&page, "PostgreSQL"), known, "docs/metrics.md and what agents read from PostgreSQL");
 }
 
 /// What this test cannot see would not be documented.

@@ -5,6 +5,7 @@ use crate::fault::words;
 use crate::kept::Kept;
 use rustls::pki_types::UnixTime;
 use rustls::{ClientConfig, ServerConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 const SECTION: &str = "tls";
 
 /// `[tls]`: the files of one program of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PeerFiles {
     /// Certificate of the cluster's authority; several while it changes.

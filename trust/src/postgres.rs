@@ -3,6 +3,7 @@
 use crate::certificates::{Roots, TlsError, client};
 use crate::kept::Kept;
 use rustls::{ClientConfig, RootCertStore};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// `postgres.tls`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PostgresTlsMode {
     /// Nothing is encrypted.

@@ -17,6 +17,7 @@ use crate::pg::machine::Machine;
 use crate::pg::server_tls::{ServerTls, ServerTlsError};
 use crate::pg::supervise::Supervised;
 use crate::pg::version::PgvectorVersion;
+use crate::pg::vitals;
 use crate::secret::{Secret, SecretError};
 use crate::worker::Worker;
 use crate::{http, register, status, stop};
@@ -145,6 +146,7 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     parts.spawn(health::watch(Arc::clone(&worker), stop.clone()));
     parts.spawn(register::register_always(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
     parts.spawn(status::count_always(Arc::clone(&worker), applier.current(), stop.clone()));
+    parts.spawn(vitals::read_always(Arc::clone(&worker), stop.clone()));
     parts.spawn(upkeep::rebuild_indexes(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
     parts.spawn(graphs::keep_graphs(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
     parts.spawn(upkeep::sweep_expired(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));

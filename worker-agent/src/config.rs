@@ -8,47 +8,52 @@ pub use postgres::PostgresSection;
 use atoll_proto::agent::WorkerMode;
 use atoll_proto::{GroupName, WorkerName};
 use atoll_trust::{PeerFiles, PostgresTlsMode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// All settings of an agent. Passwords are in files that it names, so it can be printed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// All settings of an agent. Passwords are in files that it names, so it can be printed. What a setting's
+/// comment says is what `docs/configuration.md` says of it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The worker's name.
+    #[schemars(with = "String")]
     pub name: WorkerName,
-    /// Its group; without one, a group of its own.
+    /// Its group; by default one of its own, of the worker's name. Today one worker a group.
+    #[schemars(with = "Option<String>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupName>,
-    /// Who looks after the PostgreSQL server.
+    /// `managed`: the agent initialises, configures, starts and stops the server; `external`: it only connects.
+    #[schemars(with = "String")]
     pub mode: WorkerMode,
-    /// Where the agent's own HTTP listens.
+    /// Address of the agent's own HTTP.
     pub listen: SocketAddr,
-    /// Base URL under which coordinators reach the agent; by default made from `listen`.
+    /// How coordinators reach the agent; by default `http://` and `listen`. Needed when it listens on every address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
-    /// Internal listeners of the coordinators, tried in turn.
+    /// Internal URLs of coordinators, tried in turn.
     pub coordinators: Vec<String>,
-    /// File with the bearer token of internal requests.
+    /// File with the secret that coordinators and agents share; of several lines the first is shown and each is taken.
     pub cluster_secret_file: PathBuf,
-    /// File with the password that the coordinators' role gets.
+    /// File with the password that the role `atoll_rw` gets.
     pub postgres_password_file: PathBuf,
     /// Relative capacity for placement.
     #[serde(default = "default_capacity")]
     pub capacity: u32,
-    /// Accept a pgvector older than the oldest safe one.
+    /// Accept a pgvector older than 0.8.4, which can corrupt HNSW indexes.
     #[serde(default)]
     pub allow_old_pgvector: bool,
     /// Stop when standard input ends: whoever started the agent holds the other end.
     #[serde(default)]
     pub stop_on_stdin_eof: bool,
-    /// Allow addresses other than loopback where nothing is encrypted.
+    /// Allow addresses beyond loopback without TLS, also of coordinators and of an external server.
     #[serde(default)]
     pub insecure: bool,
-    /// Where the worker's identity is kept; by default beside the data directory (managed) or the configuration file.
+    /// File of the worker's identity; by default beside the data directory (managed), or beside the configuration (external).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_file: Option<PathBuf>,
     /// What the agent shows coordinators, and whom of them it trusts; without it nothing between them is encrypted.
@@ -68,28 +73,29 @@ pub struct Config {
 }
 
 /// `[stats]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StatsSection {
-    /// Seconds between two counts.
+    /// Seconds between two counts of rows and bytes, and between two readings of what PostgreSQL counts.
     #[serde(default = "default_interval")]
     pub interval_seconds: u64,
 }
 
 /// `[graphs]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GraphsSection {
-    /// Builds that work at the same time, each on another table; 0 for half the machine's cores, at least one.
+    /// Builds of graphs that work at the same time, each on another table; 0 for half the machine's cores, at least one.
     #[serde(default)]
     pub builds_at_once: u32,
 }
 
 /// `[moves]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MovesSection {
-    /// Most MiB a second of a table that a move copies to this worker; 0 for as fast as it goes.
+    /// Most MiB a second of a table that a move copies to this worker; 0 for as fast as it goes. It is for copies that begin from then on.
+    /// A move copies up to two tables at once, and two moves may be under way.
     #[serde(default)]
     pub copy_mb_per_second: u32,
 }

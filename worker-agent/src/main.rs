@@ -42,7 +42,11 @@ struct RunArguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the configuration in effect. Passwords are in files that it names.
-    Config,
+    Config {
+        /// Print what there is to set, as JSON Schema, and read no file.
+        #[arg(long)]
+        schema: bool,
+    },
     /// Print the folder of a PostgreSQL with a safe pgvector; fetch one if there is none.
     Pg {
         /// Only one of this major version, because there is data of it.
@@ -71,7 +75,11 @@ fn start(line: CommandLine) -> anyhow::Result<()> {
     logging::start(&line.log).with_context(|| format!("{:?} is no log filter", line.log))?;
     match line.command {
         None => run(load(line.run)?),
-        Some(Command::Config) => {
+        Some(Command::Config { schema: true }) => {
+            println!("{}", serde_json::to_string_pretty(&schemars::schema_for!(Config))?);
+            Ok(())
+        }
+        Some(Command::Config { schema: false }) => {
             print!("{}", toml::to_string(&load(line.run)?)?);
             Ok(())
         }

@@ -77,6 +77,14 @@ impl Server {
         self.0.subscribe()
     }
 
+    /// Version of the ready server, such as 180004.
+    pub fn version_num(&self) -> Option<u32> {
+        match &*self.0.borrow() {
+            ServerState::Ready(facts) => Some(facts.version_num),
+            ServerState::Down { .. } | ServerState::Refused { .. } => None,
+        }
+    }
+
     /// When the ready server started; else why it is not ready.
     pub fn ready(&self) -> Result<i64, String> {
         match &*self.0.borrow() {

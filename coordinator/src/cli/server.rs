@@ -2,6 +2,8 @@
 
 use super::error::CommandError;
 use super::output::Output;
+use atoll::config::Config;
+use schemars::schema_for;
 use std::path::PathBuf;
 
 /// What `atoll serve` takes.
@@ -19,8 +21,11 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConfigArgs {
     /// Configuration (TOML).
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "schema")]
+    config: Option<PathBuf>,
+    /// Print what there is to set, as JSON Schema, and read no file.
+    #[arg(long)]
+    schema: bool,
 }
 
 /// Runs a coordinator until it is told to stop.
@@ -29,9 +34,16 @@ pub(crate) async fn serve(args: ServeArgs) -> Result<(), CommandError> {
     atoll::serve::run(&args.config, options).await.map_err(|error| CommandError::failed(&error))
 }
 
-/// Prints the configuration that `serve` would use.
+/// Prints the configuration that `serve` would use, or what there is to set.
 pub(crate) fn print_config(args: &ConfigArgs, output: &Output) -> Result<(), CommandError> {
-    let config = atoll::config::Config::load(&args.config).map_err(|error| CommandError::failed(&error))?;
-    let text = toml::to_string(&config).map_err(|error| CommandError::failed(&error))?;
+    let text = match &args.config {
+        Some(file) if !args.schema => {
+            let config = Config::load(file).map_err(|error| CommandError::failed(&error))?;
+            toml::to_string(&config).map_err(|error| CommandError::failed(&error))?
+        }
+        Some(_) | None => {
+            serde_json::to_string_pretty(&schema_for!(Config)).map_err(|error| CommandError::failed(&error))?
+        }
+    };
     output.line(text.trim_end())
 }

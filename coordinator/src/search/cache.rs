@@ -18,6 +18,7 @@ use atoll_core::freshness::{Basis, MarkSet, SessionToken};
 use atoll_proto::Vector;
 use atoll_proto::search::{CachePolicy, Hit, SearchAnswer, Timings};
 use moka::sync::Cache;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -25,13 +26,13 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// Section `cache` of the configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheSettings {
-    /// Most bytes that answers may take; 0 for no cache.
+    /// Most bytes that answers of searches may take which are kept to be given again; 0 for none.
     pub max_bytes: u64,
-    /// How long after its fan-out began an answer is given again at most: so long may what was written through other coordinators be
-    /// missing.
+    /// How long after its fan-out began an answer is given again at most, 86,400 (a day) at the most: so long may a search lack what was
+    /// written through another coordinator, unless it comes with the writer's session token.
     pub ttl_seconds: u64,
 }
 

@@ -2,56 +2,57 @@
 
 use super::{ConfigError, refuse};
 use atoll_trust::PostgresTlsMode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// `[postgres]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresSection {
-    /// Data directory; managed only.
+    /// Data directory, absolute. Managed only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
     /// TCP port.
     pub port: u16,
-    /// Address to listen on (managed), or host to connect to (external).
+    /// Address to listen on (managed), host to connect to (external).
     #[serde(default = "default_host")]
     pub host: String,
-    /// Host under which coordinators reach the server; by default `host`.
+    /// Host under which coordinators reach the server; by default `host`. Needed when it listens on every address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise_host: Option<String>,
-    /// Folder of the server's programs; managed only. Without it one is looked for, or fetched.
+    /// Folder of PostgreSQL's programs; without it one is looked for, or fetched. Managed only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bin: Option<PathBuf>,
-    /// Shared buffers in MiB; 0 for a quarter of the server's share of the machine's memory. Managed only.
+    /// Shared buffers in MiB; 0 for a quarter of the server's share of memory, 128 MiB to 8 GiB. Managed only.
     #[serde(default)]
     pub shared_buffers_mb: u32,
-    /// Managed servers on this machine, this one included: they share its memory. Managed only.
+    /// Managed servers that share the machine's memory, this one included. Managed only.
     #[serde(default = "default_servers_on_machine")]
     pub servers_on_machine: u32,
     /// False only for tests: such a server is refused as a worker. Managed only.
     #[serde(default = "default_true")]
     pub fsync: bool,
-    /// Database.
+    /// Database of the worker.
     #[serde(default = "default_database")]
     pub database: String,
-    /// User to connect as; external only.
+    /// User to connect as. External only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// File with that user's password; external only.
+    /// File with that user's password. External only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
-    /// Whether connections to the server are encrypted, and those to the servers that shards move here from. A managed server then
-    /// takes no others.
+    /// Whether connections to the server are encrypted, and those to the servers that shards move here from: `off` or `verify-full`. A
+    /// managed server then takes no others.
     #[serde(default)]
     pub tls: PostgresTlsMode,
-    /// Authorities of the servers' certificates. An external server has to find this file under the same path.
+    /// File of the authorities of the servers' certificates. An external server has to find it under the same path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// The server's certificate, for the host that coordinators are told; managed only.
+    /// File of the server's certificate, for the host that coordinators are told. Managed only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<PathBuf>,
-    /// The certificate's key; managed only.
+    /// File of the certificate's key. Managed only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
 }

@@ -107,13 +107,16 @@ impl ServerSettings {
         )
     }
 
-    /// The text of `pg_hba.conf`: TCP only, with a password only; from elsewhere only if the server listens there.
+    /// The text of `pg_hba.conf`: TCP only, with a password only; from elsewhere only if the server listens there, and to copy the
+    /// whole server (`pg_basebackup`) from this machine only.
     pub fn access(&self) -> String {
         let host = if self.tls.is_some() { "hostssl" } else { "host" };
+        // The last one is for backups of the whole server.
         let mut text = format!(
             "# Written by atoll-agent at each start; changes here are lost.\n\
              {host} all all 127.0.0.1/32 scram-sha-256\n\
-             {host} all all ::1/128 scram-sha-256\n"
+             {host} all all ::1/128 scram-sha-256\n\
+             {host} replication all samehost scram-sha-256\n"
         );
         if !self.host.is_loopback() {
             text.push_str(&format!("{host} all all all scram-sha-256\n"));
@@ -191,6 +194,7 @@ mod tests {
     #[test]
     fn strangers_are_let_in_only_where_the_server_listens() {
         assert!(!settings("127.0.0.1", 0).access().contains("all all all"));
+        assert!(settings("10.0.0.5", 0).access().contains("host replication all samehost scram-sha-256\n"));
         assert!(settings("10.0.0.5", 0).access().contains("host all all all scram-sha-256"));
         assert!(!settings("0.0.0.0", 0).access().contains("trust"));
         let encrypted = ServerSettings { tls: Some("/x/w1.tls".into()), ..settings("10.0.0.5", 0) };

@@ -29,3 +29,4 @@ pub mod stats;
 pub mod supervise;
 pub mod sweep;
 pub mod version;
+pub mod vitals;

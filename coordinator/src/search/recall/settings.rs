@@ -1,24 +1,26 @@
 //! How recall is watched over, as an operator may set it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Section `search` of the configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SearchSettings {
-    /// Share of live searches that are run again exactly, to estimate recall: 0 to 1. Never more than one a second.
+    /// Share of live searches that are run again exactly, to estimate recall, one a second at most: 0 to 1, 0 for none.
     pub recheck_share: f64,
     /// Measuring which ef gives which recall.
     pub calibration: CalibrationSettings,
 }
 
 /// Section `search.calibration`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CalibrationSettings {
-    /// Whether this coordinator measures, and goes by it.
+    /// Measure which ef gives which recall, and go by it.
     pub enabled: bool,
-    /// Stored vectors that are searched for in a minute, at most. Each costs an exact search and one for each ef that is tried.
+    /// Stored entries searched for in a minute to measure, at most; each costs an exact search and eight others, six where a single graph
+    /// is walked.
     pub queries_per_minute: u32,
 }
 
