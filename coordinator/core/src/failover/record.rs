@@ -162,6 +162,8 @@ impl GroupRecord {
             }
             (Phase::Promoting { candidate }, Change::Activate) => {
                 (next.primary, next.phase) = (candidate, Phase::Steady);
+                // It had leave to mend, and was found to be the most advanced before it began.
+                next.mending = self.mending.filter(|disk| *disk != candidate);
             }
             (Phase::Steady, Change::List { listed })
                 if listed.is_subset(&self.voters) && listed.contains(&self.primary) && listed != self.listed =>

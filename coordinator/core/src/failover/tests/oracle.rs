@@ -27,7 +27,9 @@ impl Oracle {
             self.found(format!("two primaries acknowledged at generation {generation}: another and {disk:?}"));
         }
         if let Some((newer, at)) = self.activated.iter().find(|(newer, at)| *newer > generation && begun_at > *at) {
-            self.found(format!("write {write} began at {begun_at} under {generation}, after {newer} was active ({at})"));
+            self.found(format!(
+                "write {write} began at {begun_at} under {generation}, after {newer} was active ({at})"
+            ));
         }
         self.acknowledged.insert(write);
         let replaced = record.phase == Phase::Steady && record.generation > generation;

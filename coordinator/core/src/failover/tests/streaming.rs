@@ -173,5 +173,4 @@ impl World {
             && primary.list.as_ref() == Some(&record.listed)
             && self.members.iter().all(|member| all(member) && same(member))
     }
-
 }

@@ -92,7 +92,8 @@ pub(super) struct Happened {
 
 impl Happened {
     pub(super) fn add(&mut self, more: Self) {
-        let Self { acknowledged, in_doubt, failovers, hand_overs, joins, leaves, wiped, mended, slowest_heal_ms } = more;
+        let Self { acknowledged, in_doubt, failovers, hand_overs, joins, leaves, wiped, mended, slowest_heal_ms } =
+            more;
         self.acknowledged += acknowledged;
         self.in_doubt += in_doubt;
         self.failovers += failovers;
