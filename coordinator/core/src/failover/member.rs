@@ -72,7 +72,8 @@ pub enum Act {
     },
     /// `pg_promote`. Still nobody is counted, so nothing is acknowledged.
     Promote,
-    /// Write the record's generation into the log, and flush it.
+    /// Write the record's generation into the log, flush it, and end all client connections that are older: a commit that stands before
+    /// the row could else be acknowledged later by a standby that has not got the row, and whose position does not tell of it.
     RecordGeneration,
     /// Count these, and nobody else.
     SetList {

@@ -108,7 +108,11 @@ impl World {
         }
         for at in 0..self.members.len() {
             if self.one_in(2) {
-                self.send(Message::Told { from: end, to: at, record: view.clone() });
+                // Any coordinator tells a member what it knows, and may be late.
+                let back = if self.one_in(8) { 1 + self.below(4) as usize } else { 0 };
+                let late = self.records[self.records.len().saturating_sub(1 + back)].clone();
+                let record = if back > 0 { late } else { view.clone() };
+                self.send(Message::Told { from: end, to: at, record });
             }
         }
     }
@@ -150,6 +154,11 @@ impl World {
         let record = self.records.last().unwrap().clone();
         let decided_at = if self.broken == Some(Broken::ChangesNameNothing) { record.changed_at } else { decided_at };
         self.entries += 1;
+        let mut record = record;
+        if let (Some(Broken::LeavesCatalogFirst), Change::Vote { voters, .. }) = (self.broken, &change) {
+            // Such a catalog would not look at whom PostgreSQL counts.
+            Rc::make_mut(&mut record).listed = voters.clone();
+        }
         let Some(next) = record.changed(decided_at, change.clone(), CatalogVersion(self.entries)) else { return };
         match change {
             Change::HandOver { .. } => self.happened.hand_overs += 1,

@@ -77,7 +77,7 @@ impl World {
         let lost = self.members[at].disk;
         let is_well = |disk: &crate::failover::Disk| {
             let member = &self.members[self.at(disk.worker)];
-            member.disk == *disk && !matches!(member.server, Server::Unusable { .. })
+            member.disk == *disk && !member.diverged && !matches!(member.server, Server::Unusable { .. })
         };
         let left = record.voters.iter().filter(|disk| **disk != lost && is_well(disk)).count();
         let founding = record.voters.len() < record.copies as usize;

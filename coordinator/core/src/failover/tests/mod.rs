@@ -10,11 +10,11 @@ mod servers;
 mod streaming;
 mod world;
 
-use world::{Broken, Happened, World};
+use world::{Broken, Happened, STUCK, World};
 
 const SEEDS: u64 = 1_500;
 /// Until a broken rule is noticed.
-const BROKEN_SEEDS: u64 = 20_000;
+const BROKEN_SEEDS: u64 = 10_000;
 
 #[test]
 fn whatever_breaks_nothing_acknowledged_is_lost_and_it_heals() {
@@ -41,8 +41,9 @@ fn whatever_breaks_nothing_acknowledged_is_lost_and_it_heals() {
 fn every_broken_rule_is_noticed() {
     let mut unnoticed = Vec::new();
     for broken in Broken::ALL {
-        let found = (0..BROKEN_SEEDS.max(seeds()))
-            .find_map(|seed| World::new(seed, Some(broken)).run().err().map(|error| (seed, error)));
+        // Not to heal is no proof: it has to be a write that is lost, or a second primary.
+        let unsafe_in = |seed| World::new(seed, Some(broken)).run().err().filter(|error| !error.starts_with(STUCK));
+        let found = (0..BROKEN_SEEDS.max(seeds())).find_map(|seed| unsafe_in(seed).map(|error| (seed, error)));
         match found {
             Some((seed, error)) => println!("{broken:?}: seed {seed}: {error}"),
             None => unnoticed.push(broken),

@@ -21,8 +21,8 @@ impl Oracle {
 
     /// A commit of this member was acknowledged.
     pub(super) fn acknowledged(&mut self, by: &Member, wait: Wait, record: &GroupRecord, members: &[Member]) {
-        let Wait { write, end: _, generation, begun_at } = wait;
-        let disk = by.disk;
+        let Wait { write, end: _, begun_at } = wait;
+        let (disk, generation) = (by.disk, by.generation());
         if *self.serves.entry(generation).or_insert(disk) != disk {
             self.found(format!("two primaries acknowledged at generation {generation}: another and {disk:?}"));
         }

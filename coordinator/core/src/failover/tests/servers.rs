@@ -1,7 +1,7 @@
 //! A member of the simulated group: a PostgreSQL server as far as replication goes, and its agent.
 
 use super::world::Broken;
-use crate::failover::{Act, Disk, GroupRecord, Incarnation, Position, Report, Server, Sight, act, takes};
+use crate::failover::{Act, Disk, GroupRecord, Incarnation, Phase, Position, Report, Server, Sight, act, takes};
 use atoll_proto::{CatalogVersion, Generation, Lsn, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -24,7 +24,6 @@ pub(super) struct Entry {
 pub(super) struct Wait {
     pub(super) write: u64,
     pub(super) end: usize,
-    pub(super) generation: Generation,
     pub(super) begun_at: u64,
 }
 
@@ -123,17 +122,18 @@ impl Member {
     /// What the agent wants to do; none if it can do nothing.
     pub(super) fn wants(&self, now: u64, broken: Option<Broken>) -> Option<Act> {
         let known = self.known.as_ref().filter(|_| self.agent_runs(now))?;
+        let left_open = broken == Some(Broken::ListIsLeftOpen) && self.generation() != known.generation;
         let sight = Sight {
             disk: self.disk,
             server: self.server,
             position: self.position(now),
-            list: self.list.clone(),
+            list: self.list.clone().filter(|_| !left_open),
             diverged: self.diverged,
             silent_ms: now - self.heard_at,
         };
         let wanted = act(known, &sight);
         match &wanted {
-            Act::Detach if broken == Some(Broken::FencedMembersGoOnReceiving) => None,
+            Act::Detach if broken == Some(Broken::FencedMembersGoOnReceiving) && self.is_no_candidate(known) => None,
             // A process that was stopped can be killed, and nothing else.
             Act::Stop => Some(wanted),
             Act::Nothing
@@ -146,6 +146,14 @@ impl Member {
             | Act::SetList { .. }
             | Act::Rewind { .. }
             | Act::BaseBackup { .. } => self.runs(now).then_some(wanted),
+        }
+    }
+
+    fn is_no_candidate(&self, known: &GroupRecord) -> bool {
+        match known.phase {
+            Phase::Fencing { .. } => true,
+            Phase::Promoting { candidate } => candidate != self.disk,
+            Phase::Steady | Phase::HandingOver { .. } => false,
         }
     }
 
@@ -171,7 +179,12 @@ impl Member {
                 // The end of recovery: the new timeline, which does not know its generation yet.
                 self.append(self.generation(), id, None);
             }
-            Act::RecordGeneration => self.append(known.generation, id, None),
+            Act::RecordGeneration => {
+                self.append(known.generation, id, None);
+                if broken != Some(Broken::EarlyCommitsWaitOn) {
+                    return self.waits.drain(..).map(|wait| wait.write).collect();
+                }
+            }
             Act::SetList { mut listed } => {
                 if broken == Some(Broken::JoinsPostgresFirst) {
                     listed.extend(self.acked.keys());

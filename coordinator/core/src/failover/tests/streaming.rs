@@ -34,9 +34,9 @@ impl World {
             // Found as it should be, it still writes something, so that the commit waits.
             member.append(generation, id, Some(write));
             let end = member.log.len();
-            return member.waits.push(Wait { write, end, generation, begun_at: now });
+            return member.waits.push(Wait { write, end, begun_at: now });
         }
-        let wait = Wait { write, end: member.log.len(), generation, begun_at: now };
+        let wait = Wait { write, end: member.log.len(), begun_at: now };
         self.acknowledge(to, wait);
     }
 
@@ -101,7 +101,7 @@ impl World {
     }
 
     fn receive(&mut self, at: usize, from: usize) {
-        let some = 1 + self.below(6) as usize;
+        let some = 1 + self.below(4) as usize;
         let end = self.members[at].log.len();
         let log = &self.members[from].log;
         let fits = end == 0 || log.get(end - 1) == self.members[at].log.last();

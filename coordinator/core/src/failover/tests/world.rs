@@ -15,6 +15,9 @@ const STEPS_TO_HEAL: u64 = 12_000;
 /// Messages under way; more are lost.
 const NETWORK_MAX: usize = 60;
 
+/// How the error begins of a group that is not whole in the end.
+pub(super) const STUCK: &str = "it does not heal";
+
 /// A rule that is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
@@ -52,10 +55,12 @@ pub(super) enum Broken {
     ReceivedCountsAsFlushed,
     /// A promoted server still counts whom it counted before.
     ListIsLeftOpen,
+    /// Commits between the promotion and the generation's row are left waiting.
+    EarlyCommitsWaitOn,
 }
 
 impl Broken {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::OneAnswerTooFew,
         Self::OldRecordsAreTaken,
         Self::FencedMembersGoOnReceiving,
@@ -73,6 +78,7 @@ impl Broken {
         Self::RepeatsWaitForNothing,
         Self::ReceivedCountsAsFlushed,
         Self::ListIsLeftOpen,
+        Self::EarlyCommitsWaitOn,
     ];
 }
 
@@ -184,7 +190,7 @@ impl World {
             self.step()?;
         }
         let servers: Vec<_> = self.members.iter().map(|member| (member.disk, member.server, member.diverged)).collect();
-        Err(format!("it does not heal: {:?} {servers:?}", self.records.last().unwrap()))
+        Err(format!("{STUCK}: {:?} {servers:?}", self.records.last().unwrap()))
     }
 
     /// A number below `n`, by xorshift.
