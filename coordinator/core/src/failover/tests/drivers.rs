@@ -1,5 +1,7 @@
 //! Leaders of the simulated world, and the catalog.
 
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
+
 use super::world::{Broken, Message, World};
 use crate::failover::{Change, Evidence, GroupRecord, Heard, Observed, Phase, Report, Server, Step, Word, next_step};
 use crate::failover::{Disk, takes};

@@ -1,5 +1,7 @@
 //! What breaks in the simulated world.
 
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
+
 use super::drivers::Driver;
 use super::world::World;
 use crate::failover::{Change, Phase, Server};

@@ -1,5 +1,7 @@
 //! A member of the simulated group: a PostgreSQL server as far as replication goes, and its agent.
 
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
+
 use super::world::Broken;
 use crate::failover::{Act, Disk, GroupRecord, Incarnation, Phase, Position, Report, Server, Sight, act, takes};
 use atoll_proto::{CatalogVersion, Generation, Lsn, WorkerId};

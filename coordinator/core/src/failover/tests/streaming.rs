@@ -1,5 +1,7 @@
 //! PostgreSQL in the simulated world: clients write, logs are streamed and flushed, commits wait, data is copied.
 
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
+
 use super::servers::{Member, Wait};
 use super::world::{Broken, Message, World};
 use crate::failover::{Disk, Phase, Server};

@@ -1,5 +1,7 @@
 //! The simulated world: its state, its network, and one step of its time.
 
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
+
 use super::drivers::Driver;
 use super::oracle::Oracle;
 use super::servers::Member;
@@ -60,12 +62,11 @@ pub(super) enum Broken {
 }
 
 impl Broken {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::OneAnswerTooFew,
         Self::OldRecordsAreTaken,
         Self::FencedMembersGoOnReceiving,
         Self::GenerationsAreOld,
-        Self::PromisesAreForgotten,
         Self::ChangesNameNothing,
         Self::LeavesCatalogFirst,
         Self::LeavesWithoutBarrier,
@@ -73,13 +74,14 @@ impl Broken {
         Self::WipedDisksAreMembers,
         Self::LeastAdvancedIsPromoted,
         Self::LsnAloneDecides,
-        Self::HalfMendedDataAnswers,
         Self::CancelledIsAcknowledged,
         Self::RepeatsWaitForNothing,
         Self::ReceivedCountsAsFlushed,
-        Self::ListIsLeftOpen,
-        Self::EarlyCommitsWaitOn,
     ];
+
+    /// It takes very many histories to notice these, if it is done at all.
+    pub(super) const RARE: [Self; 4] =
+        [Self::EarlyCommitsWaitOn, Self::ListIsLeftOpen, Self::HalfMendedDataAnswers, Self::PromisesAreForgotten];
 }
 
 /// What was done in a history.
