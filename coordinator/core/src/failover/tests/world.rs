@@ -79,7 +79,7 @@ impl Broken {
         Self::ReceivedCountsAsFlushed,
     ];
 
-    /// It takes very many histories to notice these, if it is done at all.
+    /// Not noticed within some thousand histories; an ignored test looks for them.
     pub(super) const RARE: [Self; 4] =
         [Self::EarlyCommitsWaitOn, Self::ListIsLeftOpen, Self::HalfMendedDataAnswers, Self::PromisesAreForgotten];
 }
