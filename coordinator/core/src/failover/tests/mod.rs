@@ -30,6 +30,7 @@ fn whatever_breaks_nothing_acknowledged_is_lost_and_it_heals() {
     let Happened { acknowledged, in_doubt, failovers, hand_overs, joins, leaves, wiped, mended, slowest_heal_ms: _ } =
         happened;
     let enough = [(acknowledged, 50), (in_doubt, 5), (failovers, 1), (joins, 1)];
+    assert!(leaves > seeds() / 4, "{leaves}");
     assert!(enough.iter().all(|(seen, each)| *seen > each * seeds()), "{enough:?}");
     assert!(
         hand_overs > seeds() / 10 && wiped > seeds() / 10 && mended > seeds() / 10,
