@@ -121,7 +121,9 @@ fn would_answer(seen: &Observed, disk: Disk) -> bool {
 /// Which voter may mend its data now. One that can leave the in-sync set does so first, and needs no leave to mend.
 fn mend(record: &GroupRecord, seen: &Observed, primary: &Report) -> Option<Change> {
     if let Some(disk) = record.mending {
-        return primary.streaming.contains(&disk).then_some(Change::Mend { disk: None });
+        // Where it could not be mended there is another disk in its place.
+        let is_lost = seen.heard.get(&disk.worker).is_some_and(|heard| heard.report.disk != disk);
+        return (is_lost || primary.streaming.contains(&disk)).then_some(Change::Mend { disk: None });
     }
     let asks = |disk: &&Disk| {
         let heard = seen.heard.get(&disk.worker).filter(|heard| heard.report.disk == **disk);

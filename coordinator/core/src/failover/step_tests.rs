@@ -139,6 +139,9 @@ fn a_voter_mends_when_the_others_are_enough() {
     assert_eq!(next_step(&mending, &seen(&all)), Step::Wait);
     let done = seen(&[primary(&[2, 3]), follower(2), follower(3)]);
     assert_eq!(next_step(&mending, &done), Step::Record(Change::Mend { disk: None }));
+    let anew = Report { disk: Disk { incarnation: Incarnation(2), ..disk(3) }, ..follower(3) };
+    let lost = seen(&[primary(&[2]), follower(2), anew]);
+    assert_eq!(next_step(&mending, &lost), Step::Record(Change::Mend { disk: None }), "it could not be mended");
 }
 
 #[test]
