@@ -96,6 +96,16 @@ impl World {
         self.is_in_doubt(in_doubt);
     }
 
+    /// Whether fewer voters than a fence needs have their data.
+    pub(super) fn has_too_few_disks(&self) -> bool {
+        let record = self.records.last().unwrap();
+        let has_data = |disk: &&crate::failover::Disk| {
+            let member = &self.members[self.at(disk.worker)];
+            member.disk == **disk && !matches!(member.server, Server::Unusable { .. })
+        };
+        record.voters.iter().filter(has_data).count() < record.answers_needed()
+    }
+
     /// Whether a lost disk still counts: then another one would be the second.
     fn lost_lately(&self) -> bool {
         let record = self.records.last().unwrap();

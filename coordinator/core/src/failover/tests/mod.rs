@@ -27,9 +27,20 @@ fn whatever_breaks_nothing_acknowledged_is_lost_and_it_heals() {
     }
     println!("{} seeds: {happened:?}", seeds());
     // A simulation in which nothing happens proves nothing.
-    let Happened { acknowledged, in_doubt, failovers, hand_overs, joins, leaves, wiped, mended, slowest_heal_ms: _ } =
-        happened;
+    let Happened {
+        acknowledged,
+        in_doubt,
+        failovers,
+        hand_overs,
+        joins,
+        leaves,
+        wiped,
+        mended,
+        slowest_heal_ms: _,
+        needs_operator,
+    } = happened;
     let enough = [(acknowledged, 50), (in_doubt, 5), (failovers, 1), (joins, 1)];
+    assert!(needs_operator <= seeds() / 1_000, "{needs_operator}");
     assert!(leaves > seeds() / 4, "{leaves}");
     assert!(enough.iter().all(|(seen, each)| *seen > each * seeds()), "{enough:?}");
     assert!(

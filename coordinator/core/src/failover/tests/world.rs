@@ -96,12 +96,24 @@ pub(super) struct Happened {
     pub(super) wiped: u64,
     pub(super) mended: u64,
     pub(super) slowest_heal_ms: u64,
+    /// It ended with too few disks for a fence: one was lost while another was being mended. Only an operator helps.
+    pub(super) needs_operator: u64,
 }
 
 impl Happened {
     pub(super) fn add(&mut self, more: Self) {
-        let Self { acknowledged, in_doubt, failovers, hand_overs, joins, leaves, wiped, mended, slowest_heal_ms } =
-            more;
+        let Self {
+            acknowledged,
+            in_doubt,
+            failovers,
+            hand_overs,
+            joins,
+            leaves,
+            wiped,
+            mended,
+            slowest_heal_ms,
+            needs_operator,
+        } = more;
         self.acknowledged += acknowledged;
         self.in_doubt += in_doubt;
         self.failovers += failovers;
@@ -110,6 +122,7 @@ impl Happened {
         self.leaves += leaves;
         self.wiped += wiped;
         self.mended += mended;
+        self.needs_operator += needs_operator;
         self.slowest_heal_ms = self.slowest_heal_ms.max(slowest_heal_ms);
     }
 }
@@ -190,6 +203,10 @@ impl World {
                 return self.oracle.wrong.take().map_or(Ok(self.happened), Err);
             }
             self.step()?;
+        }
+        if self.has_too_few_disks() {
+            self.happened.needs_operator = 1;
+            return Ok(self.happened);
         }
         let servers: Vec<_> = self.members.iter().map(|member| (member.disk, member.server, member.diverged)).collect();
         Err(format!("{STUCK}: {:?} {servers:?}", self.records.last().unwrap()))
