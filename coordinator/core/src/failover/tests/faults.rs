@@ -20,7 +20,7 @@ impl World {
                 self.members[at].start += 1;
             }
             1 => {}
-            2 => self.members[at].agent_dies(self.broken),
+            2 => self.members[at].agent_dies(),
             3 => self.members[at].agent_up = true,
             4 => self.members[at].stopped_until = now + self.below(4_000),
             5 => self.members[at].agent_stopped_until = now + self.below(6_000),

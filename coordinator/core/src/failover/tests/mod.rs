@@ -55,14 +55,6 @@ fn every_broken_rule_is_noticed() {
     assert!(unnoticed.is_empty(), "{unnoticed:?}");
 }
 
-#[test]
-#[ignore = "minutes; says which of the rare ones are noticed"]
-fn rare_broken_rules_are_looked_for() {
-    for broken in Broken::RARE {
-        println!("{broken:?}: {}", is_noticed(broken));
-    }
-}
-
 /// Not to heal is no proof: it has to be a write that is lost, or a second primary.
 fn is_noticed(broken: Broken) -> bool {
     let unsafe_in = |seed| World::new(seed, Some(broken)).run().err().filter(|error| !error.starts_with(STUCK));

@@ -124,12 +124,11 @@ impl Member {
     /// What the agent wants to do; none if it can do nothing.
     pub(super) fn wants(&self, now: u64, broken: Option<Broken>) -> Option<Act> {
         let known = self.known.as_ref().filter(|_| self.agent_runs(now))?;
-        let left_open = broken == Some(Broken::ListIsLeftOpen) && self.generation() != known.generation;
         let sight = Sight {
             disk: self.disk,
             server: self.server,
             position: self.position(now),
-            list: self.list.clone().filter(|_| !left_open),
+            list: self.list.clone(),
             diverged: self.diverged,
             silent_ms: now - self.heard_at,
         };
@@ -166,9 +165,7 @@ impl Member {
             Act::Stop => return self.stop(),
             Act::StartPrimary => self.start_as(Server::Primary),
             Act::StartDetached => {
-                if broken != Some(Broken::ListIsLeftOpen) {
-                    self.list = None;
-                }
+                self.list = None;
                 self.start_as(Server::Detached);
             }
             Act::Detach => {
@@ -183,9 +180,7 @@ impl Member {
             }
             Act::RecordGeneration => {
                 self.append(known.generation, id, None);
-                if broken != Some(Broken::EarlyCommitsWaitOn) {
-                    return self.waits.drain(..).map(|wait| wait.write).collect();
-                }
+                return self.waits.drain(..).map(|wait| wait.write).collect();
             }
             Act::SetList { mut listed } => {
                 if broken == Some(Broken::JoinsPostgresFirst) {
@@ -235,12 +230,9 @@ impl Member {
         self.waits.drain(..).map(|wait| wait.write).collect()
     }
 
-    pub(super) fn agent_dies(&mut self, broken: Option<Broken>) {
+    pub(super) fn agent_dies(&mut self) {
         self.agent_up = false;
         self.listed = None;
-        if broken == Some(Broken::PromisesAreForgotten) {
-            self.known = None;
-        }
     }
 
     /// The disk is lost. Whoever comes next in its place knows nothing.
@@ -276,10 +268,6 @@ impl Member {
         let mut position = self.position(now);
         if broken == Some(Broken::FencedMembersGoOnReceiving) && matches!(server, Server::Following { .. }) {
             server = Server::Detached;
-        }
-        if broken == Some(Broken::HalfMendedDataAnswers) && matches!(server, Server::Unusable { can_rewind: true }) {
-            server = Server::Detached;
-            position = Some(Position { generation: self.generation(), lsn: Lsn(self.log.len() as u64) });
         }
         if broken == Some(Broken::LsnAloneDecides) && server == Server::Detached {
             position = position.map(|position| Position { generation: Generation(1), ..position });
