@@ -4,6 +4,7 @@
 //! - [`access`]: what an API key allows.
 //! - [`catalog`]: the replicated state machine. What may change, and who may change it.
 //! - [`routing`]: from a namespace to the schema and the server that hold it, as one immutable table a request.
+//! - [`failover`]: who is a group's primary, and how another takes its place.
 //! - [`filter`]: a client's conditions, checked and typed.
 //! - [`freshness`]: whether a cached answer may be given.
 //! - [`findings`]: what is wrong or unwise, by what a coordinator knows.
@@ -14,6 +15,7 @@
 
 pub mod access;
 pub mod catalog;
+pub mod failover;
 pub mod filter;
 pub mod findings;
 pub mod freshness;

@@ -1,0 +1,94 @@
+#![allow(clippy::unwrap_used)]
+use super::super::record::{Change, Incarnation};
+use super::*;
+use atoll_proto::{CatalogVersion, Generation, Lsn};
+
+fn disk(worker: u64) -> Disk {
+    Disk { worker: WorkerId(worker), incarnation: Incarnation(1) }
+}
+
+fn steady() -> GroupRecord {
+    let voters: BTreeSet<Disk> = (1..=3).map(disk).collect();
+    let founded = GroupRecord::founded(disk(1), (1..=3).map(WorkerId).collect(), 2, CatalogVersion(5));
+    GroupRecord { voters: voters.clone(), listed: voters, generation: Generation(4), ..founded }
+}
+
+fn in_phase(phase: Phase) -> GroupRecord {
+    GroupRecord { phase, ..steady() }
+}
+
+fn sight(worker: u64, server: Server, generation: u64) -> Sight {
+    let position = Some(Position { generation: Generation(generation), lsn: Lsn(9) });
+    Sight { disk: disk(worker), server, position, list: Some(steady().listed), diverged: false, silent_ms: 0 }
+}
+
+#[test]
+fn a_primary_serves_at_its_own_generation_while_it_hears_from_the_catalog() {
+    let serves = sight(1, Server::Primary, 4);
+    assert_eq!(act(&steady(), &serves), Act::Nothing);
+    assert_eq!(act(&steady(), &Sight { silent_ms: LEASE_MS, ..serves.clone() }), Act::Nothing);
+    assert_eq!(act(&steady(), &Sight { silent_ms: LEASE_MS + 1, ..serves.clone() }), Act::Stop);
+    assert_eq!(act(&steady(), &sight(1, Server::Primary, 3)), Act::Stop);
+    let listed = steady().listed;
+    assert_eq!(act(&steady(), &Sight { list: None, ..serves }), Act::SetList { listed });
+    let stopped = sight(1, Server::Stopped { standby: false }, 4);
+    assert_eq!(act(&steady(), &stopped), Act::StartPrimary);
+    assert_eq!(act(&steady(), &Sight { silent_ms: LEASE_MS + 1, ..stopped }), Act::Nothing);
+}
+
+#[test]
+fn whoever_is_fenced_neither_serves_nor_receives() {
+    let standby = Server::Following { worker: WorkerId(1) };
+    for phase in [Phase::Fencing { wish: None }, Phase::Promoting { candidate: disk(3) }] {
+        let known = in_phase(phase);
+        assert_eq!(act(&known, &sight(1, Server::Primary, 3)), Act::Stop);
+        assert_eq!(act(&known, &sight(1, Server::Primary, 4)), Act::Stop);
+        assert_eq!(act(&known, &sight(2, standby, 3)), Act::Detach);
+        assert_eq!(act(&known, &sight(2, Server::Stopped { standby: false }, 3)), Act::StartDetached);
+        assert_eq!(act(&known, &sight(2, Server::Detached, 3)), Act::Nothing);
+        assert_eq!(act(&known, &sight(2, Server::Unusable { can_rewind: true }, 3)), Act::Nothing);
+    }
+    let handing = in_phase(Phase::HandingOver { to: disk(2) });
+    assert_eq!(act(&handing, &sight(1, Server::Primary, 4)), Act::Stop);
+    assert_eq!(act(&handing, &sight(2, standby, 4)), Act::Nothing, "the others receive to the end");
+}
+
+#[test]
+fn the_candidate_counts_nobody_until_it_is_active() {
+    let known = in_phase(Phase::Promoting { candidate: disk(2) });
+    assert_eq!(act(&known, &sight(2, Server::Following { worker: WorkerId(1) }, 3)), Act::Detach);
+    assert_eq!(act(&known, &sight(2, Server::Detached, 3)), Act::Promote);
+    let promoted = Sight { list: None, ..sight(2, Server::Primary, 3) };
+    assert_eq!(act(&known, &promoted), Act::RecordGeneration);
+    assert_eq!(act(&known, &Sight { list: None, ..sight(2, Server::Primary, 4) }), Act::Nothing);
+    assert_eq!(act(&known, &sight(2, Server::Primary, 3)), Act::Stop, "an old primary is not what was promoted");
+    let wiped = Disk { incarnation: Incarnation(2), ..disk(2) };
+    assert_eq!(act(&known, &Sight { disk: wiped, ..sight(2, Server::Detached, 3) }), Act::Nothing);
+}
+
+#[test]
+fn a_standby_follows_and_gives_its_data_up_only_when_it_may() {
+    let known = steady();
+    let follows = sight(2, Server::Following { worker: WorkerId(1) }, 4);
+    assert_eq!(act(&known, &follows), Act::Nothing);
+    assert_eq!(act(&known, &sight(2, Server::Following { worker: WorkerId(3) }, 4)), Act::Detach);
+    assert_eq!(act(&known, &sight(2, Server::Detached, 4)), Act::Follow { worker: WorkerId(1) });
+    assert_eq!(act(&known, &Sight { diverged: true, ..follows }), Act::Detach);
+    let diverged = Sight { diverged: true, ..sight(2, Server::Detached, 3) };
+    assert_eq!(act(&known, &diverged), Act::Nothing);
+    let mends = GroupRecord { mending: Some(disk(2)), ..steady() };
+    assert_eq!(act(&mends, &diverged), Act::Rewind { from: disk(1) });
+    let left = GroupRecord { voters: [1, 3].map(disk).into(), ..steady() };
+    assert_eq!(act(&left, &diverged), Act::Rewind { from: disk(1) });
+    let broken = |can_rewind| sight(2, Server::Unusable { can_rewind }, 0);
+    assert_eq!(act(&known, &broken(true)), Act::Rewind { from: disk(1) });
+    assert_eq!(act(&known, &broken(false)), Act::BaseBackup { from: disk(1) });
+    assert_eq!(act(&known, &sight(2, Server::Primary, 4)), Act::Stop);
+}
+
+#[test]
+fn older_records_are_refused() {
+    let newer = steady().changed(CatalogVersion(5), Change::Fence { wish: None }, CatalogVersion(6)).unwrap();
+    assert!(takes(None, &steady()) && takes(Some(&steady()), &newer));
+    assert!(!takes(Some(&newer), &steady()) && !takes(Some(&newer), &newer));
+}

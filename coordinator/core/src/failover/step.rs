@@ -1,0 +1,179 @@
+//! What the leader's driver does next about a group, by its record and by what it has heard. All of it may be forgotten: whoever
+//! leads next goes on from the record. There is nothing to order: members are sent the record, and act by it.
+
+use super::in_sync::reform;
+use super::member::Server;
+use super::record::{Change, Disk, GroupRecord, Phase, Position};
+use super::suspicion::{Evidence, suspicion};
+use atoll_proto::{CatalogVersion, Generation, WorkerId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A member that said something within this time can be reached, in milliseconds.
+const REACHABLE_MS: u64 = 2_000;
+/// A primary that stops for another has so long, in milliseconds.
+const HAND_OVER_MS: u64 = 2_000;
+/// A candidate that says nothing for so long is given up, in milliseconds.
+const CANDIDATE_SILENT_MS: u64 = 1_500;
+/// So is one that is not the primary after so long, in milliseconds.
+const PROMOTING_MS: u64 = 10_000;
+
+/// What a member says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Its data.
+    pub disk: Disk,
+    /// The generation of the newest record that it keeps: its promise.
+    pub generation: Generation,
+    /// What its server is doing.
+    pub server: Server,
+    /// How far its log goes; none where that can't be told.
+    pub position: Option<Position>,
+    /// Whether its log holds what the primary's has not.
+    pub diverged: bool,
+    /// Of a primary: the record whose list PostgreSQL has had since before `caught_up` was judged.
+    pub listed_at: Option<CatalogVersion>,
+    /// Of a primary: the standbys that are connected to it.
+    pub streaming: BTreeSet<Disk>,
+    /// Of a primary: those of them that have flushed all it had written when it got that list.
+    pub caught_up: BTreeSet<Disk>,
+}
+
+/// A report, and how old it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// What was said.
+    pub report: Report,
+    /// How long ago, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// What a driver knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// What each worker said last.
+    pub heard: BTreeMap<WorkerId, Heard>,
+    /// How long this driver has known the record as it is, in milliseconds.
+    pub phase_ms: u64,
+    /// What is known of the primary.
+    pub evidence: Evidence,
+    /// For how long voters have not been streaming, by what the primary said, in milliseconds.
+    pub absent_ms: BTreeMap<Disk, u64>,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Propose this change, as decided on the record.
+    Record(Change),
+    /// Look again when something was heard, or a moment later.
+    Wait,
+}
+
+/// What to do next about a group.
+pub fn next_step(record: &GroupRecord, seen: &Observed) -> Step {
+    match record.phase {
+        Phase::Steady if suspicion(&seen.evidence).is_some() => match may_fence(record, seen) {
+            true => Step::Record(Change::Fence { wish: None }),
+            // To fence too few would stop a primary that may be well, and put none in its place.
+            false => Step::Wait,
+        },
+        Phase::Steady => serving(record, seen)
+            .and_then(|report| reform(record, report, &seen.absent_ms).or_else(|| mend(record, seen, report)))
+            .map_or(Step::Wait, Step::Record),
+        Phase::HandingOver { to } => match has_all(record, seen, to) || seen.phase_ms >= HAND_OVER_MS {
+            true => Step::Record(Change::Fence { wish: Some(to) }),
+            false => Step::Wait,
+        },
+        Phase::Fencing { wish } => match most_advanced(record, seen, wish) {
+            Some(candidate) => Step::Record(Change::Promote { candidate }),
+            None => Step::Wait,
+        },
+        Phase::Promoting { candidate } => promoting(record, seen, candidate),
+    }
+}
+
+/// What the primary says, if it serves at the record's generation.
+fn serving<'a>(record: &GroupRecord, seen: &'a Observed) -> Option<&'a Report> {
+    let Heard { report, age_ms } = seen.heard.get(&record.primary.worker)?;
+    let serves = *age_ms < REACHABLE_MS && report.disk == record.primary && is_primary(record, report);
+    serves.then_some(report)
+}
+
+fn is_primary(record: &GroupRecord, report: &Report) -> bool {
+    report.server == Server::Primary && report.position.is_some_and(|at| at.generation == record.generation)
+}
+
+/// Whether enough voters would answer. The primary counts as one that can be reached if its agent can.
+fn may_fence(record: &GroupRecord, seen: &Observed) -> bool {
+    record.voters.iter().filter(|disk| would_answer(seen, **disk)).count() >= record.answers_needed()
+}
+
+fn would_answer(seen: &Observed, disk: Disk) -> bool {
+    seen.heard.get(&disk.worker).is_some_and(|Heard { report, age_ms }| {
+        let usable = match report.server {
+            Server::Stopped { .. } | Server::Detached | Server::Following { .. } | Server::Primary => true,
+            Server::Unusable { .. } => false,
+        };
+        usable && *age_ms < REACHABLE_MS && report.disk == disk
+    })
+}
+
+/// Which voter may mend its data now. One that can leave the in-sync set does so first, and needs no leave to mend.
+fn mend(record: &GroupRecord, seen: &Observed, primary: &Report) -> Option<Change> {
+    if let Some(disk) = record.mending {
+        // Where it could not be mended there is another disk in its place.
+        let is_lost = seen.heard.get(&disk.worker).is_some_and(|heard| heard.report.disk != disk);
+        return (is_lost || primary.streaming.contains(&disk)).then_some(Change::Mend { disk: None });
+    }
+    let asks = |disk: &&Disk| {
+        let heard = seen.heard.get(&disk.worker).filter(|heard| heard.report.disk == **disk);
+        let diverged = heard.is_some_and(|Heard { report, .. }| report.diverged && report.server == Server::Detached);
+        let others = record.voters.iter().filter(|other| *other != *disk && would_answer(seen, **other)).count();
+        diverged && **disk != record.primary && others >= record.answers_needed()
+    };
+    record.voters.iter().find(asks).map(|disk| Change::Mend { disk: Some(*disk) })
+}
+
+/// Whether the primary has stopped and this standby has all of its log.
+fn has_all(record: &GroupRecord, seen: &Observed, to: Disk) -> bool {
+    let position = |disk: Disk| {
+        let report = &seen.heard.get(&disk.worker).filter(|heard| heard.report.disk == disk)?.report;
+        Some((report.server, report.position?))
+    };
+    match (position(record.primary), position(to)) {
+        (Some((Server::Detached, all)), Some((_, has))) => has >= all,
+        (Some(_) | None, Some(_) | None) => false,
+    }
+}
+
+/// The most advanced of the voters that are fenced, if these are enough. Among equals the one wished for, then the lowest.
+fn most_advanced(record: &GroupRecord, seen: &Observed, wish: Option<Disk>) -> Option<Disk> {
+    let mut fenced = BTreeMap::new();
+    for Heard { report, age_ms: _ } in seen.heard.values() {
+        let promised = report.generation == record.generation && report.server == Server::Detached;
+        if let Some(position) = report.position.filter(|_| promised && record.voters.contains(&report.disk)) {
+            fenced.insert(report.disk, position);
+        }
+    }
+    let best = *fenced.values().max()?;
+    let mut equals = fenced.iter().filter(|(_, position)| **position == best).map(|(disk, _)| *disk);
+    let wished = wish.filter(|wish| fenced.get(wish) == Some(&best));
+    wished.or_else(|| equals.next()).filter(|_| fenced.len() >= record.answers_needed())
+}
+
+/// The generation belongs to the candidate. If it does not become the primary, the next generation goes to whom it may.
+fn promoting(record: &GroupRecord, seen: &Observed, candidate: Disk) -> Step {
+    let heard = seen.heard.get(&candidate.worker).filter(|heard| heard.report.disk == candidate);
+    if heard.is_some_and(|heard| is_primary(record, &heard.report)) {
+        return Step::Record(Change::Activate);
+    }
+    let silent_ms = heard.map_or(seen.phase_ms, |heard| heard.age_ms.min(seen.phase_ms));
+    match silent_ms >= CANDIDATE_SILENT_MS || seen.phase_ms >= PROMOTING_MS {
+        true => Step::Record(Change::Fence { wish: None }),
+        false => Step::Wait,
+    }
+}
+
+#[cfg(test)]
+#[path = "step_tests.rs"]
+mod tests;

@@ -1,0 +1,157 @@
+use super::super::record::Incarnation;
+use super::super::suspicion::Word;
+use super::*;
+use atoll_proto::Lsn;
+
+fn disk(worker: u64) -> Disk {
+    Disk { worker: WorkerId(worker), incarnation: Incarnation(1) }
+}
+
+fn set(workers: &[u64]) -> BTreeSet<Disk> {
+    workers.iter().copied().map(disk).collect()
+}
+
+/// Three workers in sync at generation 4, the first is the primary.
+fn record(phase: Phase) -> GroupRecord {
+    let founded = GroupRecord::founded(disk(1), (1..=3).map(WorkerId).collect(), 2, CatalogVersion(5));
+    let generation = Generation(4);
+    GroupRecord { voters: set(&[1, 2, 3]), listed: set(&[1, 2, 3]), generation, phase, ..founded }
+}
+
+fn report(worker: u64, server: Server, at: (u64, u64)) -> Report {
+    Report {
+        disk: disk(worker),
+        generation: Generation(4),
+        server,
+        position: Some(Position { generation: Generation(at.0), lsn: Lsn(at.1) }),
+        diverged: false,
+        listed_at: None,
+        streaming: BTreeSet::new(),
+        caught_up: BTreeSet::new(),
+    }
+}
+
+fn seen(reports: &[Report]) -> Observed {
+    let heard = reports.iter().map(|said| (said.disk.worker, Heard { report: said.clone(), age_ms: 100 }));
+    let evidence =
+        Evidence { word: Some(Word::Serves), silent_ms: 100, failing_ms: 0, standbys_cut: 0, standbys_heard: 2 };
+    Observed { heard: heard.collect(), phase_ms: 100, evidence, absent_ms: BTreeMap::new() }
+}
+
+fn follower(worker: u64) -> Report {
+    report(worker, Server::Following { worker: WorkerId(1) }, (4, 90))
+}
+
+/// The primary, by which these are connected and have all, under the list of the record.
+fn primary(streaming: &[u64]) -> Report {
+    let (streaming, listed_at) = (set(streaming), Some(CatalogVersion(5)));
+    Report { caught_up: streaming.clone(), streaming, listed_at, ..report(1, Server::Primary, (4, 99)) }
+}
+
+#[test]
+fn a_primary_that_is_down_is_fenced_if_enough_others_would_answer() {
+    let steady = record(Phase::Steady);
+    let mut down = seen(&[follower(2), follower(3)]);
+    down.evidence = Evidence { silent_ms: 9_000, ..down.evidence };
+    assert_eq!(next_step(&steady, &down), Step::Record(Change::Fence { wish: None }));
+    down.heard.remove(&WorkerId(3));
+    assert_eq!(next_step(&steady, &down), Step::Wait);
+    let two = GroupRecord { voters: set(&[1, 2]), ..steady };
+    assert_eq!(next_step(&two, &down), Step::Record(Change::Fence { wish: None }));
+    down.heard.insert(WorkerId(2), Heard { age_ms: 2_000, report: follower(2) });
+    assert_eq!(next_step(&two, &down), Step::Wait);
+}
+
+#[test]
+fn the_most_advanced_of_enough_is_promoted() {
+    let fencing = record(Phase::Fencing { wish: Some(disk(2)) });
+    let detached = |worker, at| report(worker, Server::Detached, at);
+    let promote = |worker| Step::Record(Change::Promote { candidate: disk(worker) });
+    let step = |reports: &[Report]| next_step(&fencing, &seen(reports));
+    assert_eq!(step(&[detached(2, (3, 50))]), Step::Wait, "two have to answer");
+    assert_eq!(step(&[detached(2, (3, 50)), detached(3, (3, 51))]), promote(3));
+    assert_eq!(step(&[detached(2, (3, 50)), detached(3, (2, 99))]), promote(2), "the generation comes first");
+    assert_eq!(step(&[detached(1, (3, 50)), detached(2, (3, 50))]), promote(2), "the one wished for among equals");
+    assert_eq!(step(&[detached(1, (3, 50)), detached(3, (3, 50))]), promote(1));
+    let earlier = Report { generation: Generation(3), ..detached(3, (3, 51)) };
+    let receives = Report { server: Server::Following { worker: WorkerId(1) }, ..detached(3, (3, 51)) };
+    let wiped = Report { disk: Disk { incarnation: Incarnation(2), ..disk(3) }, ..detached(3, (3, 51)) };
+    let mends = Report { server: Server::Unusable { can_rewind: true }, position: None, ..detached(3, (3, 51)) };
+    for no_answer in [earlier, receives, wiped, mends] {
+        assert_eq!(step(&[detached(2, (3, 50)), no_answer.clone()]), Step::Wait, "{no_answer:?}");
+    }
+}
+
+#[test]
+fn a_candidate_is_activated_or_given_up() {
+    let promoting = record(Phase::Promoting { candidate: disk(2) });
+    let promoted = report(2, Server::Primary, (4, 60));
+    assert_eq!(next_step(&promoting, &seen(&[promoted])), Step::Record(Change::Activate));
+    let not_yet = report(2, Server::Primary, (3, 59));
+    assert_eq!(next_step(&promoting, &seen(std::slice::from_ref(&not_yet))), Step::Wait);
+    let again = Step::Record(Change::Fence { wish: None });
+    let late = Observed { phase_ms: PROMOTING_MS, ..seen(&[not_yet]) };
+    assert_eq!(next_step(&promoting, &late), again);
+    let silent = Observed { phase_ms: CANDIDATE_SILENT_MS, ..seen(&[]) };
+    assert_eq!(next_step(&promoting, &silent), again);
+}
+
+#[test]
+fn whoever_is_gone_leaves_postgresql_first_and_the_catalog_when_the_others_hold_all() {
+    let steady = record(Phase::Steady);
+    let gone = |says: Report| Observed { absent_ms: BTreeMap::from([(disk(3), 1_500)]), ..seen(&[says, follower(2)]) };
+    assert_eq!(next_step(&steady, &gone(primary(&[2, 3]))), Step::Wait, "it came back");
+    let list = Step::Record(Change::List { listed: set(&[1, 2]) });
+    assert_eq!(next_step(&steady, &gone(primary(&[2]))), list);
+    let listed = GroupRecord { listed: set(&[1, 2]), ..steady };
+    let behind = Report { caught_up: BTreeSet::new(), ..primary(&[2]) };
+    let elsewhere = Report { listed_at: Some(CatalogVersion(4)), ..primary(&[2]) };
+    assert_eq!(next_step(&listed, &gone(behind)), Step::Wait);
+    assert_eq!(next_step(&listed, &gone(elsewhere)), Step::Wait);
+    let held_by = set(&[1, 2]);
+    assert_eq!(
+        next_step(&listed, &gone(primary(&[2]))),
+        Step::Record(Change::Vote { voters: held_by.clone(), held_by })
+    );
+    let back = Step::Record(Change::List { listed: set(&[1, 2, 3]) });
+    assert_eq!(next_step(&listed, &seen(&[primary(&[2, 3]), follower(2)])), back);
+    let two = GroupRecord { voters: set(&[1, 3]), listed: set(&[1, 3]), ..listed };
+    assert_eq!(next_step(&two, &gone(primary(&[]))), Step::Wait, "there is nobody to spare");
+}
+
+#[test]
+fn a_standby_that_has_all_joins() {
+    let two = GroupRecord { voters: set(&[1, 2]), listed: set(&[1, 2]), ..record(Phase::Steady) };
+    let (voters, held_by) = (set(&[1, 2, 3]), set(&[1, 2, 3]));
+    assert_eq!(next_step(&two, &seen(&[primary(&[2, 3])])), Step::Record(Change::Vote { voters, held_by }));
+    let behind = Report { caught_up: set(&[2]), ..primary(&[2, 3]) };
+    assert_eq!(next_step(&two, &seen(&[behind])), Step::Wait);
+}
+
+#[test]
+fn a_voter_mends_when_the_others_are_enough() {
+    let steady = record(Phase::Steady);
+    let diverged = Report { diverged: true, ..report(3, Server::Detached, (3, 80)) };
+    let all = [primary(&[2]), follower(2), diverged.clone()];
+    assert_eq!(next_step(&steady, &seen(&all)), Step::Record(Change::Mend { disk: Some(disk(3)) }));
+    assert_eq!(next_step(&steady, &seen(&[primary(&[2]), diverged.clone()])), Step::Wait);
+    let mending = GroupRecord { mending: Some(disk(3)), ..steady };
+    assert_eq!(next_step(&mending, &seen(&all)), Step::Wait);
+    let done = seen(&[primary(&[2, 3]), follower(2), follower(3)]);
+    assert_eq!(next_step(&mending, &done), Step::Record(Change::Mend { disk: None }));
+    let anew = Report { disk: Disk { incarnation: Incarnation(2), ..disk(3) }, ..follower(3) };
+    let lost = seen(&[primary(&[2]), follower(2), anew]);
+    assert_eq!(next_step(&mending, &lost), Step::Record(Change::Mend { disk: None }), "it could not be mended");
+}
+
+#[test]
+fn a_switchover_waits_for_the_whole_log_and_not_for_ever() {
+    let handing = record(Phase::HandingOver { to: disk(2) });
+    let fence = Step::Record(Change::Fence { wish: Some(disk(2)) });
+    let stopped = report(1, Server::Detached, (4, 99));
+    let has = |lsn| report(2, Server::Following { worker: WorkerId(1) }, (4, lsn));
+    assert_eq!(next_step(&handing, &seen(&[primary(&[2]), has(99)])), Step::Wait);
+    assert_eq!(next_step(&handing, &seen(&[stopped.clone(), has(98)])), Step::Wait);
+    assert_eq!(next_step(&handing, &seen(&[stopped, has(99)])), fence);
+    assert_eq!(next_step(&handing, &Observed { phase_ms: HAND_OVER_MS, ..seen(&[]) }), fence);
+}
