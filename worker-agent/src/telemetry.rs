@@ -1,4 +1,4 @@
-//! Metrics of an agent. Every metric's name is a constant here. What PostgreSQL counts ([`postgres`]) is no state of the agent: it is read
+//! Metrics of an agent. Every metric's name is a constant here. What PostgreSQL counts (`postgres`) is no state of the agent: it is read
 //! whole at an interval, and what could not be read is not told.
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
