@@ -31,7 +31,7 @@ impl<'a> Query<'a> {
         match self.metric {
             Metric::Cosine => {
                 // Two loops over numbers that are near by then: of one loop with two kinds of sums compilers make pairs of numbers, which
-                // takes four times as long.
+                // takes twice as long.
                 let cosine = dot(self.vector, stored) / (self.norm * square(stored).sqrt());
                 1.0 - cosine.clamp(-1.0, 1.0)
             }
