@@ -11,6 +11,7 @@ pub mod entry;
 pub mod explain;
 pub mod filter;
 pub mod finding;
+pub mod group;
 pub mod id;
 pub mod join;
 pub mod key;

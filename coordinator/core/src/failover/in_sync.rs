@@ -3,8 +3,8 @@
 //! PostgreSQL never counts whom the catalog does not. So a member joins in the catalog first, and leaves PostgreSQL first; and before one
 //! leaves the catalog, all that was acknowledged has to be on enough of those who stay, for it may have been acknowledged by the one who goes.
 
-use super::record::{Change, Disk, GroupRecord};
-use super::step::Report;
+use super::change::Change;
+use atoll_proto::group::{Disk, GroupRecord, Report};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A voter that has not been streaming for so long leaves, in milliseconds.

@@ -1,11 +1,11 @@
 //! What the leader's driver does next about a group, by its record and by what it has heard. All of it may be forgotten: whoever
 //! leads next goes on from the record. There is nothing to order: members are sent the record, and act by it.
 
+use super::change::Change;
 use super::in_sync::reform;
-use super::member::Server;
-use super::record::{Change, Disk, GroupRecord, Phase, Position};
 use super::suspicion::{Evidence, suspicion};
-use atoll_proto::{CatalogVersion, Generation, WorkerId};
+use atoll_proto::WorkerId;
+use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A member that said something within this time can be reached, in milliseconds.
@@ -16,27 +16,6 @@ const HAND_OVER_MS: u64 = 2_000;
 const CANDIDATE_SILENT_MS: u64 = 1_500;
 /// So is one that is not the primary after so long, in milliseconds.
 const PROMOTING_MS: u64 = 10_000;
-
-/// What a member says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Its data.
-    pub disk: Disk,
-    /// The generation of the newest record that it keeps: its promise.
-    pub generation: Generation,
-    /// What its server is doing.
-    pub server: Server,
-    /// How far its log goes; none where that can't be told.
-    pub position: Option<Position>,
-    /// Whether its log holds what the primary's has not.
-    pub diverged: bool,
-    /// Of a primary: the record whose list PostgreSQL has had since before `caught_up` was judged.
-    pub listed_at: Option<CatalogVersion>,
-    /// Of a primary: the standbys that are connected to it.
-    pub streaming: BTreeSet<Disk>,
-    /// Of a primary: those of them that have flushed all it had written when it got that list.
-    pub caught_up: BTreeSet<Disk>,
-}
 
 /// A report, and how old it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
-use super::super::record::Incarnation;
 use super::super::suspicion::Word;
 use super::*;
-use atoll_proto::Lsn;
+use atoll_proto::group::{Incarnation, Position};
+use atoll_proto::{CatalogVersion, Generation, Lsn};
 
 fn disk(worker: u64) -> Disk {
     Disk { worker: WorkerId(worker), incarnation: Incarnation(1) }

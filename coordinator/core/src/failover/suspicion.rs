@@ -106,6 +106,6 @@ mod tests {
 
     #[test]
     fn a_primary_that_is_cut_off_stops_before_silence_alone_is_held_against_it() {
-        const { assert!(crate::failover::LEASE_MS < SILENT_MS) };
+        const { assert!(atoll_proto::group::LEASE_MS < SILENT_MS) };
     }
 }

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use super::world::{Broken, Message, World};
-use crate::failover::{Change, Evidence, GroupRecord, Heard, Observed, Phase, Report, Server, Step, Word, next_step};
-use crate::failover::{Disk, takes};
+use crate::failover::{Change, Evidence, Heard, Observed, Step, Word, changed, next_step};
+use atoll_proto::group::{Disk, takes};
+use atoll_proto::group::{GroupRecord, Phase, Report, Server};
 use atoll_proto::{CatalogVersion, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -161,7 +162,7 @@ impl World {
             // Such a catalog would not look at whom PostgreSQL counts.
             Rc::make_mut(&mut record).listed = voters.clone();
         }
-        let Some(next) = record.changed(decided_at, change.clone(), CatalogVersion(self.entries)) else { return };
+        let Some(next) = changed(&record, decided_at, change.clone(), CatalogVersion(self.entries)) else { return };
         match change {
             Change::HandOver { .. } => self.happened.hand_overs += 1,
             Change::Activate => self.happened.failovers += 1,

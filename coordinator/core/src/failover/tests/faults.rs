@@ -4,7 +4,8 @@
 
 use super::drivers::Driver;
 use super::world::World;
-use crate::failover::{Change, Phase, Server};
+use crate::failover::Change;
+use atoll_proto::group::{Phase, Server};
 
 impl World {
     pub(super) fn something_breaks(&mut self) {
@@ -77,7 +78,7 @@ impl World {
     fn wipe(&mut self, at: usize) {
         let record = self.records.last().unwrap().clone();
         let lost = self.members[at].disk;
-        let is_well = |disk: &crate::failover::Disk| {
+        let is_well = |disk: &atoll_proto::group::Disk| {
             let member = &self.members[self.at(disk.worker)];
             member.disk == *disk && !member.diverged && !matches!(member.server, Server::Unusable { .. })
         };
@@ -99,7 +100,7 @@ impl World {
     /// Whether fewer voters than a fence needs have their data.
     pub(super) fn has_too_few_disks(&self) -> bool {
         let record = self.records.last().unwrap();
-        let has_data = |disk: &&crate::failover::Disk| {
+        let has_data = |disk: &&atoll_proto::group::Disk| {
             let member = &self.members[self.at(disk.worker)];
             member.disk == **disk && !matches!(member.server, Server::Unusable { .. })
         };

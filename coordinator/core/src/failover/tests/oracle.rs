@@ -1,8 +1,8 @@
 //! What must never happen, whatever breaks.
 
 use super::servers::{Member, Wait};
-use crate::failover::{Disk, GroupRecord, Phase};
 use atoll_proto::Generation;
+use atoll_proto::group::{Disk, GroupRecord, Phase};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use super::world::Broken;
-use crate::failover::{Act, Disk, GroupRecord, Incarnation, Phase, Position, Report, Server, Sight, act, takes};
+use atoll_proto::group::{Act, Disk, GroupRecord, Incarnation, Phase, Position, Report, Server, Sight, act, takes};
 use atoll_proto::{CatalogVersion, Generation, Lsn, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

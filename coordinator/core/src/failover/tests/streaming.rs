@@ -4,8 +4,8 @@
 
 use super::servers::{Member, Wait};
 use super::world::{Broken, Message, World};
-use crate::failover::{Disk, Phase, Server};
 use atoll_proto::WorkerId;
+use atoll_proto::group::{Disk, Phase, Server};
 
 impl World {
     pub(super) fn at(&self, worker: WorkerId) -> usize {

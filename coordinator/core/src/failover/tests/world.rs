@@ -5,7 +5,8 @@
 use super::drivers::Driver;
 use super::oracle::Oracle;
 use super::servers::Member;
-use crate::failover::{Act, Change, Disk, GroupRecord, Incarnation, Report};
+use crate::failover::Change;
+use atoll_proto::group::{Act, Disk, GroupRecord, Incarnation, Report};
 use atoll_proto::{CatalogVersion, WorkerId};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -323,5 +324,5 @@ impl World {
 
 /// Whether the data is being copied already, by pg_rewind or by a base backup.
 fn is_half(member: &Member, can_rewind: bool) -> bool {
-    member.server == crate::failover::Server::Unusable { can_rewind }
+    member.server == atoll_proto::group::Server::Unusable { can_rewind }
 }

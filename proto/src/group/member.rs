@@ -4,7 +4,8 @@
 //! ([`takes`]). With that, the generation of the record is its promise: it neither serves nor receives under an older one again.
 
 use super::record::{Disk, GroupRecord, Phase, Position};
-use atoll_proto::WorkerId;
+use crate::WorkerId;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// A primary whose agent has not heard from the catalog for so long stops, in milliseconds. No acknowledged `quorum` write depends
@@ -12,7 +13,8 @@ use std::collections::BTreeSet;
 pub const LEASE_MS: u64 = 2_500;
 
 /// What a member's PostgreSQL is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "server", rename_all = "snake_case")]
 pub enum Server {
     /// It does not run.
     Stopped {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use atoll_proto::group::Incarnation;
 
 fn disk(worker: u64, incarnation: u64) -> Disk {
     Disk { worker: WorkerId(worker), incarnation: Incarnation(incarnation) }
@@ -16,7 +17,7 @@ fn record() -> GroupRecord {
 }
 
 fn change(record: &GroupRecord, change: Change) -> Option<GroupRecord> {
-    record.changed(record.changed_at, change, CatalogVersion(record.changed_at.0 + 1))
+    changed(record, record.changed_at, change, CatalogVersion(record.changed_at.0 + 1))
 }
 
 #[test]
@@ -36,10 +37,10 @@ fn answers_and_copies_always_meet() {
 fn what_was_decided_on_an_earlier_record_is_refused() {
     let record = record();
     let fence = Change::Fence { wish: None };
-    assert!(record.changed(CatalogVersion(0), fence.clone(), CatalogVersion(2)).is_none());
-    let fenced = record.changed(CatalogVersion(1), fence.clone(), CatalogVersion(2)).unwrap();
+    assert!(changed(&record, CatalogVersion(0), fence.clone(), CatalogVersion(2)).is_none());
+    let fenced = changed(&record, CatalogVersion(1), fence.clone(), CatalogVersion(2)).unwrap();
     assert_eq!((fenced.generation, fenced.changed_at), (Generation(2), CatalogVersion(2)));
-    assert!(fenced.changed(CatalogVersion(1), fence, CatalogVersion(3)).is_none());
+    assert!(changed(&fenced, CatalogVersion(1), fence, CatalogVersion(3)).is_none());
 }
 
 #[test]

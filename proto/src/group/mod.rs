@@ -1,0 +1,13 @@
+//! A group of a primary and its standbys: the record that the catalog keeps and coordinators send, what a member does by it, and
+//! what it says of itself. What a member does is here because it is the contract between both sides: coordinators rely on it when
+//! they count who is fenced. `docs/failover.md` is the protocol.
+
+mod member;
+mod record;
+mod report;
+mod told;
+
+pub use member::{Act, LEASE_MS, Server, Sight, act, takes};
+pub use record::{Disk, GroupRecord, Incarnation, Phase, Position};
+pub use report::Report;
+pub use told::{GROUP_PATH, ToldGroup};

@@ -1,0 +1,28 @@
+//! What a member says of itself.
+
+use super::member::Server;
+use super::record::{Disk, Position};
+use crate::{CatalogVersion, Generation};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// What a member says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Its data.
+    pub disk: Disk,
+    /// The generation of the newest record that it keeps: its promise.
+    pub generation: Generation,
+    /// What its server is doing.
+    pub server: Server,
+    /// How far its log goes; none where that can't be told.
+    pub position: Option<Position>,
+    /// Whether its log holds what the primary's has not.
+    pub diverged: bool,
+    /// Of a primary: the record whose list PostgreSQL has had since before `caught_up` was judged.
+    pub listed_at: Option<CatalogVersion>,
+    /// Of a primary: the standbys that are connected to it.
+    pub streaming: BTreeSet<Disk>,
+    /// Of a primary: those of them that have flushed all it had written when it got that list.
+    pub caught_up: BTreeSet<Disk>,
+}
