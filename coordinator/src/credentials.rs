@@ -2,8 +2,7 @@
 
 use crate::config::{Config, ConfigError};
 use crate::workers::{Workers, WorkersSettings};
-use atoll_trust::{ClusterSecret, Kept, Pair, PeerTls, PostgresTls, PostgresTlsMode, ServerConfig, server};
-use std::error::Error;
+use atoll_trust::{ClusterSecret, Kept, Pair, PeerTls, PostgresTls, ServerConfig, server, tell};
 
 /// All of it. A clone is the same: what is read anew all have.
 #[derive(Clone)]
@@ -26,10 +25,7 @@ impl Credentials {
             Kept::new(move || Ok(server(&Pair::read("server.tls", &files.cert_file, &files.key_file)?, None)))
         });
         let peers = config.tls.clone().map(|files| PeerTls::keep(files, config.internal_host()));
-        let postgres = match (config.postgres.tls, &config.postgres.ca_file) {
-            (PostgresTlsMode::VerifyFull, Some(ca_file)) => PostgresTls::verify_full(ca_file)?,
-            (PostgresTlsMode::VerifyFull, None) | (PostgresTlsMode::Off, _) => PostgresTls::off(),
-        };
+        let postgres = PostgresTls::of(config.postgres.tls, config.postgres.ca_file.as_deref())?;
         Ok(Self {
             config: config.clone(),
             cluster: ClusterSecret::new(config.cluster_secret()?),
@@ -63,15 +59,5 @@ impl Credentials {
         tell("postgres.ca_file", postgres.renew());
         tell("cluster.secret_file", config.cluster_secret().map(|text| cluster.replace(&text)));
         tell("postgres.password_file", config.postgres_password().map(|password| workers.change_password(&password)));
-    }
-}
-
-fn tell(what: &str, renewed: Result<(), impl Error + 'static>) {
-    match renewed {
-        Ok(()) => tracing::info!(what, "read anew"),
-        Err(error) => {
-            let error = &error as &dyn Error;
-            tracing::error!(what, error, "can't be read anew: what was read before stays in use");
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What was read from files, and can be read anew.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -39,6 +40,17 @@ impl<T, E> Clone for Kept<T, E> {
 impl<T, E> fmt::Debug for Kept<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Kept(…)")
+    }
+}
+
+/// Logs what became of reading `what` anew.
+pub fn tell(what: &str, renewed: Result<(), impl Error + 'static>) {
+    match renewed {
+        Ok(()) => tracing::info!(what, "read anew"),
+        Err(error) => {
+            let error = &error as &dyn Error;
+            tracing::error!(what, error, "can't be read anew: what was read before stays in use");
+        }
     }
 }
 

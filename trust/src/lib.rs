@@ -16,7 +16,7 @@ mod secret;
 pub use certificates::{Pair, Roots, ServerFiles, TlsError, client, is_for, server};
 pub use connector::{ByScheme, Connector, MaybeTls};
 pub use fault::{Remedy, TlsFault, explained};
-pub use kept::Kept;
+pub use kept::{Kept, tell};
 pub use listener::{Loudness, TlsListener};
 pub use peers::{PeerFiles, PeerTls};
 pub use postgres::{PostgresTls, PostgresTlsMode};

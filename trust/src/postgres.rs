@@ -31,6 +31,14 @@ pub struct PostgresTls {
 }
 
 impl PostgresTls {
+    /// As the configuration says; whoever reads it refuses a mode that lacks its file.
+    pub fn of(mode: PostgresTlsMode, ca_file: Option<&Path>) -> Result<Self, TlsError> {
+        match (mode, ca_file) {
+            (PostgresTlsMode::VerifyFull, Some(ca_file)) => Self::verify_full(ca_file),
+            (PostgresTlsMode::VerifyFull, None) | (PostgresTlsMode::Off, _) => Ok(Self::off()),
+        }
+    }
+
     /// Not encrypted.
     pub fn off() -> Self {
         // Nobody asks it for a handshake; if somebody did, it trusts nobody.

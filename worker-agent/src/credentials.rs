@@ -4,8 +4,7 @@ use crate::config::Config;
 use crate::pg::bootstrap;
 use crate::secret::{Secret, SecretError};
 use crate::worker::Worker;
-use atoll_trust::{ClusterSecret, Kept, PeerTls, PostgresTls, PostgresTlsMode, TlsError};
-use std::error::Error;
+use atoll_trust::{ClusterSecret, Kept, PeerTls, PostgresTls, TlsError, tell};
 
 /// All of it.
 #[derive(Debug)]
@@ -33,10 +32,7 @@ impl Credentials {
     /// Reads all that the configuration names.
     pub fn read(config: &Config) -> Result<Self, CredentialsError> {
         let peers = config.tls.clone().map(|files| PeerTls::keep(files, config.agent_host()));
-        let postgres = match (config.postgres.tls, &config.postgres.ca_file) {
-            (PostgresTlsMode::VerifyFull, Some(ca_file)) => PostgresTls::verify_full(ca_file)?,
-            (PostgresTlsMode::VerifyFull, None) | (PostgresTlsMode::Off, _) => PostgresTls::off(),
-        };
+        let postgres = PostgresTls::of(config.postgres.tls, config.postgres.ca_file.as_deref())?;
         let cluster = ClusterSecret::new(Secret::read(&config.cluster_secret_file)?.expose());
         Ok(Self { cluster, peers: peers.transpose()?, postgres })
     }
@@ -61,15 +57,5 @@ pub async fn renew(worker: &Worker) {
         // A server that is away gets it when it comes back.
         Ok(password) => tell("postgres_password_file", bootstrap::make_ready(target, &password).await),
         Err(error) => tell("postgres_password_file", Err(error)),
-    }
-}
-
-fn tell(what: &str, renewed: Result<(), impl Error + 'static>) {
-    match renewed {
-        Ok(()) => tracing::info!(what, "read anew"),
-        Err(error) => {
-            let error = &error as &dyn Error;
-            tracing::error!(what, error, "can't be read anew: what was read before stays in use");
-        }
     }
 }
