@@ -91,7 +91,11 @@ pub struct Server {
     /// Allow addresses beyond loopback without TLS.
     #[serde(default)]
     pub insecure: bool,
-    /// How long requests under way may take to end when it stops, in milliseconds.
+    /// How long it goes on serving when it was told to stop, while `/readyz` says that it is not ready, in milliseconds. A load balancer
+    /// has to notice in this time, or clients meet connections that close under their requests; without one, 0.
+    #[serde(default)]
+    pub leave_ms: u64,
+    /// How long requests under way may take to end when it stops, after `leave_ms`, in milliseconds.
     #[serde(default = "default_drain_ms")]
     pub drain_ms: u64,
 }

@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -131,11 +132,17 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
 
     let (stopping, stopped) = oneshot::channel::<()>();
+    let (leave, leaving) = (Duration::from_millis(config.server.leave_ms), app.clone());
     let until_told = async {
         let ended = tokio::select! {
             () = stop => Ok(()),
             reason = node.stopped() => Err(ServeError::Stopped(reason)),
         };
+        if ended.is_ok() && !leave.is_zero() {
+            tracing::info!(leave_ms = leave.as_millis(), "told to stop: serves until load balancers have noticed");
+            leaving.leaving.store(true, Ordering::Relaxed);
+            tokio::time::sleep(leave).await;
+        }
         tracing::info!("stopping: what is under way may finish");
         drop(stopping);
         ended
@@ -259,6 +266,7 @@ fn app(
         requests: Semaphore::new(config.limits.concurrency),
         // One body of the largest kind has room, whatever was set.
         bodies: Bodies::new(config.limits.bodies_bytes.max(config.limits.body_bytes)),
+        leaving: AtomicBool::new(false),
         streams: Arc::new(Semaphore::new(config.limits.streams)),
     })
 }

@@ -29,12 +29,16 @@ struct Served {
 
 impl Served {
     async fn start(cluster: &str, limits: &str) -> Self {
+        Self::start_as("", cluster, limits).await
+    }
+
+    async fn start_as(server: &str, cluster: &str, limits: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (public, internal) = (free().await, free().await);
         let path = dir.path();
         std::fs::write(path.join("secret"), "test secret").unwrap();
         let text = format!(
-            "server = {{ listen = \"{public}\", internal_listen = \"{internal}\" }}\n\
+            "server = {{ listen = \"{public}\", internal_listen = \"{internal}\"{server} }}\n\
              cluster = {{ data_dir = {path:?}, secret_file = \"{}/secret\", {cluster} }}\n\
              postgres = {{ password_file = \"{}/secret\" }}\n\
              limits = {{ {limits} }}\n",
@@ -159,6 +163,25 @@ fn a_list_can_be_given_by_the_environment() {
 }
 
 const ENTRIES: &str = "POST /v1/collections/c/entries HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_serves_on_until_a_load_balancer_has_noticed_that_it_leaves() {
+    let served = Served::start_as(", leave_ms = 2000", "bootstrap = true", "").await;
+    let mut kept = served.send("GET /version HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    served.stop.send(()).unwrap();
+    let told = eventually("it says that it leaves", async || {
+        let mut stream = TcpStream::connect(served.public).await.map_err(|error| error.to_string())?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+        let answer = read(stream).await;
+        if answer.text.contains("told to stop") { Ok(answer) } else { Err(answer.text) }
+    });
+    told.await.expect(503, "it was told to stop");
+    // A connection that was there before is served still.
+    kept.write_all(b"GET /version HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+    let answers = read(kept).await.text;
+    assert_eq!(answers.matches("\"name\":\"atoll\"").count(), 2, "{answers}");
+    timeout(PATIENCE, served.ended).await.expect("it ends in time").unwrap().unwrap();
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_stops_while_it_waits_to_join() {

@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 /// Whether the process is up.
 #[utoipa::path(get, path = "/healthz", tag = "service", responses((status = 200, description = "It is", body = String, content_type = "text/plain")))]
@@ -29,6 +30,9 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
 
 fn not_ready_because(app: &App) -> Vec<String> {
     let view = app.node.view();
+    if app.leaving.load(Ordering::Relaxed) {
+        return vec!["it was told to stop".to_owned()];
+    }
     let mut reasons = Vec::new();
     let Some(cluster) = &view.catalog.cluster else {
         return vec!["the catalog is not loaded yet".to_owned()];

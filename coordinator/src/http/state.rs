@@ -13,6 +13,7 @@ use crate::workers::Workers;
 use crate::write::Writer;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::Semaphore;
 
 /// What handlers share; one pointer to clone, as every layer around a request does.
@@ -45,6 +46,8 @@ pub struct Parts {
     pub requests: Semaphore,
     /// Memory for the bodies of requests.
     pub bodies: Bodies,
+    /// Whether it was told to stop, and serves only until load balancers have noticed.
+    pub leaving: AtomicBool,
     /// Imports and exports under way.
     pub streams: Arc<Semaphore>,
 }
