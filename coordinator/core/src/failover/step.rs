@@ -6,7 +6,7 @@ use super::in_sync::reform;
 use super::suspicion::{Evidence, suspicion};
 use atoll_proto::WorkerId;
 use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A member that said something within this time can be reached, in milliseconds.
 const REACHABLE_MS: u64 = 2_000;
