@@ -14,6 +14,9 @@ use std::time::Duration;
 /// A day: what others wrote is missing for no longer.
 const CACHE_TTL_SECONDS_MAX: u64 = 86_400;
 
+/// More standbys cost every write more, and add little.
+const REPLICAS_MAX: u32 = 5;
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -118,6 +121,9 @@ pub struct Cluster {
     /// Groups of a new cluster to wait for before shards are placed.
     #[serde(default = "default_initial_groups")]
     pub initial_groups: u32,
+    /// Workers that a group of a new cluster has: 1 to 5.
+    #[serde(default = "default_replicas")]
+    pub replicas: u32,
     /// File with the secret that coordinators and agents share; of several lines the first is shown and each is taken.
     pub secret_file: PathBuf,
 }
@@ -209,6 +215,10 @@ fn default_initial_groups() -> u32 {
     1
 }
 
+fn default_replicas() -> u32 {
+    1
+}
+
 fn default_queue() -> usize {
     256
 }
@@ -280,6 +290,9 @@ impl Config {
         }
         if cluster.initial_groups == 0 || cluster.initial_groups > cluster.shards {
             return wrong("cluster.initial_groups", "must be at least 1 and at most cluster.shards");
+        }
+        if !(1..=REPLICAS_MAX).contains(&cluster.replicas) {
+            return wrong("cluster.replicas", "must be 1 to 5");
         }
         if limits.deadline_ms > limits.deadline_ms_max {
             return wrong("limits.deadline_ms", "must be at most limits.deadline_ms_max");
@@ -434,6 +447,7 @@ mod tests {
         assert_eq!(refused(bootstrap, "join = [\"127.0.0.1:1\"]"), "cluster.join");
         assert_eq!(refused(bootstrap, "bootstrap = true\nshards = 0"), "cluster.shards");
         assert_eq!(refused(bootstrap, "bootstrap = true\ninitial_groups = 13"), "cluster.initial_groups");
+        assert_eq!(refused(bootstrap, "bootstrap = true\nreplicas = 6"), "cluster.replicas");
         assert_eq!(refused("127.0.0.1:7700", "0.0.0.0:7700"), "server.listen");
         assert_eq!(refused("127.0.0.1:7750", "10.0.0.1:7750"), "server.internal_listen");
         assert_eq!(

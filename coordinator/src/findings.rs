@@ -95,7 +95,7 @@ impl Findings {
             has_leader: cluster.leader.is_some(),
             open_to_all: self.strangers_reach_it && catalog.keys.is_empty(),
             // Without a catalog there is a group to wait for at least.
-            groups: (catalog.groups.len() as u32, cluster.initial_groups.max(1)),
+            groups: (catalog.full_groups().count() as u32, cluster.initial_groups.max(1)),
             placed: (view.shards().len() as u32, cluster.shard_count),
             coordinators_down: down.map(|coordinator| (coordinator.id.0, coordinator.http.clone())).collect(),
             workers: workers.collect(),

@@ -8,6 +8,7 @@ pub mod agents;
 pub mod config;
 mod credentials;
 pub mod error;
+pub mod failover;
 pub mod findings;
 pub mod freshness;
 pub mod http;

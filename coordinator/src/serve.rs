@@ -1,8 +1,9 @@
 //! One coordinator, from its configuration to its end: the only place that knows all parts.
 
 use crate::agents::{AgentBoard, AgentClient};
-use crate::config::{Config, ConfigError};
+use crate::config::{Cluster, Config, ConfigError};
 use crate::credentials::Credentials;
+use crate::failover::Failover;
 use crate::findings::Findings;
 use crate::freshness::Freshness;
 use crate::http::{self, App, Bodies, Door, Parts, Patience};
@@ -121,6 +122,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let board = AgentBoard::start(AgentClient::new(node.client().clone()), node.watch(), freshness.clone());
     let settler = Settler::start(node.clone(), board.clone());
     let mover = Mover::start(node.clone());
+    let failover = Failover::start(node.clone());
     let runner = PlanRunner::start(node.clone());
     let rebalancer = Rebalancer::new(node.clone(), board.clone());
     let scheduler = Scheduler::start(node.clone(), rebalancer.clone());
@@ -151,7 +153,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let serving = http::serve(public, http::router(app), async { drop(stopped.await) }, patience);
     let (ended, ()) = tokio::join!(until_told, serving);
 
-    drop((settler, runner, scheduler, mover, calibrator));
+    drop((settler, runner, scheduler, mover, failover, calibrator));
     departures.abort();
     catching_up.abort();
     node.shutdown().await;
@@ -178,7 +180,8 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
 fn raft_settings(config: &Config, credentials: &Credentials) -> RaftSettings {
     let first_start = match config.cluster.bootstrap {
         true => {
-            FirstStart::Bootstrap { shard_count: config.cluster.shards, initial_groups: config.cluster.initial_groups }
+            let Cluster { shards, initial_groups, replicas, .. } = config.cluster;
+            FirstStart::Bootstrap { shard_count: shards, initial_groups, replicas }
         }
         false => FirstStart::Join(config.cluster.join.clone()),
     };

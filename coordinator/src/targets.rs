@@ -80,7 +80,7 @@ impl Target {
         };
         if !view.is_placed() {
             let wanted = view.catalog.cluster.as_ref().map_or(1, |cluster| cluster.initial_groups);
-            return Err(RequestError::NotPlaced { registered: view.catalog.groups.len(), wanted });
+            return Err(RequestError::NotPlaced { registered: view.catalog.full_groups().count(), wanted });
         }
         match collection.state {
             CollectionState::Active => Ok(Self { view, name: name.clone(), collection, grant: grant.clone() }),

@@ -58,7 +58,7 @@ async fn a_single_coordinator_keeps_its_catalog_over_a_kill() {
     put_collection(&only.node, "notes").await;
     let (cluster_id, before) = (only.node.cluster_id().to_owned(), only.node.view().catalog.clone());
     let remains = only.kill().await;
-    let again = remains.restart(FirstStart::Bootstrap { shard_count: 99, initial_groups: 9 }).await;
+    let again = remains.restart(FirstStart::Bootstrap { shard_count: 99, initial_groups: 9, replicas: 1 }).await;
     assert_eq!(again.node.cluster_id(), cluster_id);
     assert_eq!(again.node.view().catalog, before, "replayed before start returned");
     put_collection(&again.node, "later").await;
@@ -83,7 +83,7 @@ async fn a_proposal_reaches_the_leader_from_every_coordinator_and_survives_it() 
     println!("failover and a write took {:?}", started.elapsed());
     assert_ne!(survivor.cluster_info().leader, before.leader);
 
-    let back = dead.restart(FirstStart::Bootstrap { shard_count: 12, initial_groups: 1 }).await;
+    let back = dead.restart(FirstStart::Bootstrap { shard_count: 12, initial_groups: 1, replicas: 1 }).await;
     assert!(has(&back.node, "from_0"), "the view of before is there at once");
     eventually("the old leader has caught up", async || match has(&back.node, "after_failover") {
         true => Ok(()),
@@ -177,7 +177,7 @@ async fn what_is_left_of_a_coordinator_is_not_taken_over() {
     let remains = first.kill().await;
     let path = |name: &str| remains.dir.path().join(name);
     let start = || {
-        let bootstrap = FirstStart::Bootstrap { shard_count: 12, initial_groups: 1 };
+        let bootstrap = FirstStart::Bootstrap { shard_count: 12, initial_groups: 1, replicas: 1 };
         let settings = settings(remains.dir.path(), &remains.internal, bootstrap);
         // One that failed lets go of the log a moment later.
         eventually("the log is free", async move || {

@@ -107,6 +107,9 @@ pub struct GroupInfo {
     pub generation: Generation,
     /// The primary's name.
     pub primary: String,
+    /// Where it stands: `steady`, `handing_over`, `fencing` or `promoting`; none where groups have one worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
     /// Members that hold every acknowledged write.
     pub in_sync: Vec<String>,
     /// All members.

@@ -6,6 +6,7 @@
 //! desired state: a lost push is repaired by the next registration.
 
 use crate::build::GraphBuild;
+use crate::group::Incarnation;
 use crate::moves::MoveSeen;
 use crate::problem::Problem;
 use crate::{
@@ -79,6 +80,9 @@ pub struct RegisterWorker {
     pub facts: PostgresFacts,
     /// Relative capacity for placement; 100 is usual.
     pub capacity: u32,
+    /// Which of all data that it had its server has now; none of an agent that can't be a member of a group with standbys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
 }
 
 /// The coordinator's answer to a registration.

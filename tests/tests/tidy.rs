@@ -161,7 +161,7 @@ fn names_stay_in_their_folders() {
 }
 
 /// Who may use whom inside the coordinator, beyond itself. `serve` knows all parts; `cli` and `dev` belong to the program.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("access", &[]),
     ("agents", &["freshness", "internal_client"]),
     // Workers for the floor of benchmarks alone: `commands_go_through_the_coordinator` keeps it there.
@@ -171,6 +171,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     // Of Raft no more than how a coordinator is asked who it is.
     ("dev", &["cli", "raft"]),
     ("error", &["workers"]),
+    ("failover", &["agents", "internal_client", "raft"]),
     ("findings", &["agents", "raft", "search", "targets"]),
     ("freshness", &[]),
     (

@@ -102,6 +102,7 @@ impl Registration {
             },
             facts: facts.for_coordinators(),
             capacity: config.capacity,
+            incarnation: None,
         })
     }
 

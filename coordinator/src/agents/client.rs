@@ -2,6 +2,7 @@
 
 use crate::internal_client::{CallError, InternalClient};
 use atoll_proto::agent::{AgentStatus, Applied, DESIRED_PATH, DesiredState, STATUS_PATH};
+use atoll_proto::group::{GROUP_PATH, Report, ToldGroup};
 use atoll_proto::load::{LOAD_PATH, LoadHeard, LoadReport};
 use atoll_proto::moves::{MOVE_PATH, MoveOrder, MoveReport};
 use tokio::time::Instant;
@@ -42,6 +43,11 @@ impl AgentClient {
         deadline: Instant,
     ) -> Result<MoveReport, CallError> {
         self.client.put(agent_url, MOVE_PATH, order, deadline).await
+    }
+
+    /// Tells the agent the record of its group; answers with what it says of itself. Telling again does no harm.
+    pub async fn put_group(&self, agent_url: &str, told: &ToldGroup, deadline: Instant) -> Result<Report, CallError> {
+        self.client.put(agent_url, GROUP_PATH, told, deadline).await
     }
 
     /// Tells the agent what an import loads; answers when the graphs of that are gone, or do not go soon. Telling again does no harm.

@@ -133,23 +133,26 @@ async fn shown(group: &GroupName, client: &Client) -> Result<Option<GroupInfo>, 
 
 /// Groups as a table.
 pub(super) fn groups_table(groups: &[GroupInfo]) -> String {
+    // Where groups have one worker there is nothing to tell of standbys.
+    let has_standbys = groups.iter().any(|group| group.phase.is_some());
     let rows = groups.iter().map(|group| {
         let members: Vec<String> = group
             .members
             .iter()
             .map(|member| if member.up { member.worker.clone() } else { format!("{} (down)", member.worker) })
             .collect();
-        [
-            group.group.clone(),
-            group.state.to_string(),
-            group.generation.to_string(),
-            group.primary.clone(),
-            members.join(" "),
-            group.shards.to_string(),
-            bytes(group.bytes),
-        ]
+        let of_standbys = has_standbys.then(|| [group.phase.clone().unwrap_or_default(), group.in_sync.join(" ")]);
+        let mut cells =
+            vec![group.group.clone(), group.state.to_string(), group.generation.to_string(), group.primary.clone()];
+        cells.push(members.join(" "));
+        cells.extend(of_standbys.into_iter().flatten());
+        cells.extend([group.shards.to_string(), bytes(group.bytes)]);
+        cells
     });
-    table(&["GROUP", "STATE", "GEN>", "PRIMARY", "MEMBERS", "SHARDS>", "SIZE>"], rows)
+    let mut head = vec!["GROUP", "STATE", "GEN>", "PRIMARY", "MEMBERS"];
+    head.extend(has_standbys.then_some(["PHASE", "IN SYNC"]).into_iter().flatten());
+    head.extend(["SHARDS>", "SIZE>"]);
+    table(&head, rows)
 }
 
 #[cfg(test)]
@@ -169,6 +172,15 @@ mod tests {
         let groups: GroupList = serde_json::from_value(json!({"groups": [group("draining", 4)]})).unwrap();
         let shown = groups_table(&groups.groups);
         assert!(shown.contains("g1     draining") && shown.contains("w1 (down)       4  2.0 KiB"), "{shown}");
+    }
+
+    #[test]
+    fn of_standbys_it_is_told_where_there_are_some() {
+        let mut one = group("active", 4);
+        assert!(!groups_table(&[serde_json::from_value(one.clone()).unwrap()]).contains("PHASE"));
+        one["phase"] = json!("fencing");
+        let shown = groups_table(&[serde_json::from_value(one).unwrap()]);
+        assert!(shown.contains("PHASE    IN SYNC") && shown.contains("fencing  w1"), "{shown}");
     }
 
     #[tokio::test]

@@ -107,6 +107,7 @@ fn info(app: &App, view: &RoutingTable, id: GroupId, group: &Group) -> GroupInfo
         state: group.state,
         generation: group.generation,
         primary: name(&group.primary),
+        phase: group.record.as_ref().map(|record| record.phase.name().to_owned()),
         in_sync: group.in_sync.iter().map(name).collect(),
         members: group.members.iter().map(member).collect(),
         shards: own().count() as u32,

@@ -119,12 +119,14 @@ pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
         | Refusal::OwnsAlready { .. }
         | Refusal::GroupDraining { .. }
         | Refusal::Ephemeral { .. }
+        | Refusal::KnowsNoGroups { .. }
         | Refusal::TooLateToCancel { .. } => ProblemCode::ValidationFailed,
         // Init is under way: try again.
         Refusal::NotInitialised => ProblemCode::NoLeader,
         Refusal::AlreadyInitialised { .. }
         | Refusal::NameTaken { .. }
         | Refusal::GroupTaken { .. }
+        | Refusal::GroupFull { .. }
         | Refusal::OtherData { .. }
         | Refusal::OtherGroup { .. }
         | Refusal::KeyTaken { .. } => ProblemCode::AlreadyExists,

@@ -38,7 +38,7 @@ fn not_ready_because(app: &App) -> Vec<String> {
         return vec!["the catalog is not loaded yet".to_owned()];
     };
     if !view.is_placed() {
-        let registered = view.catalog.groups.len();
+        let registered = view.catalog.full_groups().count();
         reasons.push(format!("{registered} of {} groups have registered", cluster.initial_groups));
     }
     if !app.node.has_caught_up() {

@@ -47,6 +47,9 @@ pub(super) enum Leader {
     There(RaftMember),
 }
 
+/// A leader that has not heard from most coordinators for so long is not sure that it still is, in milliseconds.
+const CONFIRMED_MS: u64 = 1_000;
+
 const UNPOISONED: &str = "no holder of this lock panics";
 
 impl CatalogNode {
@@ -82,6 +85,14 @@ impl CatalogNode {
     /// Whether this coordinator leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         *self.shared.leadership.borrow()
+    }
+
+    /// Whether this coordinator leads, and has just heard so from most: one that was cut off may not know yet that another leads.
+    pub fn is_confirmed_leader(&self) -> bool {
+        let metrics = self.metrics();
+        let is_alone = metrics.membership_config.membership().voter_ids().count() == 1;
+        let heard = metrics.millis_since_quorum_ack.is_some_and(|ms| ms < CONFIRMED_MS);
+        metrics.state == ServerState::Leader && (is_alone || heard)
     }
 
     /// Does `work` while this coordinator leads: from the beginning each time that it comes to lead, cancelled when it no longer

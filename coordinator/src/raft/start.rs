@@ -63,6 +63,8 @@ pub enum FirstStart {
         shard_count: u32,
         /// Groups to wait for before the first placement.
         initial_groups: u32,
+        /// Workers that a group has.
+        replicas: u32,
     },
     /// Join the cluster that one of these belongs to (internal base URLs).
     Join(Vec<String>),
@@ -203,10 +205,19 @@ impl CatalogNode {
             log_writer: Mutex::new(Some(log_writer)),
         });
         node.warn_if_moved(&here);
-        if let FirstStart::Bootstrap { shard_count, initial_groups } = first_start
+        if let FirstStart::Bootstrap { shard_count, initial_groups, replicas } = first_start
             && id == FIRST_ID
         {
-            node.init_cluster(here, shard_count, initial_groups).await?;
+            let command = Command::InitCluster {
+                cluster_id: node.cluster_id().to_owned(),
+                shard_count,
+                initial_groups,
+                replicas,
+                coordinator: id,
+                http: here.http.clone(),
+                internal: here.internal.clone(),
+            };
+            node.init_cluster(here, command).await?;
         }
         Ok(node)
     }
@@ -228,11 +239,11 @@ impl CatalogNode {
     }
 
     /// Makes this coordinator the only voter of a new cluster; goes on where an earlier start was interrupted.
-    async fn init_cluster(&self, here: RaftMember, shard_count: u32, initial_groups: u32) -> Result<(), StartError> {
+    async fn init_cluster(&self, here: RaftMember, command: Command) -> Result<(), StartError> {
         let raft_failed = |reason: String| StartError::Raft { reason };
         let initialised = self.raft().is_initialized().await.map_err(|error| raft_failed(error.to_string()))?;
         if !initialised {
-            let members = BTreeMap::from([(self.id().0, here.clone())]);
+            let members = BTreeMap::from([(self.id().0, here)]);
             match self.raft().initialize(members).await {
                 Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
                 Err(error) => return Err(raft_failed(error.to_string())),
@@ -242,14 +253,6 @@ impl CatalogNode {
             return Ok(());
         }
         // Nobody can have joined a cluster that has no first entry yet, so this waits for nobody else.
-        let command = Command::InitCluster {
-            cluster_id: self.cluster_id().to_owned(),
-            shard_count,
-            initial_groups,
-            coordinator: self.id(),
-            http: here.http,
-            internal: here.internal,
-        };
         let proposed = self.propose(command, Instant::now() + INIT_WITHIN).await.map_err(StartError::Init)?;
         if let Outcome::Refused(Refusal::AlreadyInitialised { cluster_id }) = &proposed.outcome {
             tracing::info!(cluster_id, "the cluster was initialised by an earlier start");

@@ -42,6 +42,7 @@ fn init() -> Command {
         cluster_id: "c".to_owned(),
         shard_count: 12,
         initial_groups: 1,
+        replicas: 1,
         coordinator: CoordinatorId(1),
         http: "http://h".to_owned(),
         internal: "http://i".to_owned(),

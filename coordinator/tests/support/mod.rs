@@ -43,7 +43,7 @@ pub struct Remains {
 
 impl Coordinator {
     pub async fn bootstrap(initial_groups: u32) -> Self {
-        let first_start = FirstStart::Bootstrap { shard_count: 12, initial_groups };
+        let first_start = FirstStart::Bootstrap { shard_count: 12, initial_groups, replicas: 1 };
         Self::start(tempfile::tempdir().unwrap(), "127.0.0.1:0".parse().unwrap(), first_start).await
     }
 

@@ -54,6 +54,18 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// Its name, as it is written and shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::HandingOver { .. } => "handing_over",
+            Self::Fencing { .. } => "fencing",
+            Self::Promoting { .. } => "promoting",
+        }
+    }
+}
+
 /// What the catalog knows of a group's replication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupRecord {

@@ -15,12 +15,13 @@ impl Catalog {
     /// Applies the command of log entry `index`. New ids are the index, so none is ever used twice.
     pub fn apply(&mut self, index: u64, command: Command) -> Outcome {
         let outcome = match command {
-            Command::InitCluster { cluster_id, shard_count, initial_groups, coordinator, http, internal } => {
+            Command::InitCluster { cluster_id, shard_count, initial_groups, replicas, coordinator, http, internal } => {
                 let cluster = Cluster {
                     id: cluster_id,
                     hash: crate::routing::HASH_FUNCTION.to_owned(),
                     shard_count,
                     initial_groups,
+                    replicas: replicas.max(1),
                 };
                 self.init_cluster(index, cluster, coordinator, Coordinator { http, internal })
             }
@@ -43,6 +44,7 @@ impl Catalog {
             Command::SteerRebalance { wish } => self.steer_rebalance(index, wish),
             Command::SetGroupState { id, state } => self.set_group_state(index, id, state),
             Command::RemoveGroup { id, lost } => self.remove_group(index, id, lost),
+            Command::ChangeGroup { id, decided_at, change } => self.change_group(index, id, decided_at, change),
             Command::SetRebalancePolicy { policy, now_s } => self.set_rebalance_policy(policy, now_s),
             Command::FollowSchedule { due_s, now_s, plan } => self.follow_schedule(index, due_s, now_s, plan),
             Command::HoldScheduledRun { run_began_at, until_s } => self.hold_scheduled_run(run_began_at, until_s),
@@ -101,6 +103,9 @@ impl Catalog {
         if let Some(refusal) = self.removed(&worker) {
             return Outcome::Refused(refusal);
         }
+        if let Some(refusal) = self.knows_no_groups(&worker) {
+            return Outcome::Refused(refusal);
+        }
         let known = self.workers.iter().find(|(_, known)| known.name == worker.name).map(|(id, _)| *id);
         match known {
             Some(id) => self.refresh_worker(id, worker),
@@ -114,14 +119,15 @@ impl Catalog {
         if before.uid != now.uid {
             return Outcome::Refused(Refusal::NameTaken { name });
         }
-        if before.facts.system_identifier != now.facts.system_identifier {
+        let group = before.group;
+        let same_data = before.facts.system_identifier == now.facts.system_identifier;
+        if !same_data && !self.is_copy(&self.groups[&group], id, &now.facts) {
             return Outcome::Refused(Refusal::OtherData {
                 name,
                 before: before.facts.system_identifier.clone(),
                 now: now.facts.system_identifier,
             });
         }
-        let group = before.group;
         let group_name = &self.groups[&group].name;
         if now.group.as_ref().is_some_and(|asked| asked != group_name) {
             return Outcome::Refused(Refusal::OtherGroup { name, group: group_name.to_string() });
@@ -141,35 +147,49 @@ impl Catalog {
             Some(name) => name.clone(),
             None => GroupName::parse(worker.name.as_str()).expect("both names follow one pattern"),
         };
-        if let Some(group) = self.groups.values().find(|group| group.name == group_name) {
-            let member = self.workers[&group.primary].name.to_string();
-            return Outcome::Refused(Refusal::GroupTaken { group: group_name.to_string(), member });
+        let known = self.groups.iter().find(|(_, group)| group.name == group_name);
+        if let Some(refusal) = known.and_then(|(_, group)| self.has_no_room(group)) {
+            return Outcome::Refused(refusal);
         }
-        let group = GroupId(index);
+        let group = match known.map(|(group, _)| *group) {
+            Some(group) => {
+                self.join_group(index, group, id);
+                group
+            }
+            None => self.found_group(index, group_name, id, &worker),
+        };
         self.workers.insert(id, worker_of(worker, group));
+        self.place_shards_once();
+        Outcome::WorkerRegistered { worker: id, group }
+    }
+
+    fn found_group(&mut self, index: u64, name: GroupName, id: WorkerId, founder: &RegisterWorker) -> GroupId {
+        let group = GroupId(index);
+        let record = self.record_of(index, id, founder);
         self.groups.insert(
             group,
             Group {
-                name: group_name,
+                name,
                 primary: id,
                 generation: Generation(1),
                 members: vec![id],
                 in_sync: vec![id],
                 state: GroupState::Active,
                 state_changed_at: CatalogVersion(0),
+                record,
             },
         );
-        self.place_shards_once();
-        Outcome::WorkerRegistered { worker: id, group }
+        group
     }
 
-    /// Places all shards when the groups that init asked for are there. Later groups get shards by moves only.
+    /// Places all shards when the groups that init asked for are there, each with all its workers. Later groups get shards by moves only.
     fn place_shards_once(&mut self) {
         let Some(cluster) = &self.cluster else { return };
-        if !self.placements.is_empty() || (self.groups.len() as u32) < cluster.initial_groups {
+        if !self.placements.is_empty() || (self.full_groups().count() as u32) < cluster.initial_groups {
             return;
         }
-        let capacities = self.active_groups().map(|(id, group)| (id, self.primary(group).capacity)).collect();
+        let takers = self.full_groups().filter(|(_, group)| group.state == GroupState::Active);
+        let capacities = takers.map(|(id, group)| (id, self.primary(group).capacity)).collect();
         for (shard, group) in first_placement(cluster.shard_count, &capacities) {
             self.placements.insert(shard, Placement { group, generation: Generation(1) });
         }
@@ -241,7 +261,7 @@ impl Catalog {
 
 fn worker_of(worker: RegisterWorker, group: GroupId) -> Worker {
     // Every field is taken apart, so that a new one can't be forgotten here.
-    let RegisterWorker { uid, name, group: _, mode, agent_url, postgres, facts, capacity } = worker;
+    let RegisterWorker { uid, name, group: _, mode, agent_url, postgres, facts, capacity, incarnation: _ } = worker;
     Worker { uid, name, group, mode, agent_url, postgres, facts, capacity: capacity.max(1) }
 }
 

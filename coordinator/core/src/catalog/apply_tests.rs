@@ -4,8 +4,10 @@
 use super::*;
 use crate::catalog::ScheduledPlan;
 use crate::catalog::testing::{self, worker};
+use crate::failover::Change;
 use crate::moves::{Advance, Cleanup};
 use crate::rebalance::{ShardMove, Wish};
+use atoll_proto::group::{Disk, Incarnation};
 use atoll_proto::moves::MovePhase;
 use atoll_proto::rebalance::RebalancePolicy;
 use atoll_proto::{MoveId, ShardId};
@@ -161,6 +163,18 @@ fn any_cleanup() -> impl Strategy<Value = Cleanup> {
     prop::sample::select(vec![Cleanup::Feed, Cleanup::Subscription, Cleanup::Copy, Cleanup::Retired])
 }
 
+fn any_change() -> impl Strategy<Value = Change> {
+    let disk = (3_u64..12).prop_map(|worker| Disk { worker: WorkerId(worker), incarnation: Incarnation(1) });
+    let disks = prop::collection::btree_set(disk.clone(), 1..4);
+    prop_oneof![
+        Just(Change::Fence { wish: None }),
+        Just(Change::Activate),
+        disk.clone().prop_map(|candidate| Change::Promote { candidate }),
+        disk.prop_map(|survivor| Change::AcceptLoss { survivor }),
+        disks.prop_map(|voters| Change::Vote { held_by: voters.clone(), voters }),
+    ]
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let name = prop::sample::select(vec!["a", "b", "memory_entries"]).prop_map(collection);
     let settings = (1_u32..3, prop::option::of(1_u32..3)).prop_map(|(dimensions, ttl_seconds)| CollectionSettings {
@@ -169,13 +183,20 @@ fn any_command() -> impl Strategy<Value = Command> {
         ..CollectionSettings::memory_entries()
     });
     prop_oneof![
-        Just(init(2)),
+        (1_u32..4).prop_map(|replicas| testing::init_replicated(12, 2, replicas)),
         (0_u8..4).prop_map(|i| Command::RegisterWorker(worker(&format!("w{i}")))),
         (0_u8..4, 0_u8..4).prop_map(|(i, j)| {
             Command::RegisterWorker(RegisterWorker {
                 group: Some(GroupName::parse(&format!("g{j}")).unwrap()),
                 ..worker(&format!("w{i}"))
             })
+        }),
+        (0_u8..6, 0_u8..3)
+            .prop_map(|(i, j)| Command::RegisterWorker(testing::member(&format!("w{i}"), &format!("g{j}")))),
+        (3_u64..9, 2_u64..40, any_change()).prop_map(|(id, at, change)| Command::ChangeGroup {
+            id: GroupId(id),
+            decided_at: CatalogVersion(at),
+            change,
         }),
         (0_u8..3).prop_map(|i| Command::AddCoordinator { http: format!("h{i}"), internal: format!("i{i}") }),
         (1_u64..40).prop_map(|id| Command::RemoveCoordinator { id: CoordinatorId(id) }),
@@ -269,7 +290,12 @@ proptest! {
         let names: std::collections::BTreeSet<_> = catalog.collections.values().map(|c| c.name.clone()).collect();
         prop_assert_eq!(names.len(), catalog.collections.len());
         for (id, group) in &catalog.groups {
-            prop_assert_eq!(catalog.workers[&group.primary].group, *id);
+            let of_group = |member: &WorkerId| catalog.workers[member].group == *id;
+            prop_assert!(group.members.contains(&group.primary) && group.members.iter().all(of_group));
+            prop_assert!(group.members.len() <= catalog.replicas() as usize);
+            let of_record = group.record.iter().flat_map(|record| &record.workers);
+            prop_assert!(group.record.is_none() || group.members.iter().eq(of_record));
+            prop_assert_eq!(group.record.is_some(), catalog.replicas() > 1);
         }
         for worker in catalog.workers.values() {
             prop_assert!(catalog.groups.contains_key(&worker.group));

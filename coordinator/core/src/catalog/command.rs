@@ -1,6 +1,7 @@
 //! Changes of the catalog, as they stand in the Raft log, and what becomes of them.
 
 use super::{ApiKey, Refusal, ScheduledPlan};
+use crate::failover::Change;
 use crate::moves::{Advance, Cleanup};
 use crate::rebalance::{ShardMove, Wish};
 use atoll_proto::admin::GroupState;
@@ -41,6 +42,9 @@ pub enum Command {
         shard_count: u32,
         /// Groups to wait for before the first placement.
         initial_groups: u32,
+        /// Workers that a group has.
+        #[serde(default = "super::one")]
+        replicas: u32,
         /// The coordinator that did it, and where it listens.
         coordinator: CoordinatorId,
         /// Its base URL for clients.
@@ -159,6 +163,15 @@ pub enum Command {
         #[serde(default)]
         lost: bool,
     },
+    /// Changes the record of a group with standbys; without effect if the record has changed since, or the change may not follow.
+    ChangeGroup {
+        /// Which.
+        id: GroupId,
+        /// The entry that made the record on which it was decided.
+        decided_at: CatalogVersion,
+        /// How.
+        change: Change,
+    },
     /// Says when plans are made and carried out by themselves.
     SetRebalancePolicy {
         /// When, and what is evened out.
@@ -216,6 +229,7 @@ impl Command {
     /// The least [`super::FORMAT`] that knows it.
     pub fn format(&self) -> u32 {
         match self {
+            Self::InitCluster { replicas: 2.., .. } | Self::ChangeGroup { .. } => 7,
             Self::InitCluster { .. }
             | Self::AddCoordinator { .. }
             | Self::RemoveCoordinator { .. }

@@ -2,6 +2,7 @@
 
 use atoll_proto::admin::GroupState;
 use atoll_proto::agent::{PostgresAddress, PostgresFacts, WorkerMode};
+use atoll_proto::group::GroupRecord;
 use atoll_proto::{CatalogVersion, Generation, GroupId, GroupName, WorkerId, WorkerName};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,9 @@ pub struct Group {
     /// The entry that last changed the state; 0 while none has.
     #[serde(default = "unset")]
     pub state_changed_at: CatalogVersion,
+    /// Its replication, which `primary`, `generation` and `in_sync` follow; none where groups have one worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<GroupRecord>,
 }
 
 fn unset() -> CatalogVersion {

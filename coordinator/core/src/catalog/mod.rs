@@ -4,6 +4,7 @@
 
 mod apply;
 mod command;
+mod group_record;
 mod groups;
 mod keys;
 mod member;
@@ -35,8 +36,9 @@ use std::collections::BTreeMap;
 /// The highest format of snapshots and commands that this program knows. A coordinator that reads a higher one stops: it can't
 /// know what the newer program meant. Each is written in the least format that has all of it.
 /// 4 knows moves, plans that are carried out, also by a schedule, and groups that drain and go; 2 and 3 knew some of it, otherwise. 5 knows
-/// API keys, 6 keys for some namespaces.
-pub const FORMAT: u32 = 6;
+/// API keys, 6 keys for some namespaces, 7 groups
+/// with standbys.
+pub const FORMAT: u32 = 7;
 
 /// Everything that the cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,6 +87,13 @@ pub struct Cluster {
     pub shard_count: u32,
     /// Groups to wait for before shards are placed for the first time.
     pub initial_groups: u32,
+    /// Workers that a group has.
+    #[serde(default = "one")]
+    pub replicas: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A distributed table.

@@ -136,6 +136,8 @@ fn skip_reason(refusal: &Refusal) -> SkipReason {
         | Refusal::NotInitialised
         | Refusal::NameTaken { .. }
         | Refusal::GroupTaken { .. }
+        | Refusal::GroupFull { .. }
+        | Refusal::KnowsNoGroups { .. }
         | Refusal::OtherData { .. }
         | Refusal::OtherGroup { .. }
         | Refusal::SettingsConflict { .. }

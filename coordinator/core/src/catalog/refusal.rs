@@ -34,6 +34,24 @@ pub enum Refusal {
         /// Its worker.
         member: String,
     },
+    /// A group has all its workers.
+    #[error("group {group} has all its {replicas} workers; choose another group")]
+    GroupFull {
+        /// The group.
+        group: String,
+        /// How many a group has.
+        replicas: u32,
+    },
+    /// The agent can't replicate.
+    #[error(
+        "groups of this cluster have {replicas} workers, and the agent of {name} knows nothing of that: upgrade it, or let it manage its server"
+    )]
+    KnowsNoGroups {
+        /// The worker.
+        name: String,
+        /// How many workers a group has.
+        replicas: u32,
+    },
     /// The data directory is another one than before.
     #[error("worker {name} came back with another PostgreSQL data directory (system identifier {now}, was {before})")]
     OtherData {

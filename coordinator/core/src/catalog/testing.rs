@@ -5,12 +5,19 @@
 use super::{Catalog, Command};
 use atoll_proto::CoordinatorId;
 use atoll_proto::agent::{PostgresAddress, PostgresFacts, RegisterWorker, WorkerMode};
+use atoll_proto::group::Incarnation;
 
 pub fn init(shard_count: u32, initial_groups: u32) -> Command {
+    init_replicated(shard_count, initial_groups, 1)
+}
+
+/// Groups have so many workers.
+pub fn init_replicated(shard_count: u32, initial_groups: u32, replicas: u32) -> Command {
     Command::InitCluster {
         cluster_id: "c".to_owned(),
         shard_count,
         initial_groups,
+        replicas,
         coordinator: CoordinatorId(1),
         http: "http://127.0.0.1:7700".to_owned(),
         internal: "http://127.0.0.1:7750".to_owned(),
@@ -35,7 +42,13 @@ pub fn worker(name: &str) -> RegisterWorker {
             cores: 2,
         },
         capacity: 100,
+        incarnation: None,
     }
+}
+
+/// A worker of a group with standbys.
+pub fn member(name: &str, group: &str) -> RegisterWorker {
+    RegisterWorker { group: Some(group.parse().unwrap()), incarnation: Some(Incarnation(1)), ..worker(name) }
 }
 
 /// Four shards on the groups of the first two workers, and all collections settled.

@@ -1,6 +1,6 @@
 //! Failover of a group: which worker is its primary, and who says so. Which change of the catalog's record may follow which ([`changed`]),
 //! what the leader's driver does next ([`next_step`]), and when a primary is suspected ([`suspicion()`]). What each member does by the record
-//! is in [`atoll_proto::group`]. Decisions only, and not wired yet. `docs/failover.md` is the protocol.
+//! is in [`atoll_proto::group`]. Decisions only. `docs/failover.md` is the protocol.
 
 mod change;
 mod in_sync;

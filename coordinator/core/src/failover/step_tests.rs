@@ -2,6 +2,7 @@ use super::super::suspicion::Word;
 use super::*;
 use atoll_proto::group::{Incarnation, Position};
 use atoll_proto::{CatalogVersion, Generation, Lsn};
+use std::collections::BTreeSet;
 
 fn disk(worker: u64) -> Disk {
     Disk { worker: WorkerId(worker), incarnation: Incarnation(1) }

@@ -1,0 +1,210 @@
+//! Groups with standbys: founded, joined, changed, removed.
+
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::catalog::testing::{self, member, worker};
+use crate::catalog::{Command, Outcome};
+use crate::routing::RoutingTable;
+use atoll_proto::Generation;
+use atoll_proto::admin::GroupState;
+use atoll_proto::group::Incarnation;
+use std::sync::Arc;
+
+const GROUP: GroupId = GroupId(2);
+
+fn disk(worker: u64) -> Disk {
+    Disk { worker: WorkerId(worker), incarnation: Incarnation(1) }
+}
+
+fn refused(outcome: Outcome) -> Refusal {
+    let Outcome::Refused(refusal) = outcome else { panic!("not refused: {outcome:?}") };
+    refusal
+}
+
+fn register(catalog: &mut Catalog, index: u64, worker: RegisterWorker) -> Outcome {
+    catalog.apply(index, Command::RegisterWorker(worker))
+}
+
+/// One group of the workers 2, 3 and 4, founded by the first of them; at version 4.
+fn three() -> Catalog {
+    let mut catalog = Catalog::default();
+    catalog.apply(1, testing::init_replicated(4, 1, 3));
+    for (index, name) in (2..).zip(["w2", "w3", "w4"]) {
+        let registered = Outcome::WorkerRegistered { worker: WorkerId(index), group: GROUP };
+        assert_eq!(register(&mut catalog, index, member(name, "g")), registered);
+    }
+    catalog
+}
+
+fn record(catalog: &Catalog) -> &GroupRecord {
+    catalog.groups[&GROUP].record.as_ref().unwrap()
+}
+
+fn change(catalog: &mut Catalog, index: u64, change: Change) -> Outcome {
+    let decided_at = record(catalog).changed_at;
+    catalog.apply(index, Command::ChangeGroup { id: GROUP, decided_at, change })
+}
+
+/// With all three in sync; at version 5.
+fn in_sync() -> Catalog {
+    let mut catalog = three();
+    let all: BTreeSet<Disk> = (2..5).map(disk).collect();
+    assert_eq!(change(&mut catalog, 5, Change::Vote { voters: all.clone(), held_by: all }), Outcome::Done);
+    catalog
+}
+
+#[test]
+fn groups_of_one_worker_have_no_record() {
+    let mut catalog = Catalog::default();
+    catalog.apply(1, testing::init(4, 1));
+    register(&mut catalog, 2, member("w2", "g"));
+    assert_eq!((&catalog.groups[&GROUP].record, catalog.least_format()), (&None, 1));
+    assert!(matches!(refused(register(&mut catalog, 3, member("w3", "g"))), Refusal::GroupTaken { .. }));
+    let fence = Command::ChangeGroup { id: GROUP, decided_at: CatalogVersion(2), change: Change::Fence { wish: None } };
+    assert_eq!(catalog.apply(3, fence), Outcome::Unchanged);
+    assert!(!serde_json::to_string(&catalog.groups).unwrap().contains("record"));
+}
+
+#[test]
+fn the_first_founds_the_group_and_the_others_join_until_it_is_full() {
+    let mut catalog = three();
+    let workers = (2..5).map(WorkerId).collect();
+    let founded = GroupRecord::founded(disk(2), workers, 2, CatalogVersion(4));
+    let group = &catalog.groups[&GROUP];
+    assert_eq!((record(&catalog), group.primary, group.generation), (&founded, WorkerId(2), Generation(1)));
+    assert_eq!((group.members.len(), &group.in_sync), (3, &vec![WorkerId(2)]));
+    let full = Refusal::GroupFull { group: "g".to_owned(), replicas: 3 };
+    assert_eq!(refused(register(&mut catalog, 5, member("w5", "g"))), full);
+    assert_eq!(register(&mut catalog, 5, member("w3", "g")), Outcome::Unchanged, "a heartbeat");
+    assert_eq!(record(&catalog).changed_at, CatalogVersion(4));
+}
+
+#[test]
+fn an_agent_that_knows_nothing_of_groups_is_refused() {
+    let mut catalog = three();
+    for knows_nothing in [worker("w9"), RegisterWorker { incarnation: None, ..member("w2", "g") }] {
+        let refusal = refused(register(&mut catalog, 5, knows_nothing));
+        assert!(matches!(refusal, Refusal::KnowsNoGroups { replicas: 3, .. }), "{refusal}");
+    }
+}
+
+#[test]
+fn shards_wait_for_groups_that_have_all_their_workers() {
+    let mut catalog = Catalog::default();
+    catalog.apply(1, testing::init_replicated(4, 2, 2));
+    let names = [("w2", "g"), ("w3", "h"), ("w4", "g"), ("w5", "i"), ("w6", "h")];
+    for (index, (name, group)) in (2..).zip(names) {
+        assert!(catalog.placements.is_empty(), "before {name}");
+        register(&mut catalog, index, member(name, group));
+    }
+    let owners: BTreeSet<GroupId> = catalog.placements.values().map(|placement| placement.group).collect();
+    assert_eq!(owners, BTreeSet::from([GroupId(2), GroupId(3)]), "the third is not full");
+}
+
+#[test]
+fn a_copy_has_the_identity_of_the_data_it_was_made_of() {
+    let mut catalog = three();
+    let mut copy = member("w3", "g");
+    copy.facts.system_identifier = "system of w2".to_owned();
+    assert!(matches!(register(&mut catalog, 5, copy.clone()), Outcome::WorkerRegistered { .. }));
+    assert_eq!(register(&mut catalog, 6, copy), Outcome::Unchanged);
+    let back = member("w3", "g");
+    assert!(matches!(refused(register(&mut catalog, 6, back)), Refusal::OtherData { .. }), "it was a copy");
+    let mut wiped = member("w2", "g");
+    wiped.facts.system_identifier = "wiped".to_owned();
+    assert!(matches!(refused(register(&mut catalog, 6, wiped)), Refusal::OtherData { .. }));
+}
+
+#[test]
+fn requests_go_to_whom_the_record_made_active_last() {
+    let mut catalog = in_sync();
+    let primary = |catalog: &Catalog| {
+        let group = &catalog.groups[&GROUP];
+        (group.primary, group.generation, catalog.primary(group).name.to_string())
+    };
+    assert_eq!(catalog.groups[&GROUP].in_sync, [2, 3, 4].map(WorkerId));
+    let before = (WorkerId(2), Generation(1), "w2".to_owned());
+    for (index, step) in (6..).zip([Change::Fence { wish: None }, Change::Promote { candidate: disk(4) }]) {
+        assert_eq!(change(&mut catalog, index, step), Outcome::Done);
+        assert_eq!(primary(&catalog), before);
+    }
+    assert_eq!(change(&mut catalog, 8, Change::Activate), Outcome::Done);
+    assert_eq!(primary(&catalog), (WorkerId(4), Generation(2), "w4".to_owned()));
+    assert_eq!(catalog.version, CatalogVersion(8));
+    let table = RoutingTable::new(Arc::new(catalog), None);
+    let route = table.shards().first().unwrap();
+    assert_eq!((route.primary.worker, route.group_generation), (WorkerId(4), Generation(2)));
+    assert_eq!(table.primaries().len(), 1);
+}
+
+#[test]
+fn what_may_not_follow_changes_nothing() {
+    let mut catalog = in_sync();
+    let before = catalog.clone();
+    let stale = |change| Command::ChangeGroup { id: GROUP, decided_at: CatalogVersion(4), change };
+    assert_eq!(catalog.apply(6, stale(Change::Fence { wish: None })), Outcome::Unchanged);
+    assert_eq!(change(&mut catalog, 6, Change::Activate), Outcome::Unchanged);
+    let nowhere =
+        Command::ChangeGroup { id: GroupId(77), decided_at: CatalogVersion(5), change: Change::Fence { wish: None } };
+    assert_eq!(catalog.apply(6, nowhere), Outcome::Unchanged);
+    assert_eq!(catalog, before);
+}
+
+#[test]
+fn moves_go_to_and_from_the_primary() {
+    let mut catalog = in_sync();
+    for (index, name) in (6..).zip(["w6", "w7", "w8"]) {
+        register(&mut catalog, index, member(name, "h"));
+    }
+    for (index, step) in
+        (9..).zip([Change::Fence { wish: None }, Change::Promote { candidate: disk(3) }, Change::Activate])
+    {
+        change(&mut catalog, index, step);
+    }
+    let (shard, to) = (atoll_proto::ShardId(0), GroupId(6));
+    let started = catalog.apply(12, Command::StartMove { token: "t".to_owned(), shard, to, max_write_pause_ms: 500 });
+    let Outcome::MoveStarted { id } = started else { panic!("not started: {started:?}") };
+    let subject = catalog.move_subject(id).unwrap();
+    assert_eq!(subject.source, catalog.workers[&WorkerId(3)].postgres);
+    assert_eq!(subject.target_system, "system of w6");
+}
+
+#[test]
+fn a_removed_group_takes_all_its_workers_along() {
+    let mut catalog = in_sync();
+    for (index, name) in (6..).zip(["w6", "w7", "w8"]) {
+        register(&mut catalog, index, member(name, "h"));
+    }
+    let id = GroupId(6);
+    assert_eq!(catalog.apply(9, Command::SetGroupState { id, state: GroupState::Draining }), Outcome::Done);
+    assert_eq!(catalog.apply(10, Command::RemoveGroup { id, lost: false }), Outcome::Done);
+    assert_eq!(catalog.workers.len(), 3);
+    for name in ["w6", "w7", "w8"] {
+        let refusal = refused(register(&mut catalog, 11, member(name, "h")));
+        assert!(matches!(refusal, Refusal::WorkerRemoved { .. }), "{refusal}");
+    }
+}
+
+#[test]
+fn what_knows_nothing_of_standbys_does_not_read_such_a_catalog() {
+    let fence = Change::Fence { wish: None };
+    let command = Command::ChangeGroup { id: GROUP, decided_at: CatalogVersion(4), change: fence };
+    assert_eq!((three().least_format(), command.format()), (7, 7));
+    assert_eq!([1, 2].map(|replicas| testing::init_replicated(4, 1, replicas).format()), [1, 7]);
+    let read: Catalog = serde_json::from_slice(&serde_json::to_vec(&in_sync()).unwrap()).unwrap();
+    assert_eq!(read, in_sync());
+    let read: Command = serde_json::from_slice(&serde_json::to_vec(&command).unwrap()).unwrap();
+    assert_eq!(read, command);
+}
+
+#[test]
+fn a_catalog_and_an_init_from_before_groups_had_standbys_are_readable() {
+    let mut catalog = Catalog::default();
+    catalog.apply(1, testing::init(4, 1));
+    let mut old = serde_json::to_value(&catalog).unwrap();
+    old["cluster"].as_object_mut().unwrap().remove("replicas");
+    assert_eq!(serde_json::from_value::<Catalog>(old).unwrap(), catalog);
+    let mut old = serde_json::to_value(testing::init(4, 1)).unwrap();
+    old.as_object_mut().unwrap().remove("replicas");
+    assert_eq!(serde_json::from_value::<Command>(old).unwrap(), testing::init(4, 1));
+}
