@@ -136,7 +136,9 @@ impl ShardError {
     /// The word for it in an answer's `failures`.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::InDoubt { .. } | Self::Conflict { .. } => "unavailable",
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::InDoubt { .. } | Self::Conflict { .. } => {
+                "unavailable"
+            }
             Self::Deadline { .. } | Self::TimedOut { .. } => "deadline",
             Self::Overloaded { .. } => "overloaded",
             Self::Stale { .. } => "stale",
