@@ -45,7 +45,7 @@ async fn waits_for_copies() {
     client.wait_until_active("later").await;
 
     an_import_waits(&client, &owner).await;
-    assert_eq!(keyed().send().await.expect(200).json()["version"], 2, "it happened once");
+    assert_eq!(keyed().send().await.expect(200).json()["results"][0]["version"], 2, "it happened once");
     for key in STORED {
         client.put(&entry_path("careful", "n", key), &json!({"value": "after"})).await;
         let answer = client.get(&entry_path("careful", "n", key)).await.expect(200).json();
