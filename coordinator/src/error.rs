@@ -162,7 +162,7 @@ impl RequestError {
             }
             RequestError::OutcomeUnknown { .. } => Problem::new(
                 ProblemCode::WriteOutcomeUnknown,
-                "the worker gave no answer: the write may or may not have happened; send it again under the same Idempotency-Key",
+                "the write was not confirmed: it may or may not have happened, or last; send it again under the same Idempotency-Key",
             ),
             RequestError::Deadline => {
                 Problem::new(ProblemCode::DeadlineExceeded, "the deadline passed; X-Timeout-Ms sets it")

@@ -289,6 +289,7 @@ fn worth_a_second_try(error: &ShardError) -> bool {
         ShardError::Broken { .. } | ShardError::Stale { .. } | ShardError::Conflict { .. } => true,
         ShardError::Unreachable { .. }
         | ShardError::Deadline { .. }
+        | ShardError::InDoubt { .. }
         | ShardError::TimedOut { .. }
         | ShardError::Fenced { .. }
         | ShardError::Overloaded { .. }

@@ -29,6 +29,12 @@ pub enum ShardError {
         /// The worker.
         worker: String,
     },
+    /// The server committed, and then did not wait until enough of its standbys had it: a failover may take back what was sent.
+    #[error("worker {worker} committed, and no longer waited for its standbys")]
+    InDoubt {
+        /// The worker.
+        worker: String,
+    },
     /// The server ended a statement at the deadline; nothing happened.
     #[error("worker {worker} ended a statement at the deadline")]
     TimedOut {
@@ -130,7 +136,9 @@ impl ShardError {
     /// The word for it in an answer's `failures`.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::Conflict { .. } => "unavailable",
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::InDoubt { .. } | Self::Conflict { .. } => {
+                "unavailable"
+            }
             Self::Deadline { .. } | Self::TimedOut { .. } => "deadline",
             Self::Overloaded { .. } => "overloaded",
             Self::Stale { .. } => "stale",
@@ -142,7 +150,7 @@ impl ShardError {
     /// Whether a statement that writes may have taken effect all the same.
     pub fn outcome_unknown(&self) -> bool {
         match self {
-            Self::Broken { .. } | Self::Deadline { .. } => true,
+            Self::Broken { .. } | Self::Deadline { .. } | Self::InDoubt { .. } => true,
             Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::Overloaded { .. }

@@ -3,7 +3,7 @@
 
 use super::session::{ReadSettings, Session};
 use super::{ShardError, ShardTable, WorkerPool};
-use atoll_proto::Lsn;
+use atoll_proto::{Durability, Lsn};
 use futures::future::{join, join_all};
 use futures::{Stream, TryStreamExt};
 use std::pin::pin;
@@ -20,6 +20,8 @@ pub(super) struct Bound<'a> {
 /// What a transaction begins and ends with.
 pub(super) struct Transaction {
     begin: String,
+    /// Sent ahead of the commit, if it has to wait for standbys: see [`WAIT`].
+    wait: Option<&'static str>,
     /// Sent along with its end: where the log then stands.
     position: &'static str,
 }
@@ -43,25 +45,49 @@ impl<T> Written<T> {
     }
 }
 
+/// Makes a transaction that wrote nothing write, where there are standbys to wait for.
+///
+/// A commit without a record in the log waits for nobody. But what it answers ("unchanged", or the outcome of an earlier request) it
+/// has read, and that may be on this server alone: it was committed, and its wait cut short. With a record behind all it saw, its
+/// own wait is for that too.
+const WAIT: &str = "select pg_logical_emit_message(true, 'atoll', '') \
+    where pg_current_xact_id_if_assigned() is null and current_setting('synchronous_standby_names') <> ''";
+
 /// A transaction that writes, with the collection's durability, until the deadline.
 pub(super) fn writing(table: &ShardTable, deadline: Instant) -> Transaction {
-    let (durability, position) = match table.settings.durability {
-        atoll_proto::Durability::Quorum => ("on", "; select pg_current_wal_flush_lsn()"),
-        atoll_proto::Durability::Local => ("local", "; select pg_current_wal_flush_lsn()"),
+    let durability = table.settings.durability;
+    let (wait, position) = match durability {
+        Durability::Quorum => (Some(WAIT), "; select pg_current_wal_flush_lsn()"),
+        Durability::Local => (None, "; select pg_current_wal_flush_lsn()"),
         // Its commit is not flushed yet.
-        atoll_proto::Durability::Ephemeral => ("off", "; select pg_current_wal_insert_lsn()"),
+        Durability::Ephemeral => (None, "; select pg_current_wal_insert_lsn()"),
     };
-    Transaction { begin: format!("begin; {}; set local synchronous_commit = {durability}", until(deadline)), position }
+    Transaction { begin: begin(durability, deadline), wait, position }
 }
 
-/// A transaction that remembers a request, until the deadline.
-pub(super) fn remembering(deadline: Instant) -> Transaction {
-    Transaction { begin: format!("begin; {}", until(deadline)), position: "" }
+/// A transaction that remembers a request to a collection of this durability, until the deadline. It always writes.
+pub(super) fn remembering(durability: Durability, deadline: Instant) -> Transaction {
+    Transaction { begin: begin(durability, deadline), wait: None, position: "" }
+}
+
+/// A transaction that keeps nothing of what it does, until the deadline.
+pub(super) fn passing(deadline: Instant) -> Transaction {
+    Transaction { begin: format!("begin; {}", until(deadline)), wait: None, position: "" }
 }
 
 /// A transaction that reads, opened so.
 pub(super) fn reading(begin: String) -> Transaction {
-    Transaction { begin, position: "" }
+    Transaction { begin, wait: None, position: "" }
+}
+
+/// Opens a transaction whose commit is as durable as the collection wants, whatever the server's default.
+fn begin(durability: Durability, deadline: Instant) -> String {
+    let commit = match durability {
+        Durability::Quorum => "on",
+        Durability::Local => "local",
+        Durability::Ephemeral => "off",
+    };
+    format!("begin; {}; set local synchronous_commit = {commit}", until(deadline))
 }
 
 impl Transaction {
@@ -72,14 +98,17 @@ impl Transaction {
 
     /// Commits, and tells where the log then stands.
     pub(super) async fn commit(&self, session: &Session) -> Result<Option<Lsn>, Error> {
-        end(session, 1, &format!("commit{}", self.position)).await
+        match self.wait {
+            Some(wait) => end(session, 2, &format!("{wait}; commit{}", self.position)).await,
+            None => end(session, 1, &format!("commit{}", self.position)).await,
+        }
     }
 
-    /// Rolls back: what is there was written before. Tells where the log stands now that it was seen.
+    /// Rolls back: nothing is kept, and nothing is acknowledged.
     ///
     /// The server takes what [`Session::opening`] set back for a part of the transaction, and undoes that too: so once more.
-    pub(super) async fn roll_back(&self, session: &Session) -> Result<Option<Lsn>, Error> {
-        end(session, 2, &format!("rollback; reset all{}", self.position)).await
+    pub(super) async fn roll_back(&self, session: &Session) -> Result<(), Error> {
+        session.batch_execute("rollback; reset all").await
     }
 }
 
@@ -99,7 +128,7 @@ async fn ended<E>(
     loop {
         match answers.try_next().await {
             Ok(Some(SimpleQueryMessage::CommandComplete(_))) => statements = statements.saturating_sub(1),
-            Ok(Some(SimpleQueryMessage::Row(row))) => {
+            Ok(Some(SimpleQueryMessage::Row(row))) if statements == 0 => {
                 position = Some(row.get(0).and_then(|text| text.parse().ok()).unwrap_or(Lsn::UNKNOWN));
             }
             Ok(Some(_)) => {}
@@ -201,7 +230,7 @@ mod tests {
         };
         assert_eq!(of(vec![done(), Err("no position")], 1).await, Ok(Some(Lsn::UNKNOWN)));
         assert_eq!(of(vec![done(), done(), Err("no position")], 2).await, Ok(Some(Lsn::UNKNOWN)));
-        assert_eq!(of(vec![done(), Err("no reset")], 2).await, Err("no reset"), "settings are still in force");
+        assert_eq!(of(vec![done(), Err("no commit")], 2).await, Err("no commit"), "what is to make it wait was sent");
         assert_eq!(of(vec![Err("no commit")], 1).await, Err("no commit"));
         assert_eq!(of(vec![done()], 1).await, Ok(None));
     }

@@ -8,6 +8,7 @@ use super::flight::{self, Bound, Transaction, Written};
 use super::shard_table::idempotency_table;
 use super::{Session, ShardError, ShardTable, WorkerPool};
 use atoll_core::routing::ShardRoute;
+use atoll_proto::Durability;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -35,10 +36,11 @@ pub enum Replay<T> {
     OtherRequest,
 }
 
-/// Remembers the request on the key's own shard. False if the key belongs to another request.
+/// Remembers the request on the key's own shard, as durably as what it writes. False if the key belongs to another request.
 pub async fn claim(
     pool: &WorkerPool,
     route: &ShardRoute,
+    durability: Durability,
     ticket: &Ticket,
     deadline: Instant,
 ) -> Result<bool, ShardError> {
@@ -50,8 +52,9 @@ pub async fn claim(
     let key = format!("claim:{}", ticket.key);
     let statement = Bound { text: &text, params: vec![&key, &ticket.digest] };
     // How long is left is known when there is a connection.
-    let done =
-        pool.run(deadline, async |client| flight::fly(client, &flight::remembering(deadline), &[statement]).await);
+    let done = pool.run(deadline, async |client| {
+        flight::fly(client, &flight::remembering(durability, deadline), &[statement]).await
+    });
     let stored: Option<Vec<u8>> = match done.await?.value.first().and_then(|rows| rows.first()) {
         Some(row) => row.try_get(0).map_err(|error| ShardError::of(pool.worker(), error))?,
         None => None,
@@ -105,7 +108,8 @@ pub(super) async fn open<T: DeserializeOwned + Debug + Send + Sync>(
         return Ok(None);
     }
     let row = client.query_one(&client.prepare_cached(&known).await?, &[&key]).await?;
-    let position = transaction.roll_back(client).await?;
+    // Its outcome is told again only when it is as durable as it was to be: who asks again may have been in doubt of it.
+    let position = transaction.commit(client).await?;
     let digest: Vec<u8> = row.try_get(0)?;
     if digest != ticket.digest {
         return Ok(Some(Written::nothing(Replay::OtherRequest)));

@@ -5,6 +5,7 @@
 
 pub mod copy;
 pub mod delete;
+mod doubt;
 pub mod draw;
 mod error;
 mod filter_sql;

@@ -13,7 +13,6 @@ use atoll_proto::WorkerId;
 use atoll_proto::agent::COORDINATOR_ROLE;
 use atoll_trust::PostgresTls;
 use deadpool::managed::{Object, Pool, PoolError, QueueMode};
-use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -163,14 +162,12 @@ impl WorkerPool {
             .keepalives_idle(Duration::from_secs(10))
             .tcp_user_timeout(UNSENT_TIME)
             .options(session_options(settings.statement_timeout));
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(config, settings.tls.clone(), recycling);
         let size = match settings.pool_size {
             0 => route.cores as usize * 2 + 1,
             size => size,
         };
         let size = size.min(route.connections as usize).max(2);
-        let pool = Pool::builder(Sessions::new(manager, settings.tls.clone()))
+        let pool = Pool::builder(Sessions::new(config, settings.tls.clone()))
             .max_size(size)
             // The connection used last comes first: its backend has its caches warm.
             .queue_mode(QueueMode::Lifo)
@@ -265,15 +262,21 @@ impl WorkerPool {
     }
 
     /// Runs statements on a connection until the deadline. On any failure the connection is thrown away, so a transaction
-    /// left open in it is rolled back.
+    /// left open in it is rolled back. A commit that the server no longer waits for is a failure, whatever its answer says.
     pub async fn run<T>(
         &self,
         deadline: Instant,
         work: impl AsyncFnOnce(&Session) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, ShardError> {
         let mut connection = self.connection(deadline).await?;
-        let done = timeout_at(deadline, work(connection.start())).await;
+        let session = connection.start();
+        let done = timeout_at(deadline, work(session)).await;
+        let in_doubt = session.is_in_doubt();
         match done {
+            Ok(_) if in_doubt => {
+                connection.discard();
+                Err(ShardError::InDoubt { worker: self.route.name.clone() })
+            }
             Ok(Ok(value)) => {
                 connection.finish();
                 Ok(value)
@@ -311,10 +314,11 @@ impl WorkerPool {
 
 /// What every session is opened with. The coordinator chooses the path of a statement, by its text: a cached generic plan must not
 /// choose another. Nor does a statement start processes: that takes some milliseconds, more than a usual scan, and the fan-out keeps
-/// the cores of a worker busy by itself.
+/// the cores of a worker busy by itself. Warnings have to come, whatever the role's own settings say: see `doubt.rs`.
 pub(super) fn session_options(statement_timeout: Duration) -> String {
     format!(
-        "-c statement_timeout={} -c plan_cache_mode=force_custom_plan -c jit=off -c max_parallel_workers_per_gather=0",
+        "-c statement_timeout={} -c plan_cache_mode=force_custom_plan -c jit=off -c max_parallel_workers_per_gather=0 \
+         -c client_min_messages=warning",
         statement_timeout.as_millis()
     )
 }

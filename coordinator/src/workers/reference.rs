@@ -32,7 +32,7 @@ impl Turn {
             // The session's lock, not the transaction's: it stays when the transaction that took it has ended.
             let text = "select pg_advisory_lock($1, $2)";
             let lock = Bound { text, params: vec![&LOCK_CLASS, &number] };
-            flight::fly(connection.start(), &flight::remembering(deadline), &[lock]).await
+            flight::fly(connection.start(), &flight::passing(deadline), &[lock]).await
         });
         match locked.await {
             Ok(Ok(_)) => Ok(Self(connection)),

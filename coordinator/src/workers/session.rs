@@ -9,9 +9,10 @@
 //! ([`Session::opening`]) begins with a session as it was at first. A connection whose statement failed, or was not waited for, is
 //! thrown away, so what is remembered is true.
 
+use super::doubt::{self, Doubt};
 use atoll_trust::PostgresTls;
-use deadpool::managed::{self, Metrics, RecycleResult};
-use deadpool_postgres::{ClientWrapper, Manager};
+use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use deadpool_postgres::ClientWrapper;
 use lru::LruCache;
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_postgres::{Error, Statement};
+use tokio_postgres::{Config, Error, Statement};
 
 /// Statements that a connection keeps prepared: the server holds a plan for each. What was not used for the longest goes first, so
 /// texts that come once each never push out what is in use.
@@ -30,6 +31,7 @@ const PREPARED_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("it is not 0");
 #[derive(Debug)]
 pub struct Session {
     client: ClientWrapper,
+    doubt: Doubt,
     /// Settings of reads that are in force, by name.
     in_force: Mutex<Vec<Setting>>,
     prepared: Mutex<Prepared>,
@@ -112,11 +114,17 @@ fn at_least(left: Duration) -> Cow<'static, str> {
 }
 
 impl Session {
-    /// A connection that nothing was set on yet; what it prepares is forgotten when `outdated` grows.
-    pub(super) fn new(client: ClientWrapper, outdated: Arc<AtomicU64>, tls: PostgresTls) -> Self {
+    /// Connects. Nothing is set yet; what it prepares is forgotten when `outdated` grows.
+    pub(super) async fn connect(config: &Config, outdated: Arc<AtomicU64>, tls: PostgresTls) -> Result<Self, Error> {
+        let (client, doubt) = doubt::connect(config, tls.clone()).await?;
         let since = outdated.load(Ordering::Relaxed);
         let prepared = Mutex::new(Prepared { statements: LruCache::new(PREPARED_MAX), since });
-        Self { client, in_force: Mutex::default(), prepared, outdated, tls }
+        Ok(Self { client, doubt, in_force: Mutex::default(), prepared, outdated, tls })
+    }
+
+    /// Whether a commit was answered that its standbys may not have: see [`Doubt`].
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.doubt.is_there()
     }
 
     /// How further connections to the same server are made, such as one that cancels a statement.
@@ -186,15 +194,15 @@ impl Deref for Session {
 /// Makes sessions for a pool.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    manager: Manager,
+    config: Config,
     tls: PostgresTls,
     outdated: Arc<AtomicU64>,
 }
 
 impl Sessions {
-    /// Connects as `manager` says, which was made with `tls`.
-    pub(super) fn new(manager: Manager, tls: PostgresTls) -> Self {
-        Self { manager, tls, outdated: Arc::default() }
+    /// Connects as `config` says.
+    pub(super) fn new(config: Config, tls: PostgresTls) -> Self {
+        Self { config, tls, outdated: Arc::default() }
     }
 
     /// What any of its sessions has prepared is not used again.
@@ -208,15 +216,14 @@ impl managed::Manager for Sessions {
     type Error = Error;
 
     async fn create(&self) -> Result<Session, Error> {
-        Ok(Session::new(self.manager.create().await?, self.outdated.clone(), self.tls.clone()))
+        Session::connect(&self.config, self.outdated.clone(), self.tls.clone()).await
     }
 
-    async fn recycle(&self, session: &mut Session, metrics: &Metrics) -> RecycleResult<Error> {
-        self.manager.recycle(&mut session.client, metrics).await
-    }
-
-    fn detach(&self, session: &mut Session) {
-        self.manager.detach(&mut session.client);
+    async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<Error> {
+        match session.is_closed() {
+            true => Err(RecycleError::message("the connection is closed")),
+            false => Ok(()),
+        }
     }
 }
 

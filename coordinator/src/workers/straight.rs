@@ -14,12 +14,12 @@ use super::write::{Parts, WriteRow, WriteRule};
 use super::{ShardError, ShardTable, read};
 use atoll_proto::entry::{EntryId, Include};
 use atoll_trust::PostgresTls;
-use deadpool_postgres::ClientWrapper;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::{Config, Error, NoTls};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Config, Error};
 
 /// What every statement has, as requests have that name no deadline.
 const DEADLINE: Duration = Duration::from_millis(atoll_proto::limits::DEADLINE_MS);
@@ -79,6 +79,10 @@ impl Straight {
         let unreachable = |error: tokio_postgres::Error| ShardError::of_connecting(worker, error);
         let mut config: Config = dsn.parse().map_err(unreachable)?;
         config.options(session_options(DEADLINE)).application_name("atoll bench");
+        // Not encrypted; an address that insists on it is refused.
+        if config.get_ssl_mode() == SslMode::Prefer {
+            config.ssl_mode(PostgresTls::off().ssl_mode());
+        }
         Ok(Self {
             worker: worker.to_owned(),
             config,
@@ -111,6 +115,9 @@ impl Straight {
             None => self.connect().await?,
         };
         let done = timeout(PATIENCE, work(&session)).await.map_err(late)?;
+        if session.is_in_doubt() {
+            return Err(ShardError::InDoubt { worker: self.worker.clone() });
+        }
         let done = done.map_err(|error| ShardError::of(&self.worker, error))?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(session);
         Ok(done)
@@ -118,10 +125,8 @@ impl Straight {
 
     async fn connect(&self) -> Result<Session, ShardError> {
         let late = |elapsed| ShardError::Unreachable { worker: self.worker.clone(), source: Box::new(elapsed) };
-        let connecting = timeout(CONNECT_TIME, self.config.connect(NoTls)).await.map_err(late)?;
-        let (client, connection) = connecting.map_err(|error| ShardError::of_connecting(&self.worker, error))?;
-        // What breaks the connection also fails the statement that waits for it.
-        let task = tokio::spawn(async move { drop(connection.await) });
-        Ok(Session::new(ClientWrapper::new(client, task), Arc::default(), PostgresTls::off()))
+        let connecting = Session::connect(&self.config, Arc::default(), PostgresTls::off());
+        let connected = timeout(CONNECT_TIME, connecting).await.map_err(late)?;
+        connected.map_err(|error| ShardError::of_connecting(&self.worker, error))
     }
 }

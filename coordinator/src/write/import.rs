@@ -196,6 +196,7 @@ impl Writer {
                 Err(
                     ShardError::Unreachable { .. }
                     | ShardError::Broken { .. }
+                    | ShardError::InDoubt { .. }
                     | ShardError::Overloaded { .. }
                     | ShardError::Fenced { .. },
                 ) if Instant::now() < patience => {

@@ -89,10 +89,11 @@ impl Writer {
         let Some(ticket) = terms.ticket() else { return Ok(()) };
         let until = terms.deadline.min(Instant::now() + HAND_OVER_WAIT);
         let mut target = target.clone();
+        let durability = target.collection.settings.durability;
         loop {
             let Some(route) = target.view.route_of_key(&ticket.key) else { return Ok(()) };
             let place = target.place(&self.workers, route);
-            match idempotency::claim(&place.pool, route, ticket, terms.deadline).await {
+            match idempotency::claim(&place.pool, route, durability, ticket, terms.deadline).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(RequestError::KeyReused),
                 // The shard of the key is being moved, or was.

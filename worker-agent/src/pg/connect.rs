@@ -131,18 +131,32 @@ impl PgError {
 
 impl Target {
     /// Connects to the worker's database; statements may take `statement_limit` (zero: any time).
+    ///
+    /// Its commits wait for this server's disk and not for synchronous standbys: while these are away, tables still have to be made,
+    /// and locks to be let go. A failover may take such a commit back, and then it is made again, by what should be there. A
+    /// coordinator's write that was acknowledged lies behind the table it is in, so it keeps that too.
     pub async fn connect(&self, statement_limit: Duration) -> Result<Session, PgError> {
         self.connect_to(&self.database, statement_limit).await
     }
 
-    /// Connects to `database`.
+    /// The same for moves, whose steps the catalog counts on: what it was told of must not be taken back. Commits wait as the
+    /// server's settings say.
+    pub async fn connect_for_moves(&self, statement_limit: Duration) -> Result<Session, PgError> {
+        self.open(&self.database, statement_limit, "").await
+    }
+
+    /// Connects to `database`, as [`Self::connect`] does.
     pub async fn connect_to(&self, database: &str, statement_limit: Duration) -> Result<Session, PgError> {
+        self.open(database, statement_limit, " -c synchronous_commit=local").await
+    }
+
+    async fn open(&self, database: &str, statement_limit: Duration, more: &str) -> Result<Session, PgError> {
         let mut config = tokio_postgres::Config::new();
         config.host(&self.host).port(self.port).user(&self.user).dbname(database);
         config.application_name("atoll-agent").connect_timeout(CONNECT_LIMIT);
         config.keepalives_idle(KEEPALIVE_IDLE).tcp_user_timeout(UNACKNOWLEDGED_LIMIT);
         config.options(format!(
-            "-c statement_timeout={} -c lock_timeout={} -c client_min_messages=warning",
+            "-c statement_timeout={} -c lock_timeout={} -c client_min_messages=warning{more}",
             statement_limit.as_millis(),
             LOCK_LIMIT.as_millis()
         ));

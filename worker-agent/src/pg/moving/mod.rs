@@ -33,7 +33,7 @@ pub async fn cleaning_session(target: &Target, subject: &MoveSubject) -> Result<
 }
 
 async fn named(target: &Target, name: &str, limit: Duration) -> Result<Session, PgError> {
-    let session = target.connect(limit).await?;
+    let session = target.connect_for_moves(limit).await?;
     // Sums are of rows as text, so both sides have to write them alike.
     let statement = "select set_config('application_name', $1, false), set_config('timezone', 'UTC', false),
                             set_config('datestyle', 'ISO, YMD', false), set_config('extra_float_digits', '1', false)";
