@@ -212,11 +212,14 @@ impl Replica {
     }
 }
 
-/// Ends all connections of clients but this one: what they waited for is in doubt.
+/// Ends all connections of clients but this one: what they waited for is in doubt. Those that come meanwhile are no older.
 async fn end_others(session: &Session) -> Result<(), ReplicaError> {
-    let statement = "select count(*) from pg_stat_activity
-                      where backend_type = 'client backend' and pid <> pg_backend_pid() and not pg_terminate_backend(pid, $1)
-                        and exists (select from pg_stat_activity still where still.pid = pg_stat_activity.pid)";
-    let left: i64 = session.query_one("end older connections", statement, &[&END_LIMIT_MS]).await?.get(0);
-    if left == 0 { Ok(()) } else { Err(ReplicaError::NotYet("older connections do not end")) }
+    let statement = "with others as materialized (
+                         select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid())
+                     select pid from others where pg_terminate_backend(pid, $1) is not null";
+    let ended = session.query("end older connections", statement, &[&END_LIMIT_MS]).await?;
+    let ended: Vec<i32> = ended.iter().map(|row| row.get(0)).collect();
+    let statement = "select exists (select from pg_stat_activity where pid = any ($1))";
+    let row = session.query_one("look whether they ended", statement, &[&ended]).await?;
+    if row.get(0) { Err(ReplicaError::NotYet("older connections do not end")) } else { Ok(()) }
 }
