@@ -4,6 +4,7 @@ use crate::config::{Config, ConfigError, PostgresSection};
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::desired::apply::Applier;
 use crate::desired::{graphs, upkeep};
+use crate::failover::{Kept as KeptOfGroup, Member};
 use crate::identity::IdentityError;
 use crate::moves::Mover;
 use crate::pg::account::{Account, AccountError};
@@ -14,7 +15,9 @@ use crate::pg::health;
 use crate::pg::init::{InitError, OWNER_ROLE, claim, data_major, prepare};
 use crate::pg::layout::Layout;
 use crate::pg::machine::Machine;
+use crate::pg::replica::Replica;
 use crate::pg::server_tls::{ServerTls, ServerTlsError};
+use crate::pg::steer::Steering;
 use crate::pg::supervise::Supervised;
 use crate::pg::version::PgvectorVersion;
 use crate::pg::vitals;
@@ -94,6 +97,7 @@ struct Prepared {
     target: Target,
     identity_file: PathBuf,
     supervised: Option<Supervised>,
+    member: Option<Arc<Member>>,
     server_tls: Option<ServerTls>,
     /// Held as long as the agent lives.
     claim: Option<File>,
@@ -131,9 +135,10 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
             return Ok(());
         }
     };
-    let Prepared { target, identity_file, supervised, server_tls, claim } = prepared;
+    let Prepared { target, identity_file, supervised, member, server_tls, claim } = prepared;
     let worker = Arc::new(Worker::new(config, credentials, target, server_tls, identity_file)?);
     let applier = Arc::new(Applier::new(Arc::clone(&worker)));
+    worker.hold_still(member.as_ref().is_some_and(|member| member.has_record()));
 
     let (stop_parts, stop) = stop::pair();
     let (stop_server, server_stop) = stop::pair();
@@ -164,12 +169,17 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
             }
         }
     });
+    if let Some(member) = member.clone() {
+        let (worker, stop) = (Arc::clone(&worker), stop.clone());
+        parts.spawn(async move { member.run(&worker, stop).await });
+    }
     let mover = Arc::new(Mover::new(Arc::clone(&worker), Arc::clone(&applier)));
     parts.spawn({
         let (worker, mut stop) = (Arc::clone(&worker), stop);
         let until_stop = async move { stop.told().await };
         async move {
-            if let Err(error) = http::serve(listener, http::Parts { worker, applier, mover }, until_stop).await {
+            if let Err(error) = http::serve(listener, http::Parts { worker, applier, mover, member }, until_stop).await
+            {
                 tracing::error!(%error, "the agent's HTTP ended");
             }
         }
@@ -228,16 +238,35 @@ fn prepare_managed(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentE
         tls: server_tls.as_ref().map(|_| layout.tls()),
         ..ServerSettings::for_machine(host, port, buffers_mb, fsync, builds, machine)
     };
+    let reachable = settings.reachable_host();
     if let Some(server_tls) = &server_tls {
         server_tls.hand_over()?;
     }
     let identity_file = config.identity_file.clone().unwrap_or_else(|| layout.identity());
-    prepare(&layout, &identity_file, &install, account.as_ref(), &settings)?;
-    if let Some(server_tls) = &server_tls {
-        server_tls.check(&install)?;
+    // Data that is half a copy gets its settings when it is whole; were it taken for none, the worker would lose its identity.
+    let is_half = KeptOfGroup::load(&layout.group())?.is_some_and(|kept| kept.unusable.is_some());
+    if !is_half {
+        prepare(&layout, &identity_file, &install, account.as_ref(), &settings)?;
+        if let Some(server_tls) = &server_tls {
+            server_tls.check(&install)?;
+        }
     }
+    let kept = KeptOfGroup::load_or_make(&layout.group())?;
+    let steering = Steering::new(kept.record.is_some());
+    let replica = Replica {
+        layout: layout.clone(),
+        install: install.clone(),
+        account: account.clone(),
+        settings,
+        steering: steering.clone(),
+        database: config.postgres.database.clone(),
+        password_file: config.postgres_password_file.clone(),
+        tls: tls.clone(),
+        authorities: server_tls.as_ref().map(ServerTls::authorities),
+        session: tokio::sync::Mutex::new(None),
+    };
+    let member = Arc::new(Member::new(replica, layout.group(), kept));
     let password_file = layout.secret();
-    let reachable = settings.reachable_host();
     // A certificate is for the host that the others dial.
     let host = server_tls.as_ref().map_or_else(|| reachable.to_string(), |server_tls| server_tls.host.clone());
     let target = Target {
@@ -253,7 +282,8 @@ fn prepare_managed(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentE
     Ok(Prepared {
         target,
         identity_file,
-        supervised: Some(Supervised { layout, install, account, port }),
+        supervised: Some(Supervised { layout, install, account, port, steering }),
+        member: Some(member),
         server_tls,
         claim: Some(claim),
     })
@@ -273,7 +303,7 @@ fn prepare_external(config: &Config, tls: PostgresTls) -> Result<Prepared, Agent
         tls,
     };
     let identity_file = config.identity_file.clone().ok_or_else(|| missing("identity_file"))?;
-    Ok(Prepared { target, identity_file, supervised: None, server_tls: None, claim: None })
+    Ok(Prepared { target, identity_file, supervised: None, member: None, server_tls: None, claim: None })
 }
 
 /// What a managed server shows, if the configuration gives it something.

@@ -53,6 +53,10 @@ pub async fn renew(worker: &Worker) {
     if let Some(server_tls) = server_tls {
         tell("postgres.cert_file", server_tls.renew());
     }
+    if worker.is_still() {
+        // A standby gets it with what its primary writes.
+        return;
+    }
     match Secret::read(&config.postgres_password_file) {
         // A server that is away gets it when it comes back.
         Ok(password) => tell("postgres_password_file", bootstrap::make_ready(target, &password).await),

@@ -1,10 +1,12 @@
 //! The agent's own HTTP: what it knows, and what its server should be. The only place that knows axum.
 
 use crate::desired::apply::{Applier, ApplyError};
+use crate::failover::{Member, TellError};
 use crate::moves::{MoveError, Mover};
 use crate::pg::connect::{PgError, chain};
 use crate::worker::Worker;
 use atoll_proto::agent::{AgentStatus, Applied, DESIRED_PATH, DesiredState, STATUS_PATH};
+use atoll_proto::group::{GROUP_PATH, Report, ToldGroup};
 use atoll_proto::load::{DROP_PATIENCE, LOAD_PATH, LoadHeard, LoadReport};
 use atoll_proto::moves::{MOVE_PATH, MoveOrder, MoveReport};
 use atoll_proto::problem::{Problem, ProblemCode};
@@ -40,6 +42,8 @@ pub struct Parts {
     pub applier: Arc<Applier>,
     /// Takes part in moves.
     pub mover: Arc<Mover>,
+    /// Its part of a group's failover; none for an external server.
+    pub member: Option<Arc<Member>>,
 }
 
 /// Serves until `stopped`.
@@ -54,6 +58,7 @@ pub async fn serve(
         .route(DESIRED_PATH, put(desired))
         .route(LOAD_PATH, put(load))
         .route(MOVE_PATH, put(carry_out))
+        .route(GROUP_PATH, put(told_group).get(group_report))
         .layer(from_fn_with_state(parts.clone(), bearer))
         .route("/healthz", get(alive))
         .route("/metrics", get(metrics))
@@ -97,6 +102,37 @@ async fn desired(
     let Json(desired) = body?;
     let applied = parts.applier.apply(desired).await;
     applied.map(Json).map_err(|error| Refused(problem(&error)))
+}
+
+/// Takes the record of its group, and says how it stands.
+async fn told_group(
+    State(parts): State<Parts>,
+    body: Result<Json<ToldGroup>, JsonRejection>,
+) -> Result<Json<Report>, Refused> {
+    let Json(told) = body?;
+    let report = member(&parts)?.tell(told, parts.worker.membership()).await;
+    report.map(Json).map_err(|error| Refused(tell_problem(&error)))
+}
+
+/// Says how it stands, also to who has no record of a group yet: a group is founded with the disk that is told here.
+async fn group_report(State(parts): State<Parts>) -> Result<Json<Report>, Refused> {
+    let not_yet = || Refused(Problem::new(ProblemCode::ShardUnavailable, "the worker has not registered yet"));
+    let ours = parts.worker.membership().ok_or_else(not_yet)?;
+    member(&parts)?.report(ours.worker).await.map(Json).map_err(|error| Refused(tell_problem(&error)))
+}
+
+fn member(parts: &Parts) -> Result<&Arc<Member>, Refused> {
+    let external = || Refused(Problem::new(ProblemCode::Forbidden, "an external server is no member of a group"));
+    parts.member.as_ref().ok_or_else(external)
+}
+
+fn tell_problem(error: &TellError) -> Problem {
+    let code = match error {
+        TellError::NotOurs => ProblemCode::Forbidden,
+        TellError::NotSeen(_) => ProblemCode::ShardUnavailable,
+        TellError::Kept(_) => ProblemCode::Internal,
+    };
+    Problem::new(code, chain(error))
 }
 
 /// Does its part of a move.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod coordinators;
 pub mod credentials;
 pub mod desired;
+pub mod failover;
 pub mod http;
 pub mod identity;
 pub mod logging;

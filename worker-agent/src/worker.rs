@@ -10,6 +10,7 @@ use crate::pg::server_tls::ServerTls;
 use crate::status::Status;
 use crate::telemetry::Metrics;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 
@@ -32,6 +33,8 @@ pub struct Worker {
     pub loads: watch::Sender<Loads>,
     /// Every metric.
     pub metrics: Metrics,
+    /// Whether the server is a group's, and not the group's primary that is active.
+    still: AtomicBool,
     identity: Mutex<Identity>,
     identity_file: PathBuf,
 }
@@ -49,6 +52,8 @@ pub enum ServerState {
         /// Why, and what to do.
         reason: String,
     },
+    /// It holds what another writes, or shall not take writes yet: there is nothing to make or to change on it.
+    Standby,
     /// It can.
     Ready(Box<ServerFacts>),
 }
@@ -81,7 +86,7 @@ impl Server {
     pub fn version_num(&self) -> Option<u32> {
         match &*self.0.borrow() {
             ServerState::Ready(facts) => Some(facts.version_num),
-            ServerState::Down { .. } | ServerState::Refused { .. } => None,
+            ServerState::Down { .. } | ServerState::Refused { .. } | ServerState::Standby => None,
         }
     }
 
@@ -90,6 +95,7 @@ impl Server {
         match &*self.0.borrow() {
             ServerState::Ready(facts) => Ok(facts.started_at_us),
             ServerState::Down { reason } | ServerState::Refused { reason } => Err(reason.clone()),
+            ServerState::Standby => Err("it is not its group's primary".to_owned()),
         }
     }
 }
@@ -115,9 +121,23 @@ impl Worker {
             status,
             loads: watch::Sender::default(),
             metrics: Metrics::new(),
+            still: AtomicBool::new(false),
             identity: Mutex::new(identity),
             identity_file,
         })
+    }
+
+    /// Whether all that works with the server is to keep still, because it is no active primary of its group.
+    pub fn is_still(&self) -> bool {
+        self.still.load(Ordering::Acquire)
+    }
+
+    /// Has them keep still, or go on.
+    pub fn hold_still(&self, still: bool) {
+        self.still.store(still, Ordering::Release);
+        if still {
+            self.server.set(ServerState::Standby);
+        }
     }
 
     /// Its random uid.

@@ -53,6 +53,14 @@ impl Account {
         found.map(Some).ok_or(AccountError::Nobody)
     }
 
+    /// Name of the user that the agent itself runs as, if the system's file of users has it.
+    pub fn own_name() -> Option<String> {
+        let own = rustix::process::geteuid().as_raw().to_string();
+        let users = std::fs::read_to_string("/etc/passwd").ok()?;
+        let line = users.lines().find(|line| line.split(':').nth(2) == Some(own.as_str()))?;
+        line.split(':').next().map(str::to_owned)
+    }
+
     /// Makes `command` run as this user.
     pub fn take_on(&self, command: &mut Command) {
         command.uid(self.uid).gid(self.gid);

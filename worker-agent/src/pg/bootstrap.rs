@@ -4,6 +4,7 @@
 
 use crate::pg::connect::{PgError, Target};
 use crate::pg::ddl::quote;
+use crate::pg::replica::REPLICA_ROLE;
 use crate::pg::session::Session;
 use crate::secret::Secret;
 use atoll_proto::agent::{COORDINATOR_ROLE, MOVE_ROLE};
@@ -27,6 +28,8 @@ pub async fn make_database(target: &Target) -> Result<(), PgError> {
 /// Makes extension, bookkeeping and role in the worker's database.
 pub async fn make_ready(target: &Target, password: &Secret) -> Result<(), PgError> {
     let session = target.connect(STATEMENT_LIMIT).await?;
+    // Whoever takes over makes it again, so no standby is waited for.
+    session.run("choose what commits wait for", "set synchronous_commit = local").await?;
     make_extension(&session).await?;
     if !exists(&session, "select to_regclass($1) is not null", "atoll.moves").await? {
         let what = "create the schema `atoll`; grant `create` on the database, or create it for the agent's user";
@@ -37,7 +40,14 @@ pub async fn make_ready(target: &Target, password: &Secret) -> Result<(), PgErro
         Err(error) if error.is_rights() => tracing::warn!(%error, "no shard can move away from this server"),
         done => done?,
     }
-    grant(&session, target).await
+    grant(&session, target).await?;
+    if target.first_database.is_some() {
+        make_role(&session, REPLICA_ROLE, " replication", password).await?;
+        let statements = include_str!("replica/rights.sql");
+        let statements = statements.replace("DATABASE", &quote(&target.database)).replace("ROLE", REPLICA_ROLE);
+        session.run("let standbys copy the server", &statements).await?;
+    }
+    Ok(())
 }
 
 async fn make_extension(session: &Session) -> Result<(), PgError> {

@@ -1,7 +1,9 @@
 //! The managed server's settings, written anew at each start of the agent. A server that it starts runs with them; one that
 //! it adopts takes up those that need no restart, and of the others the agent warns.
 
+use crate::pg::init::OWNER_ROLE;
 use crate::pg::machine::Machine;
+use crate::pg::replica::REPLICA_ROLE;
 use crate::pg::server_tls;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,8 @@ pub struct ServerSettings {
     pub tls: Option<PathBuf>,
 }
 
+/// Name of the map in `pg_ident.conf`.
+const OWN_LOGIN: &str = "atoll_agent";
 const MEBIBYTE: u64 = 1024 * 1024;
 
 impl ServerSettings {
@@ -56,17 +60,19 @@ impl ServerSettings {
         Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders, tls: None }
     }
 
-    /// The text of `atoll.conf`.
-    pub fn text(&self, logs: &Path) -> String {
+    /// The text of `atoll.conf`; `sockets` is the folder of the socket by which the agent logs in on a copy of another's data. What
+    /// the group's record says is in a file of its own, and wins.
+    pub fn text(&self, logs: &Path, sockets: Option<&Path>) -> String {
         let Self { host, port, shared_buffers_mb, maintenance_work_mem_mb, fsync, parallel_builders, tls } = self;
         let tls = tls.as_deref().map(server_tls::settings).unwrap_or_default();
         let fsync = if *fsync { "on" } else { "off" };
         let logs = quoted(&logs.to_string_lossy());
+        let sockets = quoted(&sockets.map(Path::to_string_lossy).unwrap_or_default());
         format!(
             "# Written by atoll-agent at each start; changes here are lost.\n\
              listen_addresses = '{host}'\n\
              port = {port}\n\
-             unix_socket_directories = ''\n\
+             unix_socket_directories = {sockets}\n\
              max_connections = 100\n\
              password_encryption = scram-sha-256\n\
              tcp_keepalives_idle = 30\n\
@@ -103,22 +109,32 @@ impl ServerSettings {
              log_truncate_on_rotation = on\n\
              log_checkpoints = off\n\
              log_line_prefix = '%m [%p] %q%a '\n\
-             {tls}"
+             {tls}\
+             include_if_exists 'atoll.replica.conf'\n"
         )
     }
 
-    /// The text of `pg_hba.conf`: TCP only, with a password only; from elsewhere only if the server listens there, and to copy the
-    /// whole server (`pg_basebackup`) from this machine only.
+    /// The text of `pg_ident.conf`: which user of the system is the owner role on the socket. That is the agent's, named `own`; the
+    /// owner's password comes with a copy of another's data, and is not ours there.
+    pub fn own_login(&self, own: Option<&str>) -> String {
+        let line = own.map(|own| format!("{OWN_LOGIN} \"{own}\" {OWNER_ROLE}\n")).unwrap_or_default();
+        format!("# Written by atoll-agent at each start; changes here are lost.\n{line}")
+    }
+
+    /// The text of `pg_hba.conf`: by TCP with a password only, by the socket as the agent only; from elsewhere only if the server listens there, and to copy the
+    /// whole server (`pg_basebackup`) from this machine only, unless it is a standby that does.
     pub fn access(&self) -> String {
         let host = if self.tls.is_some() { "hostssl" } else { "host" };
         // The last one is for backups of the whole server.
         let mut text = format!(
             "# Written by atoll-agent at each start; changes here are lost.\n\
+             local all {OWNER_ROLE} peer map={OWN_LOGIN}\n\
              {host} all all 127.0.0.1/32 scram-sha-256\n\
              {host} all all ::1/128 scram-sha-256\n\
              {host} replication all samehost scram-sha-256\n"
         );
         if !self.host.is_loopback() {
+            text.push_str(&format!("{host} replication {REPLICA_ROLE} all scram-sha-256\n"));
             text.push_str(&format!("{host} all all all scram-sha-256\n"));
         }
         text
@@ -180,12 +196,12 @@ mod tests {
     fn little_shared_memory_means_no_parallel_builds() {
         let container = Machine { memory_bytes: Some(16 << 30), shared_memory_bytes: Some(64 << 20), cores: 8 };
         let settings = ServerSettings::for_machine("127.0.0.1".parse().unwrap(), 7900, 0, true, 4, container);
-        assert!(settings.text(Path::new("/x")).contains("max_parallel_maintenance_workers = 0\n"));
+        assert!(settings.text(Path::new("/x"), None).contains("max_parallel_maintenance_workers = 0\n"));
     }
 
     #[test]
     fn text_holds_what_was_decided() {
-        let text = settings("127.0.0.1", 32).text(Path::new("/x/it's.logs"));
+        let text = settings("127.0.0.1", 32).text(Path::new("/x/it's.logs"), None);
         for line in ["port = 7900\n", "shared_buffers = 32MB\n", "fsync = on\n", "log_directory = '/x/it''s.logs'\n"] {
             assert!(text.contains(line), "{line}");
         }
@@ -198,9 +214,9 @@ mod tests {
         assert!(settings("10.0.0.5", 0).access().contains("host all all all scram-sha-256"));
         assert!(!settings("0.0.0.0", 0).access().contains("trust"));
         let encrypted = ServerSettings { tls: Some("/x/w1.tls".into()), ..settings("10.0.0.5", 0) };
-        assert!(encrypted.access().lines().skip(1).all(|line| line.starts_with("hostssl ")), "{}", encrypted.access());
-        assert!(encrypted.text(Path::new("/x")).contains("ssl_key_file = '/x/w1.tls/server.key'\n"));
-        assert!(!settings("10.0.0.5", 0).text(Path::new("/x")).contains("ssl"));
+        assert!(encrypted.access().lines().skip(2).all(|line| line.starts_with("hostssl ")), "{}", encrypted.access());
+        assert!(encrypted.text(Path::new("/x"), None).contains("ssl_key_file = '/x/w1.tls/server.key'\n"));
+        assert!(!settings("10.0.0.5", 0).text(Path::new("/x"), None).contains("ssl"));
         assert_eq!(settings("0.0.0.0", 0).reachable_host().to_string(), "127.0.0.1");
     }
 }

@@ -31,6 +31,8 @@ enum NotReady {
     Postgres(#[from] PgError),
     #[error("the coordinators' password is missing")]
     Password(#[from] SecretError),
+    #[error("the server is not its group's primary")]
+    Standby,
 }
 
 /// Watches until `stop`.
@@ -38,6 +40,13 @@ pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
     let mut told = String::new();
     let began = Instant::now();
     loop {
+        if worker.is_still() {
+            worker.server.set(ServerState::Standby);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => continue,
+                () = stop.told() => return,
+            }
+        }
         let outcome = tokio::select! {
             outcome = serve_as_long_as_it_can(&worker, &mut told) => outcome,
             () = stop.told() => return,
@@ -61,6 +70,7 @@ pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
                 worker.server.set(ServerState::Down { reason: text.clone() });
                 DOWN_ASK_EVERY
             }
+            NotReady::Standby => LOOK_EVERY,
             NotReady::Password(_) => {
                 log_once(&mut told, &text, || tracing::error!(error = text, "PostgreSQL cannot be made ready"));
                 worker.server.set(ServerState::Down { reason: text.clone() });
@@ -132,6 +142,9 @@ async fn ask_always(worker: &Worker, session: &Session) -> Result<std::convert::
             // A server that dies closes the connection, which is seen without asking.
             while !session.is_closed() && asked_at.elapsed() < ASK_EVERY {
                 tokio::time::sleep(LOOK_EVERY).await;
+            }
+            if worker.is_still() {
+                return Err(NotReady::Standby);
             }
             let settled = position::settled(session).await?;
             worker.status.answered(true);

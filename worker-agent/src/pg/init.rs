@@ -159,6 +159,7 @@ fn make(layout: &Layout, identity_file: &Path, install: &Install, account: Optio
     // New data is a new worker: password and identity of the data that was here before must not live on. Only now, when
     // nothing else can fail any more.
     remove_file(identity_file)?;
+    remove_file(&layout.group())?;
     write_whole(&layout.secret(), password.expose().as_bytes()).map_err(at(&layout.secret()))?;
     std::fs::rename(&unfinished, data_dir).map_err(at(data_dir))?;
     if let Some(above) = data_dir.parent() {
@@ -190,12 +191,28 @@ fn run_initdb(
     Err(InitError::Initdb { said })
 }
 
-fn write_settings(layout: &Layout, account: Option<&Account>, settings: &ServerSettings) -> Result<(), InitError> {
+/// Writes all settings but those of the group.
+pub(super) fn write_settings(
+    layout: &Layout,
+    account: Option<&Account>,
+    settings: &ServerSettings,
+) -> Result<(), InitError> {
     let logs = layout.logs();
     std::fs::create_dir_all(&logs).map_err(at(&logs))?;
     give(account, &logs)?;
-    let access = layout.data_dir().join("pg_hba.conf");
-    for (path, text) in [(layout.settings(), settings.text(&logs)), (access, settings.access())] {
+    let sockets = layout.sockets();
+    if let Some(folder) = &sockets {
+        std::fs::create_dir_all(folder).map_err(at(folder))?;
+        std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(at(folder))?;
+        give(account, folder)?;
+    }
+    let inside = |name| layout.data_dir().join(name);
+    let files = [
+        (layout.settings(), settings.text(&logs, sockets.as_deref())),
+        (inside("pg_hba.conf"), settings.access()),
+        (inside("pg_ident.conf"), settings.own_login(Account::own_name().as_deref())),
+    ];
+    for (path, text) in files {
         write_whole(&path, text.as_bytes()).map_err(at(&path))?;
         give(account, &path)?;
     }
@@ -213,14 +230,14 @@ pub(crate) fn clean_environment(command: &mut Command) {
     command.env("LC_ALL", "C").env("HOME", "/").current_dir("/");
 }
 
-fn give(account: Option<&Account>, path: &Path) -> Result<(), InitError> {
+pub(super) fn give(account: Option<&Account>, path: &Path) -> Result<(), InitError> {
     match account {
         Some(account) => account.own(path).map_err(at(path)),
         None => Ok(()),
     }
 }
 
-fn remove_tree(path: &Path) -> Result<(), InitError> {
+pub(super) fn remove_tree(path: &Path) -> Result<(), InitError> {
     let mut tries_left = REMOVE_TRIES;
     loop {
         tries_left -= 1;
@@ -236,14 +253,14 @@ fn remove_tree(path: &Path) -> Result<(), InitError> {
     }
 }
 
-fn remove_file(path: &Path) -> Result<(), InitError> {
+pub(super) fn remove_file(path: &Path) -> Result<(), InitError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError {
     let path = path.to_owned();
     move |source| InitError::File { path, source }
 }

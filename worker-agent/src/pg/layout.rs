@@ -5,6 +5,11 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// `sun_path` on the systems with the shortest one, with its end.
+const SOCKET_BYTES_MAX: usize = 103;
+/// `/.s.PGSQL.65535.lock`
+const SOCKET_NAME_BYTES: usize = 20;
+
 /// Paths that follow from a data directory's.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -60,6 +65,27 @@ impl Layout {
     /// The settings that the agent writes at each start.
     pub fn settings(&self) -> PathBuf {
         self.data_dir.join("atoll.conf")
+    }
+
+    /// The settings that follow from the group's record.
+    pub fn replica_settings(&self) -> PathBuf {
+        self.data_dir.join("atoll.replica.conf")
+    }
+
+    /// Its presence makes the server start as a standby.
+    pub fn standby_signal(&self) -> PathBuf {
+        self.data_dir.join("standby.signal")
+    }
+
+    /// What the agent keeps of the group that the data belongs to.
+    pub fn group(&self) -> PathBuf {
+        self.beside(".group")
+    }
+
+    /// Folder of the server's socket, for the agent alone; none where its name is longer than the system allows.
+    pub fn sockets(&self) -> Option<PathBuf> {
+        let folder = self.beside(".sock");
+        (folder.as_os_str().len() + SOCKET_NAME_BYTES <= SOCKET_BYTES_MAX).then_some(folder)
     }
 
     /// Folder of the server's own copies of its certificate, its key and the authorities.

@@ -18,6 +18,12 @@ pub struct Session {
     connection: AbortHandle,
 }
 
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         // The connection's task would wait for ever for a server that hangs.

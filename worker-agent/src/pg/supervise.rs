@@ -5,6 +5,7 @@ use crate::pg::account::Account;
 use crate::pg::find::Install;
 use crate::pg::layout::Layout;
 use crate::pg::process::Postmaster;
+use crate::pg::steer::{Run, Steering};
 use crate::stop::Stop;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -25,6 +26,8 @@ pub struct Supervised {
     pub account: Option<Account>,
     /// The port it must listen on.
     pub port: u16,
+    /// Whether it is to run.
+    pub steering: Steering,
 }
 
 impl Supervised {
@@ -32,12 +35,22 @@ impl Supervised {
     pub async fn run(self, pid: watch::Sender<Option<u32>>, mut stop: Stop) {
         let mut backoff = Backoff::default();
         let mut running = self.adopt().await;
+        if running.is_none() {
+            self.steering.died();
+        }
         loop {
             if stop.is_told() {
                 if let Some(postmaster) = running {
                     stop_one(postmaster).await;
                 }
                 return;
+            }
+            if running.is_none() && self.steering.settle() == Run::Stopped {
+                tokio::select! {
+                    () = self.steering.wanted() => {}
+                    () = stop.told() => {}
+                }
+                continue;
             }
             let started_at = Instant::now();
             let mut postmaster = match running.take() {
@@ -49,6 +62,7 @@ impl Supervised {
                     }
                     Err(error) => {
                         tracing::error!(%error, bin = %self.install.bin.display(), "PostgreSQL cannot be started");
+                        self.steering.died();
                         wait(backoff.after(Duration::ZERO, Instant::now()), &mut stop).await;
                         continue;
                     }
@@ -57,6 +71,11 @@ impl Supervised {
             pid.send_replace(Some(postmaster.pid()));
             let how = tokio::select! {
                 how = postmaster.ended() => how,
+                () = self.steering.unwanted() => {
+                    stop_one(postmaster).await;
+                    pid.send_replace(None);
+                    continue;
+                }
                 () = stop.told() => {
                     stop_one(postmaster).await;
                     pid.send_replace(None);
@@ -64,6 +83,7 @@ impl Supervised {
                 }
             };
             pid.send_replace(None);
+            self.steering.died();
             let again_in = backoff.after(started_at.elapsed(), Instant::now());
             tracing::error!(
                 pid = postmaster.pid(),

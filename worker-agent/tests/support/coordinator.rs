@@ -1,6 +1,7 @@
 //! A coordinator that registers every worker and hands out whatever desired state the story set.
 
 use super::{CLUSTER, GROUP, SECRET, WORKER, desired};
+use atoll_proto::WorkerId;
 use atoll_proto::agent::{DesiredState, REGISTER_PATH, RegisterWorker, Registered};
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -16,6 +17,7 @@ pub(crate) struct FakeCoordinator {
 
 struct Said {
     cluster_id: String,
+    worker: WorkerId,
     desired: DesiredState,
     asked: Vec<RegisterWorker>,
 }
@@ -25,7 +27,7 @@ impl FakeCoordinator {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let desired = desired(1, Vec::new(), Vec::new());
-        let said = Said { cluster_id: CLUSTER.to_owned(), desired, asked: Vec::new() };
+        let said = Said { cluster_id: CLUSTER.to_owned(), worker: WORKER, desired, asked: Vec::new() };
         let this = Self { port, said: Arc::new(Mutex::new(said)) };
         let routes = Router::new().route(REGISTER_PATH, post(register)).with_state(this.clone());
         tokio::spawn(axum::serve(listener, routes).into_future());
@@ -34,6 +36,11 @@ impl FakeCoordinator {
 
     pub(crate) fn set_desired(&self, desired: DesiredState) {
         self.said.lock().unwrap().desired = desired;
+    }
+
+    /// The id that whoever registers gets.
+    pub(crate) fn set_worker(&self, worker: WorkerId) {
+        self.said.lock().unwrap().worker = worker;
     }
 
     pub(crate) fn set_cluster(&self, cluster_id: &str) {
@@ -55,6 +62,6 @@ async fn register(
     assert_eq!(headers["authorization"], format!("Bearer {SECRET}"));
     let mut said = this.said.lock().unwrap();
     said.asked.push(request);
-    let (cluster_id, desired) = (said.cluster_id.clone(), said.desired.clone());
-    Json(Registered { cluster_id, worker: WORKER, group: GROUP, desired })
+    let (cluster_id, worker, desired) = (said.cluster_id.clone(), said.worker, said.desired.clone());
+    Json(Registered { cluster_id, worker, group: GROUP, desired })
 }

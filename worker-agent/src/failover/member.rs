@@ -1,0 +1,154 @@
+//! A member as others see it: takes records, and says how it stands.
+
+use super::kept::{Kept, Mendable};
+use crate::identity::{IdentityError, Membership};
+use crate::pg::replica::{Replica, ReplicaError};
+use atoll_proto::group::{Disk, GroupRecord, Incarnation, Report, ToldGroup, takes};
+use atoll_proto::{CatalogVersion, Generation, WorkerId};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// For a look that knows the record that was told just now. One that comes later is in the next answer.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why a member gives no report.
+#[derive(Debug, thiserror::Error)]
+pub enum TellError {
+    /// Somebody else is meant.
+    #[error("another cluster or another worker is meant")]
+    NotOurs,
+    /// The record cannot be kept, so it is not taken.
+    #[error("the record cannot be kept")]
+    Kept(#[from] IdentityError),
+    /// Nobody has looked yet, or the server can't be asked.
+    #[error("it is not known yet how the server stands")]
+    NotSeen(#[source] Option<ReplicaError>),
+}
+
+/// A report, and the entry of the record that was known when its look began.
+pub(super) type Seen = (CatalogVersion, Report);
+
+/// The member, by its managed server.
+#[derive(Debug)]
+pub struct Member {
+    pub(super) replica: Replica,
+    file: PathBuf,
+    kept: Mutex<Kept>,
+    /// The record, for those who wait for another.
+    pub(super) record: watch::Sender<Option<GroupRecord>>,
+    pub(super) seen: watch::Sender<Option<Seen>>,
+    heard: Mutex<Option<Instant>>,
+}
+
+impl Member {
+    /// With what was kept in `file`.
+    pub fn new(replica: Replica, file: PathBuf, kept: Kept) -> Self {
+        let record = watch::Sender::new(kept.record.clone());
+        Self { replica, file, kept: Mutex::new(kept), record, seen: watch::Sender::new(None), heard: Mutex::new(None) }
+    }
+
+    /// Whether it was told a record ever.
+    pub fn has_record(&self) -> bool {
+        self.kept().record.is_some()
+    }
+
+    /// Takes a record if it is newer, on disk first, and says how the server stands. `ours` is the worker's place in its cluster.
+    pub async fn tell(self: &Arc<Self>, told: ToldGroup, ours: Option<Membership>) -> Result<Report, TellError> {
+        let is_ours = |ours: &Membership| ours.cluster_id == told.cluster_id && ours.worker == told.worker;
+        if !ours.as_ref().is_some_and(is_ours) {
+            return Err(TellError::NotOurs);
+        }
+        let member = Arc::clone(self);
+        let taking = tokio::task::spawn_blocking(move || member.take(told));
+        let known = taking.await.map_err(|_| TellError::NotSeen(None))??;
+        let mut seen = self.seen.subscribe();
+        let new_enough = seen.wait_for(|seen| seen.as_ref().is_some_and(|(at, _)| *at >= known));
+        // An older report is true as well: it promises no more than what was known then.
+        let _ = tokio::time::timeout(LOOK_PATIENCE, new_enough).await;
+        let seen = self.seen.borrow().clone();
+        seen.map(|(_, report)| report).ok_or(TellError::NotSeen(None))
+    }
+
+    /// How the server stands, by the newest record; looked at now where there is none.
+    pub async fn report(&self, worker: WorkerId) -> Result<Report, TellError> {
+        if self.has_record() {
+            return self.seen.borrow().clone().map(|(_, report)| report).ok_or(TellError::NotSeen(None));
+        }
+        let look = self.replica.look().await.map_err(|error| TellError::NotSeen(Some(error)))?;
+        Ok(Report {
+            disk: Disk { worker, incarnation: self.incarnation() },
+            generation: Generation(0),
+            server: look.server,
+            position: look.position,
+            diverged: false,
+            listed_at: None,
+            streaming: BTreeSet::new(),
+            caught_up: BTreeSet::new(),
+        })
+    }
+
+    fn take(&self, told: ToldGroup) -> Result<CatalogVersion, IdentityError> {
+        let mut kept = self.kept();
+        let known = kept.record.as_ref();
+        let is_newer = takes(known, &told.record);
+        let is_old = known.is_some_and(|known| told.record.changed_at < known.changed_at);
+        // A server that was moved to another address is told with the same record.
+        if is_newer || (!is_old && kept.servers != told.servers) {
+            let newer = kept.with(told.worker, told.record, told.servers);
+            newer.keep(&self.file)?;
+            *kept = newer;
+            self.replica.steering.take();
+        }
+        if told.confirmed && !is_old {
+            *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        let record = kept.record.clone();
+        let at = record.as_ref().map_or(CatalogVersion(0), |record| record.changed_at);
+        if is_newer {
+            self.record.send_replace(record);
+        }
+        Ok(at)
+    }
+
+    /// How long ago it heard from the catalog; since `began` where it has not.
+    pub(super) fn silent(&self, began: Option<Instant>) -> Duration {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.or(began).map_or(Duration::MAX, |at| at.elapsed())
+    }
+
+    pub(super) fn now(&self) -> Kept {
+        self.kept().clone()
+    }
+
+    /// Says durably what the data is good for.
+    pub(super) fn mark(&self, unusable: Option<Mendable>) -> Result<(), IdentityError> {
+        self.change(|kept| Kept { unusable, ..kept.clone() }).map(|_| ())
+    }
+
+    /// Says durably that the data is other data, which is still to be copied.
+    pub(super) fn begin_anew(&self) -> Result<Incarnation, IdentityError> {
+        self.change(Kept::anew)
+    }
+
+    fn change(&self, change: impl FnOnce(&Kept) -> Kept) -> Result<Incarnation, IdentityError> {
+        let mut kept = self.kept();
+        let changed = change(&kept);
+        if changed != *kept {
+            changed.keep(&self.file)?;
+            *kept = changed;
+        }
+        Ok(kept.incarnation)
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.kept().incarnation
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // A panic cannot leave it half changed: it is replaced whole.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,242 @@
+//! The member's task: it looks, decides by the newest record, and does one thing at a time. Whatever is cut off is begun again by the
+//! next look.
+
+use super::kept::{Kept, Mendable};
+use super::member::Member;
+use crate::identity::IdentityError;
+use crate::pg::connect::chain;
+use crate::pg::replica::{Look, ReplicaError};
+use crate::stop::Stop;
+use crate::worker::Worker;
+use atoll_proto::group::{Act, Disk, GroupRecord, Phase, Position, Report, Server, Sight, act};
+use atoll_proto::{Generation, Lsn};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// After something that did not work.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// A primary is not asked more often whether our log has diverged from its own.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+/// An agent before us may have changed the list just before it ended, and the server may be about to take it up.
+const LIST_IS_IN_FORCE_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    #[error(transparent)]
+    Kept(#[from] IdentityError),
+    #[error("the group has another primary meanwhile")]
+    Outdated,
+}
+
+/// What the task remembers from one look to the next.
+struct Rounds<'a> {
+    member: &'a Member,
+    worker: &'a Worker,
+    began: Instant,
+    /// The list that the server was first seen with, and up to where it had written then.
+    barrier: Option<(BTreeSet<Disk>, Lsn)>,
+    /// Whose log ours was compared with, where ours stood, what came out, and when.
+    compared: Option<(Disk, Position, bool, Instant)>,
+    told: String,
+}
+
+impl Member {
+    /// Acts by the record until `stop`. The server is left as it is then.
+    pub async fn run(&self, worker: &Worker, mut stop: Stop) {
+        let mut record = self.record.subscribe();
+        let mut rounds =
+            Rounds { member: self, worker, began: Instant::now(), barrier: None, compared: None, told: String::new() };
+        loop {
+            let pause = tokio::select! {
+                pause = rounds.round() => pause,
+                () = stop.told() => return,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = record.changed() => {}
+                () = stop.told() => return,
+            }
+        }
+    }
+}
+
+impl Rounds<'_> {
+    /// Looks and acts once; tells how long to wait before the next time.
+    async fn round(&mut self) -> Duration {
+        let kept = self.member.now();
+        let (Some(known), Some(ours)) = (&kept.record, self.worker.membership()) else { return LOOK_EVERY };
+        let me = Disk { worker: ours.worker, incarnation: kept.incarnation };
+        match self.look_and_act(&kept, known, me).await {
+            Ok(Act::Nothing) => {
+                self.told.clear();
+                LOOK_EVERY
+            }
+            Ok(done) => {
+                tracing::info!(act = ?done, generation = known.generation.0, "the group's record is followed");
+                Duration::ZERO
+            }
+            Err(error) => {
+                let text = chain(&error);
+                if self.told != text {
+                    tracing::warn!(error = text, "the group's record cannot be followed yet");
+                    self.told = text;
+                }
+                // What only takes a moment is looked at again soon.
+                if matches!(error, RoundError::Replica(ReplicaError::NotYet(_) | ReplicaError::Postgres(_))) {
+                    LOOK_EVERY
+                } else {
+                    AGAIN_AFTER
+                }
+            }
+        }
+    }
+
+    async fn look_and_act(&mut self, kept: &Kept, known: &GroupRecord, me: Disk) -> Result<Act, RoundError> {
+        let found = match kept.unusable {
+            Some(mendable) => Err(Server::Unusable { can_rewind: mendable == Mendable::ByRewind }),
+            None => Ok(self.member.replica.look().await?),
+        };
+        let runs = !matches!(found, Err(_) | Ok(Look { server: Server::Stopped { .. }, .. }));
+        let silent = self.member.silent(runs.then_some(self.began));
+        let mut sight = Sight {
+            disk: me,
+            server: found.as_ref().map_or_else(|server| *server, |found| found.server),
+            position: found.as_ref().ok().and_then(|found| found.position),
+            list: found.as_ref().ok().and_then(|found| found.list.clone()),
+            diverged: false,
+            silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+        };
+        let mut next = act(known, &sight);
+        if let (Ok(found), Act::Follow { .. }) = (&found, &next) {
+            sight.diverged = self.diverged(kept, known, found).await?;
+            next = act(known, &sight);
+        }
+        let is_active = known.phase == Phase::Steady
+            && known.primary == me
+            && sight.server == Server::Primary
+            && sight.position.is_some_and(|position| position.generation == known.generation);
+        self.worker.status.answered(runs);
+        self.worker.hold_still(!is_active || next == Act::Stop);
+        let report = self.report(known, &sight, found.as_ref().ok());
+        self.member.seen.send_replace(Some((known.changed_at, report)));
+        self.carry_out(&next, kept, known, me, &sight).await?;
+        Ok(next)
+    }
+
+    fn report(&mut self, known: &GroupRecord, sight: &Sight, found: Option<&Look>) -> Report {
+        let found = found.filter(|found| found.server == Server::Primary);
+        let in_force = sight.list.as_ref().filter(|_| found.is_some());
+        let lsn = sight.position.map_or(Lsn(0), |position| position.lsn);
+        match in_force {
+            Some(list) if self.began.elapsed() > LIST_IS_IN_FORCE_AFTER => {
+                if self.barrier.as_ref().is_none_or(|(before, _)| before != list) {
+                    self.barrier = Some((list.clone(), lsn));
+                }
+            }
+            Some(_) | None => self.barrier = None,
+        }
+        let barrier = self.barrier.as_ref().filter(|(list, _)| *list == known.listed).map(|(_, lsn)| *lsn);
+        let streaming = found.map(|found| &found.streaming);
+        let those = |flushed: &dyn Fn(Lsn) -> bool| {
+            let all = streaming.into_iter().flatten();
+            all.filter(|(_, lsn)| flushed(**lsn)).map(|(disk, _)| *disk).collect()
+        };
+        Report {
+            disk: sight.disk,
+            generation: known.generation,
+            server: sight.server,
+            position: sight.position,
+            diverged: sight.diverged,
+            listed_at: barrier.map(|_| known.changed_at),
+            streaming: those(&|_| true),
+            caught_up: those(&|lsn| barrier.is_some_and(|barrier| lsn >= barrier)),
+        }
+    }
+
+    /// Whether our log holds what the primary's has not. Not known is not no: then nothing is followed yet.
+    async fn diverged(&mut self, kept: &Kept, known: &GroupRecord, found: &Look) -> Result<bool, RoundError> {
+        let position = found.position.unwrap_or(Position { generation: Generation(0), lsn: Lsn(0) });
+        if let Some((primary, at, diverged, when)) = self.compared
+            && (primary, at) == (known.primary, position)
+            && when.elapsed() < COMPARE_EVERY
+        {
+            return Ok(diverged);
+        }
+        let address = kept.servers.get(&known.primary.worker);
+        let address = address.ok_or(ReplicaError::NotYet("nobody has said where the primary listens"))?;
+        let diverged = self.member.replica.diverged(found, address).await?;
+        self.compared = Some((known.primary, position, diverged, Instant::now()));
+        Ok(diverged)
+    }
+
+    async fn carry_out(
+        &self,
+        next: &Act,
+        kept: &Kept,
+        known: &GroupRecord,
+        me: Disk,
+        sight: &Sight,
+    ) -> Result<(), RoundError> {
+        let replica = &self.member.replica;
+        match next {
+            Act::Nothing => {}
+            Act::Stop => replica.stop().await,
+            Act::StartPrimary => replica.start_primary(),
+            Act::StartDetached => replica.start_detached()?,
+            Act::Detach => replica.detach().await?,
+            Act::Follow { worker } => replica.follow(me, *worker, &kept.servers).await?,
+            Act::Promote => replica.promote().await?,
+            Act::RecordGeneration => replica.record(known.generation).await?,
+            Act::SetList { listed } => replica.count(me, listed, known.copies, sight.list.is_none()).await?,
+            Act::Rewind { from } => {
+                self.member.mark(Some(Mendable::ByRewind))?;
+                self.say_unusable(known, me, true);
+                let mended = self.while_primary(known, replica.rewind(me, from.worker, &kept.servers)).await;
+                if let Err(RoundError::Replica(ReplicaError::Program { .. } | ReplicaError::NotYet(_))) = mended {
+                    self.member.mark(Some(Mendable::ByCopy))?;
+                }
+                mended?;
+                self.member.mark(None)?;
+            }
+            Act::BaseBackup { from } => {
+                let me = Disk { incarnation: self.member.begin_anew()?, ..me };
+                self.say_unusable(known, me, false);
+                self.while_primary(known, replica.copy(me, from.worker, &kept.servers)).await?;
+                self.member.mark(None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Half data takes long to be whole again, and is told of from the beginning.
+    fn say_unusable(&self, known: &GroupRecord, disk: Disk, can_rewind: bool) {
+        let report = Report {
+            disk,
+            generation: known.generation,
+            server: Server::Unusable { can_rewind },
+            position: None,
+            diverged: false,
+            listed_at: None,
+            streaming: BTreeSet::new(),
+            caught_up: BTreeSet::new(),
+        };
+        self.member.seen.send_replace(Some((known.changed_at, report)));
+    }
+
+    /// Does it as long as the group's primary is the one that it is done by.
+    async fn while_primary(
+        &self,
+        known: &GroupRecord,
+        doing: impl Future<Output = Result<(), ReplicaError>>,
+    ) -> Result<(), RoundError> {
+        let mut record = self.member.record.subscribe();
+        let other = record.wait_for(|now| now.as_ref().is_some_and(|now| now.generation != known.generation));
+        tokio::select! {
+            done = doing => Ok(done?),
+            _ = other => Err(RoundError::Outdated),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What a member of a group does with its PostgreSQL: looks how it stands, and turns it into a primary or a standby. `docs/failover.md`
+//! says when; [`crate::failover`] decides it. Each operation can be done again after a crash in its middle.
+
+mod copy;
+mod history;
+mod settings;
+mod standing;
+
+pub use standing::Look;
+
+use crate::pg::account::Account;
+use crate::pg::conf::ServerSettings;
+use crate::pg::connect::{PgError, Target};
+use crate::pg::find::Install;
+use crate::pg::init::{self, InitError, OWNER_ROLE};
+use crate::pg::layout::Layout;
+use crate::pg::process::Postmaster;
+use crate::pg::session::Session;
+use crate::pg::steer::Steering;
+use crate::secret::{Secret, SecretError};
+use atoll_proto::agent::PostgresAddress;
+use atoll_proto::group::Disk;
+use atoll_proto::{Generation, WorkerId};
+use atoll_trust::PostgresTls;
+use postgres_protocol::password::scram_sha_256;
+use settings::Settings;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Standbys connect as this role: it may receive the log and read the server's files, for that is what a copy is.
+pub const REPLICA_ROLE: &str = "atoll_replica";
+
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+const PROMOTE_LIMIT: Duration = Duration::from_secs(20);
+/// Processes of the server take new settings up one by one, within some milliseconds. Nobody says when the last one has.
+const TAKEN_UP_AFTER: Duration = Duration::from_millis(250);
+/// Sessions are ended one by one, each within this.
+const END_LIMIT_MS: i64 = 500;
+
+/// Why an operation was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// A server did not do as asked.
+    #[error(transparent)]
+    Postgres(#[from] PgError),
+    /// Files of the server.
+    #[error(transparent)]
+    Files(#[from] InitError),
+    /// A password is missing.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// One of PostgreSQL's programs failed.
+    #[error("{program} failed: {said}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What it printed.
+        said: String,
+    },
+    /// It may work later.
+    #[error("{0}")]
+    NotYet(&'static str),
+}
+
+/// A managed server that may be a member of a group.
+#[derive(Debug)]
+pub struct Replica {
+    /// Its files.
+    pub layout: Layout,
+    /// Its programs.
+    pub install: Install,
+    /// Who runs it, if not we.
+    pub account: Option<Account>,
+    /// Its settings, which a copy of another's data brings along as the other's.
+    pub settings: ServerSettings,
+    /// Whether it runs.
+    pub steering: Steering,
+    /// The worker's database.
+    pub database: String,
+    /// File of the password of [`REPLICA_ROLE`], the same on all workers.
+    pub password_file: PathBuf,
+    /// How other servers are spoken to by this agent.
+    pub tls: PostgresTls,
+    /// How they are spoken to by PostgreSQL itself.
+    pub authorities: Option<PathBuf>,
+    /// The connection that looks.
+    pub session: Mutex<Option<Session>>,
+}
+
+impl Replica {
+    /// Starts it as the primary that it is.
+    pub fn start_primary(&self) {
+        self.steering.start();
+    }
+
+    /// Starts it as a standby of nobody, which counts nobody.
+    pub fn start_detached(&self) -> Result<(), ReplicaError> {
+        self.be_standby(&Settings::Closed)?;
+        self.steering.start();
+        Ok(())
+    }
+
+    /// Stops it, and returns when it is.
+    pub async fn stop(&self) {
+        self.session.lock().await.take();
+        self.steering.stop().await;
+    }
+
+    /// Stops receiving. What it has is replayed by then or a moment later, which [`Self::look`] tells.
+    pub async fn detach(&self) -> Result<(), ReplicaError> {
+        self.take_up(&Settings::Closed).await
+    }
+
+    /// Receives from another worker.
+    pub async fn follow(
+        &self,
+        me: Disk,
+        worker: WorkerId,
+        servers: &BTreeMap<WorkerId, PostgresAddress>,
+    ) -> Result<(), ReplicaError> {
+        let connection = self.connection_to(me, settings::address_of(servers, worker)?)?;
+        self.take_up(&Settings::Following { worker, connection: &connection }).await
+    }
+
+    /// Makes a primary of a standby of nobody.
+    pub async fn promote(&self) -> Result<(), ReplicaError> {
+        let session = self.owner()?.connect(PROMOTE_LIMIT).await?;
+        let seconds = i32::try_from(PROMOTE_LIMIT.as_secs()).unwrap_or(i32::MAX);
+        let done = session.query_one("be promoted", "select pg_promote(true, $1)", &[&seconds]).await?;
+        if done.get(0) { Ok(()) } else { Err(ReplicaError::NotYet("the promotion takes longer than it may")) }
+    }
+
+    /// Writes the generation into the log, and ends all connections of before. The commit waits for its own disk only. With it goes the
+    /// owner's password: copied data has that of the server it was copied from.
+    pub async fn record(&self, generation: Generation) -> Result<(), ReplicaError> {
+        let session = self.owner()?.connect(LOOK_LIMIT).await?;
+        let verifier = scram_sha_256(Secret::read(&self.layout.secret())?.expose().as_bytes());
+        let generation = generation.0;
+        let statements = format!(
+            "begin; set local synchronous_commit = local;
+             create schema if not exists atoll;
+             create table if not exists atoll.generation (
+                 generation bigint primary key, timeline integer not null, recorded_at timestamptz not null default now());
+             alter role {OWNER_ROLE} password '{verifier}';
+             insert into atoll.generation (generation, timeline)
+                 values ({generation}, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer)
+                 on conflict do nothing;
+             commit"
+        );
+        session.run("record the generation", &statements).await?;
+        end_others(&session).await
+    }
+
+    /// Counts these disks, and nobody else. Where nobody was counted before, connections that are older are ended first: it is not known
+    /// whether whoever recorded the generation lived to do so.
+    pub async fn count(
+        &self,
+        me: Disk,
+        listed: &BTreeSet<Disk>,
+        copies: u32,
+        was_closed: bool,
+    ) -> Result<(), ReplicaError> {
+        if was_closed {
+            end_others(&self.owner()?.connect(LOOK_LIMIT).await?).await?;
+        }
+        self.take_up(&Settings::Counting { me, listed, copies }).await
+    }
+
+    /// How the agent logs in on any data: as the owner by the socket, where the system says who it is.
+    fn owner(&self) -> Result<Target, ReplicaError> {
+        let sockets = self.layout.sockets();
+        let sockets =
+            sockets.ok_or(ReplicaError::NotYet("the data directory's name is too long for a socket beside it"))?;
+        Ok(Target {
+            host: sockets.display().to_string(),
+            address: None,
+            port: self.settings.port,
+            user: OWNER_ROLE.to_owned(),
+            password: None,
+            database: self.database.clone(),
+            first_database: None,
+            tls: PostgresTls::off(),
+        })
+    }
+
+    fn connection_to(&self, me: Disk, address: &PostgresAddress) -> Result<String, ReplicaError> {
+        let password = Secret::read(&self.password_file)?;
+        Ok(settings::connection(address, me, Some(&password), self.authorities.as_deref()))
+    }
+
+    fn be_standby(&self, settings: &Settings<'_>) -> Result<(), ReplicaError> {
+        self.write(self.layout.replica_settings(), &settings.text())?;
+        self.write(self.layout.standby_signal(), "")
+    }
+
+    async fn take_up(&self, settings: &Settings<'_>) -> Result<(), ReplicaError> {
+        self.write(self.layout.replica_settings(), &settings.text())?;
+        if let Some((postmaster, _)) = Postmaster::find_running(&self.layout) {
+            postmaster.reload();
+        }
+        tokio::time::sleep(TAKEN_UP_AFTER).await;
+        Ok(())
+    }
+
+    fn write(&self, path: PathBuf, text: &str) -> Result<(), ReplicaError> {
+        let written: io::Result<()> = crate::identity::write_whole(&path, text.as_bytes());
+        written.map_err(init::at(&path))?;
+        Ok(init::give(self.account.as_ref(), &path)?)
+    }
+}
+
+/// Ends all connections of clients but this one: what they waited for is in doubt. Those that come meanwhile are no older.
+async fn end_others(session: &Session) -> Result<(), ReplicaError> {
+    let statement = "with others as materialized (
+                         select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid())
+                     select pid from others where pg_terminate_backend(pid, $1) is not null";
+    let ended = session.query("end older connections", statement, &[&END_LIMIT_MS]).await?;
+    let ended: Vec<i32> = ended.iter().map(|row| row.get(0)).collect();
+    let statement = "select exists (select from pg_stat_activity where pid = any ($1))";
+    let row = session.query_one("look whether they ended", statement, &[&ended]).await?;
+    if row.get(0) { Err(ReplicaError::NotYet("older connections do not end")) } else { Ok(()) }
+}

@@ -1,0 +1,138 @@
+//! `atoll.replica.conf`: whom the server receives from, and whom it waits for. Written whole. Beside PostgreSQL's own settings it
+//! says in ours what they are made of, so that whoever asks the server sees what is in force and need not take them apart.
+
+use super::{REPLICA_ROLE, ReplicaError};
+use crate::pg::conf::quoted;
+use crate::secret::Secret;
+use atoll_proto::WorkerId;
+use atoll_proto::agent::PostgresAddress;
+use atoll_proto::group::{Disk, Incarnation};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Nobody has this name, so a commit that waits for it waits on.
+const NOBODY: &str = "ANY 1 (atoll_nobody)";
+
+/// A disk's name in `application_name` and `synchronous_standby_names`.
+pub(super) fn name(disk: Disk) -> String {
+    format!("w{}_i{}", disk.worker.0, disk.incarnation.0)
+}
+
+/// The disk of such a name.
+pub(super) fn named(name: &str) -> Option<Disk> {
+    let (worker, incarnation) = name.strip_prefix('w')?.split_once("_i")?;
+    Some(Disk { worker: WorkerId(worker.parse().ok()?), incarnation: Incarnation(incarnation.parse().ok()?) })
+}
+
+/// What the file says.
+pub(super) enum Settings<'a> {
+    /// Receives from nobody, waits for nobody who exists.
+    Closed,
+    /// Receives from that worker by that connection.
+    Following { worker: WorkerId, connection: &'a str },
+    /// Has `copies - 1` of the listed confirm what is committed.
+    Counting { me: Disk, listed: &'a BTreeSet<Disk>, copies: u32 },
+}
+
+impl Settings<'_> {
+    pub(super) fn text(&self) -> String {
+        let (follows, connection) = match self {
+            Self::Following { worker, connection } => (worker.0.to_string(), quoted(connection)),
+            Self::Closed | Self::Counting { .. } => (String::new(), quoted("")),
+        };
+        let (listed, waits_for) = match self {
+            Self::Counting { me, listed, copies } => (names(listed.iter()), waits_for(*me, listed, *copies)),
+            Self::Closed | Self::Following { .. } => (String::new(), NOBODY.to_owned()),
+        };
+        format!(
+            "# Written by atoll-agent as the group's record changes; changes here are lost.\n\
+             primary_conninfo = {connection}\n\
+             atoll.follows = '{follows}'\n\
+             synchronous_standby_names = {}\n\
+             atoll.listed = '{listed}'\n\
+             wal_keep_size = 1GB\n\
+             wal_receiver_timeout = 5s\n\
+             wal_receiver_status_interval = 1s\n",
+            quoted(&waits_for)
+        )
+    }
+}
+
+fn names<'a>(disks: impl Iterator<Item = &'a Disk>) -> String {
+    disks.map(|disk| name(*disk)).collect::<Vec<_>>().join(", ")
+}
+
+fn waits_for(me: Disk, listed: &BTreeSet<Disk>, copies: u32) -> String {
+    let others: Vec<&Disk> = listed.iter().filter(|disk| **disk != me).collect();
+    match copies.saturating_sub(1) as usize {
+        0 => String::new(),
+        // PostgreSQL would take what there is: too few.
+        needed if others.len() < needed => NOBODY.to_owned(),
+        needed => format!("ANY {needed} ({})", names(others.into_iter())),
+    }
+}
+
+/// The disks of a list as the file has it; none of the empty one.
+pub(super) fn listed(text: &str) -> Option<BTreeSet<Disk>> {
+    text.split(", ").map(named).collect()
+}
+
+/// How a server is reached as [`REPLICA_ROLE`], for `libpq`.
+pub(super) fn connection(
+    address: &PostgresAddress,
+    me: Disk,
+    password: Option<&Secret>,
+    authorities: Option<&Path>,
+) -> String {
+    let value = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+    let password = password.map(|password| format!(" password={}", value(password.expose()))).unwrap_or_default();
+    let tls = match authorities {
+        Some(file) => format!("verify-full sslrootcert={}", value(&file.to_string_lossy())),
+        None => "disable".to_owned(),
+    };
+    format!(
+        "host={} port={} dbname={} user={REPLICA_ROLE} application_name={} connect_timeout=5 keepalives_idle=10 sslmode={tls}{password}",
+        value(&address.host),
+        address.port,
+        value(&address.database),
+        name(me)
+    )
+}
+
+/// The address of a worker, or why it can't be followed.
+pub(super) fn address_of(
+    servers: &std::collections::BTreeMap<WorkerId, PostgresAddress>,
+    worker: WorkerId,
+) -> Result<&PostgresAddress, ReplicaError> {
+    servers.get(&worker).ok_or(ReplicaError::NotYet("nobody has said where the primary listens"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn disk(worker: u64) -> Disk {
+        Disk { worker: WorkerId(worker), incarnation: Incarnation(1_764_480_000_000) }
+    }
+
+    #[test]
+    fn a_list_is_closed_until_enough_can_confirm() {
+        let text = |listed: &BTreeSet<Disk>, copies| waits_for(disk(1), listed, copies);
+        let three: BTreeSet<Disk> = (1..=3).map(disk).collect();
+        assert_eq!(text(&three, 2), "ANY 1 (w2_i1764480000000, w3_i1764480000000)");
+        assert_eq!(text(&three, 3), "ANY 2 (w2_i1764480000000, w3_i1764480000000)");
+        assert_eq!(text(&[disk(1)].into(), 2), NOBODY);
+        assert_eq!(text(&[disk(1)].into(), 1), "");
+        assert!(Settings::Closed.text().contains("synchronous_standby_names = 'ANY 1 (atoll_nobody)'\n"));
+    }
+
+    #[test]
+    fn lists_are_read_as_they_were_written() {
+        let three: BTreeSet<Disk> = (1..=3).map(disk).collect();
+        assert_eq!(listed(&names(three.iter())), Some(three));
+        assert_eq!(listed(""), None);
+        assert_eq!(named("w1_i2"), Some(Disk { worker: WorkerId(1), incarnation: Incarnation(2) }));
+        assert_eq!(named("atoll_move_3"), None);
+    }
+}
