@@ -44,7 +44,8 @@ where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
 {
-    let (client, mut connection) = config.connect(tls).await?;
+    // Large, and rarely needed: every write and read would carry it.
+    let (client, mut connection) = Box::pin(config.connect(tls)).await?;
     let doubt = Doubt::default();
     let heard = doubt.clone();
     // What breaks the connection also fails the statement that waits for it.
