@@ -110,7 +110,7 @@ async fn told_group(
     body: Result<Json<ToldGroup>, JsonRejection>,
 ) -> Result<Json<Report>, Refused> {
     let Json(told) = body?;
-    let report = member(&parts)?.tell(told, parts.worker.membership()).await;
+    let report = parts.member.as_ref().ok_or_else(external)?.tell(told, parts.worker.membership()).await;
     report.map(Json).map_err(|error| Refused(tell_problem(&error)))
 }
 
@@ -118,12 +118,18 @@ async fn told_group(
 async fn group_report(State(parts): State<Parts>) -> Result<Json<Report>, Refused> {
     let not_yet = || Refused(Problem::new(ProblemCode::ShardUnavailable, "the worker has not registered yet"));
     let ours = parts.worker.membership().ok_or_else(not_yet)?;
-    member(&parts)?.report(ours.worker).await.map(Json).map_err(|error| Refused(tell_problem(&error)))
+    parts
+        .member
+        .as_ref()
+        .ok_or_else(external)?
+        .report(ours.worker)
+        .await
+        .map(Json)
+        .map_err(|error| Refused(tell_problem(&error)))
 }
 
-fn member(parts: &Parts) -> Result<&Arc<Member>, Refused> {
-    let external = || Refused(Problem::new(ProblemCode::Forbidden, "an external server is no member of a group"));
-    parts.member.as_ref().ok_or_else(external)
+fn external() -> Refused {
+    Refused(Problem::new(ProblemCode::Forbidden, "an external server is no member of a group"))
 }
 
 fn tell_problem(error: &TellError) -> Problem {
