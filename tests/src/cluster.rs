@@ -29,8 +29,10 @@ const TAIL_LINES: usize = 25;
 pub struct ClusterOptions {
     /// The story's name, for its folder.
     pub story: &'static str,
-    /// Workers, each a group of its own.
+    /// Workers of all groups.
     pub workers: u16,
+    /// Workers of a group.
+    pub replicas: u16,
     /// Coordinators.
     pub coordinators: u16,
     /// Shards.
@@ -49,6 +51,7 @@ impl ClusterOptions {
         Self {
             story,
             workers: 3,
+            replicas: 1,
             coordinators: 1,
             shards: 12,
             restarts: false,
@@ -65,6 +68,11 @@ impl ClusterOptions {
     /// With so many workers.
     pub fn workers(self, workers: u16) -> Self {
         Self { workers, ..self }
+    }
+
+    /// With so many workers in each group.
+    pub fn replicas(self, replicas: u16) -> Self {
+        Self { replicas, ..self }
     }
 
     /// With whatever dies started again, as `atoll dev` does unless told otherwise.
@@ -195,6 +203,7 @@ impl Cluster {
         for (flag, value) in [
             ("--port", self.ports.first()),
             ("--workers", self.options.workers),
+            ("--replicas", self.options.replicas),
             ("--coordinators", self.options.coordinators),
             ("--shards", self.options.shards),
         ] {

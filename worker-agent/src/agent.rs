@@ -149,7 +149,7 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     });
     let mut parts = JoinSet::new();
     parts.spawn(health::watch(Arc::clone(&worker), stop.clone()));
-    parts.spawn(register::register_always(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));
+    parts.spawn(register::register_always(Arc::clone(&worker), Arc::clone(&applier), member.clone(), stop.clone()));
     parts.spawn(status::count_always(Arc::clone(&worker), applier.current(), stop.clone()));
     parts.spawn(vitals::read_always(Arc::clone(&worker), stop.clone()));
     parts.spawn(upkeep::rebuild_indexes(Arc::clone(&worker), Arc::clone(&applier), stop.clone()));

@@ -3,6 +3,7 @@
 
 use crate::coordinators::{CallError, Coordinators};
 use crate::desired::apply::Applier;
+use crate::failover::Member;
 use crate::identity::Membership;
 use crate::pg::connect::chain;
 use crate::stop::Stop;
@@ -20,10 +21,18 @@ const FIRST_EVERY: Duration = Duration::from_secs(1);
 const NEXT_COORDINATOR_AFTER: Duration = Duration::from_millis(100);
 
 /// Registers until `stop`.
-pub async fn register_always(worker: Arc<Worker>, applier: Arc<Applier>, mut stop: Stop) {
+pub async fn register_always(worker: Arc<Worker>, applier: Arc<Applier>, member: Option<Arc<Member>>, mut stop: Stop) {
     let coordinators = Coordinators::new(worker.credentials.cluster.clone(), worker.credentials.peers.clone());
-    let mut registration =
-        Registration { worker, applier, coordinators, next: 0, failures: 0, is_member: false, told: String::new() };
+    let mut registration = Registration {
+        worker,
+        applier,
+        member,
+        coordinators,
+        next: 0,
+        failures: 0,
+        is_member: false,
+        told: String::new(),
+    };
     let mut server = registration.worker.server.watch();
     loop {
         let wait = tokio::select! {
@@ -40,6 +49,8 @@ pub async fn register_always(worker: Arc<Worker>, applier: Arc<Applier>, mut sto
 struct Registration {
     worker: Arc<Worker>,
     applier: Arc<Applier>,
+    /// Of a managed server, which may be a group's.
+    member: Option<Arc<Member>>,
     coordinators: Coordinators,
     /// The coordinator to ask next.
     next: usize,
@@ -102,7 +113,7 @@ impl Registration {
             },
             facts: facts.for_coordinators(),
             capacity: config.capacity,
-            incarnation: None,
+            incarnation: self.member.as_ref().map(|member| member.incarnation()),
         })
     }
 

@@ -3,7 +3,7 @@
 use super::folder::{Folder, write_whole};
 use super::ports::postmaster;
 use super::supervisor::Supervisor;
-use super::topology::{Topology, coordinator_name, group_name, worker_name};
+use super::topology::{Topology, coordinator_name, worker_name};
 use crate::cli::CommandError;
 use atoll_proto::agent::COORDINATOR_ROLE;
 use atoll_proto::{CoordinatorId, WorkerId};
@@ -53,7 +53,7 @@ impl ClusterFile {
         let workers = topology.workers().zip(workers).map(|(number, id)| WorkerEntry {
             id: *id,
             name: worker_name(number),
-            group: group_name(number),
+            group: topology.group_name(number),
             dsn: format!(
                 "postgresql://{COORDINATOR_ROLE}:{password}@127.0.0.1:{}/atoll",
                 topology.postgres_port(number)

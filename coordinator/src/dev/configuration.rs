@@ -1,7 +1,7 @@
 //! The configurations that `dev` writes for its coordinators and agents.
 
 use super::folder::{Folder, write_whole};
-use super::topology::{Certificates, Topology, coordinator_name, group_name, worker_name};
+use super::topology::{Certificates, Topology, coordinator_name, worker_name};
 use crate::cli::CommandError;
 use atoll_trust::{PeerFiles, ServerFiles};
 use serde::Serialize;
@@ -36,6 +36,7 @@ struct ClusterSection {
     join: Option<Vec<String>>,
     shards: u32,
     initial_groups: u16,
+    replicas: u16,
     secret_file: PathBuf,
 }
 
@@ -109,7 +110,8 @@ fn coordinator_file(folder: &Folder, topology: &Topology, coordinator: u16) -> C
             bootstrap: first.then_some(true),
             join: (!first).then(|| others.map(|other| topology.internal_url(other)).collect()),
             shards: topology.shards,
-            initial_groups: topology.workers,
+            initial_groups: topology.groups(),
+            replicas: topology.replicas,
             secret_file: folder.cluster_secret(),
         },
         postgres: PasswordSection { password_file: folder.postgres_password() },
@@ -124,7 +126,7 @@ fn peer_files(tls: &Certificates) -> PeerFiles {
 fn agent_file(folder: &Folder, topology: &Topology, worker: u16) -> AgentFile {
     AgentFile {
         name: worker_name(worker),
-        group: group_name(worker),
+        group: topology.group_name(worker),
         mode: "managed",
         listen: format!("127.0.0.1:{}", topology.agent_port(worker)),
         coordinators: topology.coordinators().map(|coordinator| topology.internal_url(coordinator)).collect(),

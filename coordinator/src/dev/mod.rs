@@ -50,9 +50,9 @@ pub(crate) struct DevArgs {
     /// Workers: PostgreSQL servers, each with an agent. [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(WORKERS_MAX)))]
     workers: Option<u16>,
-    /// Workers of a group; this version has groups of one.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = replicas)]
-    replicas: u16,
+    /// Workers of a group: a primary and its standbys. [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5))]
+    replicas: Option<u16>,
     /// Coordinators. [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(COORDINATORS_MAX)))]
     coordinators: Option<u16>,
@@ -80,14 +80,6 @@ pub(crate) struct DevArgs {
     /// What the processes log, such as `debug` or `atoll=debug`.
     #[arg(long, value_name = "FILTER")]
     log_level: Option<String>,
-}
-
-fn replicas(text: &str) -> Result<u16, String> {
-    match text.parse() {
-        Ok(1) => Ok(1),
-        Ok(0) | Err(_) => Err("expected a number from 1".to_owned()),
-        Ok(_) => Err("this version has groups of one worker: --replicas 1".to_owned()),
-    }
 }
 
 /// What is to run, and where.
@@ -144,8 +136,13 @@ async fn prepare(args: &DevArgs, key: Option<String>) -> Result<Cluster, Command
         None => Folder::usual()?,
     };
     let folder = Folder::open(&path)?;
-    let wanted =
-        Wanted { workers: args.workers, coordinators: args.coordinators, shards: args.shards, port: args.port };
+    let wanted = Wanted {
+        workers: args.workers,
+        replicas: args.replicas,
+        coordinators: args.coordinators,
+        shards: args.shards,
+        port: args.port,
+    };
     let kept = folder.topology()?;
     if let Some(kept) = &kept {
         let contradictions = kept.contradictions(&wanted);
@@ -159,6 +156,10 @@ async fn prepare(args: &DevArgs, key: Option<String>) -> Result<Cluster, Command
     }
     let again = kept.is_some();
     let mut topology = kept.unwrap_or_else(|| Topology::new(&wanted, PathBuf::new()));
+    let Topology { workers, replicas, .. } = topology;
+    if !workers.is_multiple_of(replicas) {
+        return Err(CommandError::Usage(format!("--workers {workers} make no whole groups of --replicas {replicas}")));
+    }
     let tls = args.tls.as_deref().map(std::path::absolute).transpose();
     topology.tls = tls.map_err(|error| CommandError::Failed(format!("--tls: {error}")))?.map(Certificates);
     // First, because it takes no time; what is fetched below can take minutes.
@@ -314,18 +315,5 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.hang_up.recv() => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_of_one_worker_are_all_there_is() {
-        assert_eq!(replicas("1"), Ok(1));
-        assert!(replicas("2").is_err_and(|error| error.contains("groups of one worker")));
-        assert!(replicas("0").is_err());
-        assert!(replicas("x").is_err());
     }
 }

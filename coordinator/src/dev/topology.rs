@@ -22,8 +22,11 @@ pub(super) const PORT_MAX: u16 = u16::MAX - POSTGRES_OFFSET - WORKERS_MAX;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Topology {
     format: u32,
-    /// Workers, each a group of its own.
+    /// Workers of all groups.
     pub(super) workers: u16,
+    /// Workers of a group.
+    #[serde(default = "alone")]
+    pub(super) replicas: u16,
     /// Coordinators.
     pub(super) coordinators: u16,
     /// Slots of the hash ring.
@@ -60,6 +63,8 @@ impl Certificates {
 pub(super) struct Wanted {
     /// `--workers`.
     pub(super) workers: Option<u16>,
+    /// `--replicas`.
+    pub(super) replicas: Option<u16>,
     /// `--coordinators`.
     pub(super) coordinators: Option<u16>,
     /// `--shards`.
@@ -68,12 +73,17 @@ pub(super) struct Wanted {
     pub(super) port: Option<u16>,
 }
 
+fn alone() -> u16 {
+    1
+}
+
 impl Topology {
     /// A new cluster: what is wanted, else the usual.
     pub(super) fn new(wanted: &Wanted, pg_bin: PathBuf) -> Self {
         Self {
             format: FORMAT,
             workers: wanted.workers.unwrap_or(3),
+            replicas: wanted.replicas.unwrap_or(1),
             coordinators: wanted.coordinators.unwrap_or(1),
             shards: wanted.shards.unwrap_or(12),
             port: wanted.port.unwrap_or(DEFAULT_PORT),
@@ -93,9 +103,10 @@ impl Topology {
 
     /// Says how the command line contradicts what is there: one text for each flag.
     pub(super) fn contradictions(&self, wanted: &Wanted) -> Vec<String> {
-        let Wanted { workers, coordinators, shards, port } = wanted;
+        let Wanted { workers, replicas, coordinators, shards, port } = wanted;
         let pairs = [
             ("--workers", workers.map(u32::from), u32::from(self.workers)),
+            ("--replicas", replicas.map(u32::from), u32::from(self.replicas)),
             ("--coordinators", coordinators.map(u32::from), u32::from(self.coordinators)),
             ("--shards", *shards, self.shards),
             ("--port", port.map(u32::from), u32::from(self.port)),
@@ -119,6 +130,16 @@ impl Topology {
     /// Numbers of the workers, from 1.
     pub(super) fn workers(&self) -> impl Iterator<Item = u16> + use<> {
         1..=self.workers
+    }
+
+    /// How many groups the workers make.
+    pub(super) fn groups(&self) -> u16 {
+        self.workers / self.replicas
+    }
+
+    /// The name of a worker's group: neighbours make one.
+    pub(super) fn group_name(&self, worker: u16) -> String {
+        format!("g{}", (worker - 1) / self.replicas + 1)
     }
 
     /// Where a coordinator listens for clients.
@@ -177,11 +198,6 @@ pub(super) fn coordinator_name(coordinator: u16) -> String {
 /// A worker's name, also in the catalog.
 pub(super) fn worker_name(worker: u16) -> String {
     format!("w{worker}")
-}
-
-/// The name of a worker's group.
-pub(super) fn group_name(worker: u16) -> String {
-    format!("g{worker}")
 }
 
 #[cfg(test)]

@@ -143,7 +143,8 @@ impl Member {
         Ok(kept.incarnation)
     }
 
-    fn incarnation(&self) -> Incarnation {
+    /// Which of all the data that the worker had this is.
+    pub fn incarnation(&self) -> Incarnation {
         self.kept().incarnation
     }
 
