@@ -44,8 +44,7 @@ async fn survives_primary_loss() {
     let mut primaries = Vec::new();
     for round in 0..2 {
         let begin = |writer| {
-            let make = move |client: &'_ Client, number| write(client, round, writer, number);
-            (writer, Traffic::begin(cluster.client(), make))
+            (writer, Traffic::begin(cluster.client(), move |client, number| write(client, round, writer, number)))
         };
         let writers: Vec<(u64, Traffic)> = (0..WRITERS).map(begin).collect();
         for (_, traffic) in &writers {
