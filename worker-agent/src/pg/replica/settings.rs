@@ -44,6 +44,7 @@ impl Settings<'_> {
             Self::Counting { me, listed, copies } => (names(listed.iter()), waits_for(*me, listed, *copies)),
             Self::Closed | Self::Following { .. } => (String::new(), NOBODY.to_owned()),
         };
+        // Who follows nobody looks this often whether it may again: nothing is acknowledged by a new primary before.
         format!(
             "# Written by atoll-agent as the group's record changes; changes here are lost.\n\
              primary_conninfo = {connection}\n\
@@ -52,7 +53,8 @@ impl Settings<'_> {
              atoll.listed = '{listed}'\n\
              wal_keep_size = 1GB\n\
              wal_receiver_timeout = 5s\n\
-             wal_receiver_status_interval = 1s\n",
+             wal_receiver_status_interval = 1s\n\
+             wal_retrieve_retry_interval = 100ms\n",
             quoted(&waits_for)
         )
     }
