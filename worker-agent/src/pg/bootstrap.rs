@@ -41,13 +41,20 @@ pub async fn make_ready(target: &Target, password: &Secret) -> Result<(), PgErro
         done => done?,
     }
     grant(&session, target).await?;
-    if target.first_database.is_some() {
-        make_role(&session, REPLICA_ROLE, " replication", password).await?;
-        let statements = include_str!("replica/rights.sql");
-        let statements = statements.replace("DATABASE", &quote(&target.database)).replace("ROLE", REPLICA_ROLE);
-        session.run("let standbys copy the server", &statements).await?;
+    let has_standbys = "select exists (select from pg_roles where rolname = $1)";
+    if target.first_database.is_some() && exists(&session, has_standbys, REPLICA_ROLE).await? {
+        let_standbys_copy(&session, &target.database, password).await?;
     }
     Ok(())
+}
+
+/// Makes the role that standbys receive and copy the server as. It may read all that the server may, so it is made only where there
+/// are standbys: elsewhere the coordinators' password, which is its password too, opens no more than rows.
+pub(super) async fn let_standbys_copy(session: &Session, database: &str, password: &Secret) -> Result<(), PgError> {
+    make_role(session, REPLICA_ROLE, " replication", password).await?;
+    let statements = include_str!("replica/rights.sql");
+    let statements = statements.replace("DATABASE", &quote(database)).replace("ROLE", REPLICA_ROLE);
+    session.run("let standbys copy the server", &statements).await
 }
 
 async fn make_extension(session: &Session) -> Result<(), PgError> {

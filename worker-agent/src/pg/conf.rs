@@ -214,7 +214,11 @@ mod tests {
         assert!(settings("10.0.0.5", 0).access().contains("host all all all scram-sha-256"));
         assert!(!settings("0.0.0.0", 0).access().contains("trust"));
         let encrypted = ServerSettings { tls: Some("/x/w1.tls".into()), ..settings("10.0.0.5", 0) };
-        assert!(encrypted.access().lines().skip(2).all(|line| line.starts_with("hostssl ")), "{}", encrypted.access());
+        let access = encrypted.access();
+        let (by_socket, by_tcp): (Vec<&str>, Vec<&str>) =
+            access.lines().skip(1).partition(|line| line.starts_with("local"));
+        assert_eq!(by_socket, ["local all atoll_owner peer map=atoll_agent"], "nobody but the agent");
+        assert!(by_tcp.iter().all(|line| line.starts_with("hostssl ")), "{access}");
         assert!(encrypted.text(Path::new("/x"), None).contains("ssl_key_file = '/x/w1.tls/server.key'\n"));
         assert!(!settings("10.0.0.5", 0).text(Path::new("/x"), None).contains("ssl"));
         assert_eq!(settings("0.0.0.0", 0).reachable_host().to_string(), "127.0.0.1");

@@ -9,6 +9,7 @@ mod standing;
 pub use standing::Look;
 
 use crate::pg::account::Account;
+use crate::pg::bootstrap;
 use crate::pg::conf::ServerSettings;
 use crate::pg::connect::{PgError, Target};
 use crate::pg::find::Install;
@@ -164,7 +165,9 @@ impl Replica {
         was_closed: bool,
     ) -> Result<(), ReplicaError> {
         if was_closed {
-            end_others(&self.owner()?.connect(LOOK_LIMIT).await?).await?;
+            let session = self.owner()?.connect(LOOK_LIMIT).await?;
+            end_others(&session).await?;
+            bootstrap::let_standbys_copy(&session, &self.database, &Secret::read(&self.password_file)?).await?;
         }
         self.take_up(&Settings::Counting { me, listed, copies }).await
     }
