@@ -3,11 +3,9 @@
 use crate::agents::{AgentBoard, AgentClient};
 use crate::config::{Cluster, Config, ConfigError};
 use crate::credentials::Credentials;
-use crate::failover::Failover;
 use crate::findings::Findings;
 use crate::freshness::Freshness;
 use crate::http::{self, App, Bodies, Door, Parts, Patience};
-use crate::moves::Mover;
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
 use crate::rebalance::{PlanRunner, Rebalancer, Scheduler};
@@ -16,6 +14,7 @@ use crate::settle::Settler;
 use crate::telemetry::Metrics;
 use crate::workers::Workers;
 use crate::write::{self, LoadAgents, Writer};
+use crate::{failover, moves};
 use atoll_core::search::warnings::TableKnown;
 use atoll_proto::{CollectionName, Namespace, ShardId, WorkerId};
 use atoll_trust::{Loudness, ServerConfig, TlsListener};
@@ -121,12 +120,12 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let freshness = Freshness::new(write::late_by(config.statement_timeout()));
     let board = AgentBoard::start(AgentClient::new(node.client().clone()), node.watch(), freshness.clone());
     let settler = Settler::start(node.clone(), board.clone());
-    let mover = Mover::start(node.clone());
-    let failover = Failover::start(node.clone());
+    let mover = moves::start(node.clone());
+    let failover = failover::start(node.clone());
     let runner = PlanRunner::start(node.clone());
     let rebalancer = Rebalancer::new(node.clone(), board.clone());
     let scheduler = Scheduler::start(node.clone(), rebalancer.clone());
-    let departures = tokio::spawn(let_removed_go(node.clone(), workers.clone()));
+    let departures = tokio::spawn(let_go(node.clone(), workers.clone()));
     let catching_up = tokio::spawn(catch_up(node.clone(), strangers_reach(&config)));
     let cursors = CursorKey::new(&credentials.cluster.presented());
     let app = app(&config, workers, cursors, node.clone(), board, rebalancer, freshness);
@@ -231,12 +230,20 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Gives the connections to workers back that were removed, until there are no more views.
-async fn let_removed_go(node: CatalogNode, workers: Arc<Workers>) {
+/// Gives the connections to workers back that were removed, and lets nobody wait for a primary that was replaced, until there are no more
+/// views.
+async fn let_go(node: CatalogNode, workers: Arc<Workers>) {
     let mut views = node.watch();
+    let mut before = views.borrow_and_update().catalog.clone();
     while views.changed().await.is_ok() {
         let catalog = views.borrow_and_update().catalog.clone();
         workers.keep_only(|worker| catalog.workers.contains_key(&worker));
+        for (id, group) in &before.groups {
+            if catalog.groups.get(id).is_some_and(|now| now.generation != group.generation) {
+                workers.supersede(group.primary);
+            }
+        }
+        before = catalog;
     }
 }
 

@@ -286,7 +286,10 @@ async fn read_where_it_went<T, F: Future<Output = Result<T, ShardError>>>(
 /// Whether a read that failed so may be tried again at once: nothing happened, or nothing that matters to a read.
 fn worth_a_second_try(error: &ShardError) -> bool {
     match error {
-        ShardError::Broken { .. } | ShardError::Stale { .. } | ShardError::Conflict { .. } => true,
+        ShardError::Broken { .. }
+        | ShardError::Superseded { .. }
+        | ShardError::Stale { .. }
+        | ShardError::Conflict { .. } => true,
         ShardError::Unreachable { .. }
         | ShardError::Deadline { .. }
         | ShardError::InDoubt { .. }

@@ -1,20 +1,26 @@
 //! Drives one group: tells its members the record, remembers what they say, and proposes what the core says is next.
 
+use super::knock::{Knock, knock};
 use super::seen::Seen;
 use crate::agents::AgentClient;
 use crate::internal_client::CallError;
 use crate::raft::{CatalogNode, ProposeError, Proposed};
 use atoll_core::catalog::{Catalog, Command, Group, Outcome};
 use atoll_core::failover::{Change, Step, next_step};
-use atoll_proto::group::{GroupRecord, Report, ToldGroup};
+use atoll_proto::group::{Disk, GroupRecord, Phase, Report, ToldGroup};
 use atoll_proto::{CatalogVersion, GroupId, WorkerId};
-use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 /// Members are told the record this often, and at once when it has changed.
 const TELL_EVERY: Duration = Duration::from_millis(200);
+/// While there is no primary, each of these is a part of how long writers wait.
+const TELL_SOON: Duration = Duration::from_millis(50);
+/// For a sign of life of a server.
+const KNOCK_WITHIN: Duration = Duration::from_millis(300);
+/// Between two questions for one.
+const KNOCK_EVERY: Duration = Duration::from_millis(100);
 /// For a member's answer. The next question does not wait for it.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 /// For the catalog to take note.
@@ -26,6 +32,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 enum Ended {
     /// A member's answer to what it was told at that time.
     Told(WorkerId, Instant, Result<Report, CallError>),
+    /// What a server itself gave as a sign of life, when it was asked at that time.
+    Knocked(Disk, Instant, Knock),
     /// A change that was proposed.
     Proposed(Change, Result<Proposed, ProposeError>),
 }
@@ -39,12 +47,13 @@ struct Driver {
     calls: JoinSet<Ended>,
     /// The record that members were told last, and when.
     told: Option<(CatalogVersion, Instant)>,
+    /// Whether the primary is being asked for a sign of life, and when it may be next.
+    knocking: bool,
+    knock_at: Instant,
     /// Whether a change is on its way. Members are told and heard meanwhile: a primary waits for it.
     proposing: bool,
     /// Nothing is proposed before.
     patient_until: Instant,
-    /// Members that gave no answer, so that each failure is logged once.
-    failing: BTreeSet<WorkerId>,
 }
 
 /// Goes on until the group is gone, or there are no more views.
@@ -58,9 +67,10 @@ pub(super) async fn drive(node: CatalogNode, agents: AgentClient, id: GroupId) {
         seen: Seen::new(now),
         calls: JoinSet::new(),
         told: None,
+        knocking: false,
+        knock_at: now,
         proposing: false,
         patient_until: now,
-        failing: BTreeSet::new(),
     };
     loop {
         let catalog = views.borrow_and_update().catalog.clone();
@@ -70,6 +80,7 @@ pub(super) async fn drive(node: CatalogNode, agents: AgentClient, id: GroupId) {
         };
         driver.look(group, record);
         let tell_at = driver.tell(&catalog, record);
+        let knock_at = driver.knock(&catalog, record);
         driver.propose_next(record);
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
@@ -80,7 +91,7 @@ pub(super) async fn drive(node: CatalogNode, agents: AgentClient, id: GroupId) {
                     return;
                 }
             },
-            () = sleep_until(tell_at) => {}
+            () = sleep_until(knock_at.unwrap_or(tell_at).min(tell_at)) => {}
         }
     }
 }
@@ -97,11 +108,12 @@ impl Driver {
     /// Tells all members, if it is time; gives when it is next.
     fn tell(&mut self, catalog: &Catalog, record: &GroupRecord) -> Instant {
         let now = Instant::now();
+        let every = if record.phase == Phase::Steady { TELL_EVERY } else { TELL_SOON };
         if let Some((version, at)) = self.told
             && version == record.changed_at
-            && now < at + TELL_EVERY
+            && now < at + every
         {
-            return at + TELL_EVERY;
+            return at + every;
         }
         self.told = Some((record.changed_at, now));
         let member = |worker: &WorkerId| Some((*worker, catalog.workers.get(worker)?));
@@ -122,7 +134,22 @@ impl Driver {
                 Ended::Told(id, now, answer)
             });
         }
-        now + TELL_EVERY
+        now + every
+    }
+
+    /// Asks the primary itself for a sign of life, while it is missed; gives when it is next.
+    fn knock(&mut self, catalog: &Catalog, record: &GroupRecord) -> Option<Instant> {
+        let now = Instant::now();
+        let worker = catalog.workers.get(&record.primary.worker)?;
+        if record.phase != Phase::Steady || self.knocking || !self.seen.misses(record, now) {
+            return None;
+        }
+        if now >= self.knock_at {
+            (self.knocking, self.knock_at) = (true, now + KNOCK_EVERY);
+            let (disk, address) = (record.primary, worker.postgres.clone());
+            self.calls.spawn(async move { Ended::Knocked(disk, now, knock(&address, KNOCK_WITHIN).await) });
+        }
+        Some(self.knock_at)
     }
 
     fn propose_next(&mut self, record: &GroupRecord) {
@@ -140,14 +167,17 @@ impl Driver {
     fn ended(&mut self, group: &Group, ended: Ended) {
         match ended {
             Ended::Told(worker, at, Ok(report)) => {
-                self.failing.remove(&worker);
                 self.seen.note(worker, report, at);
             }
             Ended::Told(worker, _, Err(error)) => {
-                if self.failing.insert(worker) {
+                if self.seen.note_silence(worker) {
                     let reason = std::error::Error::source(&error).map(ToString::to_string);
                     tracing::info!(group = %group.name, %worker, %error, reason, "a member does not say how it is; will retry");
                 }
+            }
+            Ended::Knocked(disk, at, knocked) => {
+                self.knocking = false;
+                self.seen.knocked(disk, knocked, at);
             }
             Ended::Proposed(change, proposed) => {
                 self.proposing = false;

@@ -1,10 +1,21 @@
 //! Failover of groups, driven by the leader: what to do next is `atoll-core`'s to say, here it is done. Members are told the record and
 //! answer how they are; when something follows from that, the record changes. `docs/failover.md` is the protocol.
 //!
-//! - [`Failover`] drives every group that has a record, on the leader.
+//! - [`start`] drives every group that has a record, on the leader.
 
 mod driver;
-mod drivers;
+mod knock;
 mod seen;
 
-pub use drivers::Failover;
+use crate::agents::AgentClient;
+use crate::raft::{CatalogNode, Drivers};
+
+/// Drives groups while this coordinator leads, each by a task of its own.
+pub fn start(node: CatalogNode) -> Drivers {
+    let agents = AgentClient::new(node.client().clone());
+    Drivers::start(
+        node.clone(),
+        |catalog| catalog.groups.iter().filter(|(_, group)| group.record.is_some()).map(|(id, _)| *id).collect(),
+        move |id| driver::drive(node.clone(), agents.clone(), id),
+    )
+}

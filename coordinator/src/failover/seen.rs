@@ -1,9 +1,10 @@
 //! What this leader has heard of a group's members, and what that is at a moment. Nothing of it outlives the leader.
 
+use super::knock::Knock;
 use atoll_core::failover::{Evidence, Heard, Observed, Word};
 use atoll_proto::group::{Disk, GroupRecord, Report, Server};
 use atoll_proto::{CatalogVersion, Generation, WorkerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -11,29 +12,37 @@ use tokio::time::Instant;
 const DEAF_AFTER: Duration = Duration::from_millis(1_000);
 /// A standby that said something within this time says anything.
 const LATELY: Duration = Duration::from_millis(2_000);
+/// A primary whose agent has not seen it for so long is asked itself.
+const MISSED_AFTER: Duration = Duration::from_millis(300);
 
 /// What was heard of a group.
 #[derive(Debug)]
 pub(super) struct Seen {
     heard: BTreeMap<WorkerId, Said>,
+    /// Who gave no answer when asked last.
+    unanswering: BTreeSet<WorkerId>,
     /// Since when this leader has listened without a break.
     listens_since: Instant,
     looked_at: Instant,
     /// The record that was looked at last, and when it was first.
     record: Option<(CatalogVersion, Instant)>,
-    /// Whom the two below are about.
+    /// Whom those below are about.
     about: Option<(Disk, Generation)>,
     /// Since when the primary has said that it does not serve.
     down_since: Option<Instant>,
+    /// Since when it has not answered the leader itself, and since when its host has refused.
+    failing_since: Option<Instant>,
+    refused_since: Option<Instant>,
     /// Since when voters have not been streaming, by what the primary said.
     absent_since: BTreeMap<Disk, Instant>,
 }
 
-/// A report, and when it was asked for: it is not older.
+/// A report, when it was asked for, and since when what it says can be no older.
 #[derive(Debug)]
 struct Said {
     report: Report,
     at: Instant,
+    seen_at: Instant,
 }
 
 impl Seen {
@@ -41,20 +50,50 @@ impl Seen {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             heard: BTreeMap::new(),
+            unanswering: BTreeSet::new(),
             listens_since: now,
             looked_at: now,
             record: None,
             about: None,
             down_since: None,
+            failing_since: None,
+            refused_since: None,
             absent_since: BTreeMap::new(),
         }
     }
 
     /// A worker's answer to a question that was sent at `at`. Answers may overtake each other.
     pub(super) fn note(&mut self, worker: WorkerId, report: Report, at: Instant) {
+        self.unanswering.remove(&worker);
         if self.heard.get(&worker).is_none_or(|before| before.at <= at) {
-            self.heard.insert(worker, Said { report, at });
+            let seen_at = at.checked_sub(Duration::from_millis(report.age_ms)).unwrap_or(at);
+            self.heard.insert(worker, Said { report, at, seen_at });
         }
+    }
+
+    /// A worker gave no answer. Says whether it did before.
+    pub(super) fn note_silence(&mut self, worker: WorkerId) -> bool {
+        self.unanswering.insert(worker)
+    }
+
+    /// Whether the primary itself should be asked: its agent does not answer or has not seen it for a moment, or no standby has a
+    /// connection to it.
+    pub(super) fn misses(&self, record: &GroupRecord, now: Instant) -> bool {
+        let primary = self.heard.get(&record.primary.worker);
+        let (cut, standbys) = self.standbys(record, now);
+        let is_old = |said: &Said| now.saturating_duration_since(said.seen_at) >= MISSED_AFTER;
+        let is_unseen = primary.is_none_or(is_old) || self.unanswering.contains(&record.primary.worker);
+        is_unseen || (standbys > 0 && cut == standbys)
+    }
+
+    /// What came of asking the server of this disk itself, at `at`.
+    pub(super) fn knocked(&mut self, disk: Disk, knock: Knock, at: Instant) {
+        if self.about.is_none_or(|(about, _)| about != disk) {
+            return;
+        }
+        let since = |is_so: bool, since: Option<Instant>| is_so.then(|| since.unwrap_or(at));
+        self.failing_since = since(knock != Knock::Answered, self.failing_since);
+        self.refused_since = since(knock == Knock::Refused, self.refused_since);
     }
 
     /// Takes the record in, and what its primary said last. Says whether the record is another one than before.
@@ -67,6 +106,7 @@ impl Seen {
         let about = Some((record.primary, record.generation));
         if self.about != about {
             (self.about, self.down_since) = (about, None);
+            (self.failing_since, self.refused_since) = (None, None);
             self.absent_since.clear();
         }
         if let Some(said) = self.heard.get(&record.primary.worker) {
@@ -77,6 +117,10 @@ impl Seen {
                 }
                 false => self.down_since = self.down_since.or(Some(said.at)),
             }
+        }
+        // It is not asked while all see it, so what it said before is out of date.
+        if !self.misses(record, now) {
+            (self.failing_since, self.refused_since) = (None, None);
         }
         let is_new = self.record.is_none_or(|(at, _)| at != record.changed_at);
         if is_new {
@@ -108,19 +152,27 @@ impl Seen {
             Some(since) => Word::Down { for_ms: millis(said.at.saturating_duration_since(since)) },
             None => Word::Serves,
         });
-        let listened = primary.map_or(self.listens_since, |said| said.at.max(self.listens_since));
+        let listened = primary.map_or(self.listens_since, |said| said.seen_at.max(self.listens_since));
+        let since = |since: Option<Instant>| since.map_or(0, |since| millis(now.saturating_duration_since(since)));
+        let (standbys_cut, standbys_heard) = self.standbys(record, now);
+        Evidence {
+            word,
+            silent_ms: millis(now.saturating_duration_since(listened)),
+            failing_ms: since(self.failing_since),
+            refused_ms: since(self.refused_since),
+            standbys_cut,
+            standbys_heard,
+        }
+    }
+
+    /// How many standbys that say anything have no connection to the primary, by its word, and how many there are.
+    fn standbys(&self, record: &GroupRecord, now: Instant) -> (u32, u32) {
+        let primary = self.heard.get(&record.primary.worker);
         let follows = Server::Following { worker: record.primary.worker };
         let is_heard = |said: &&Said| said.report.server == follows && now.saturating_duration_since(said.at) < LATELY;
         let standbys: Vec<Disk> = self.heard.values().filter(is_heard).map(|said| said.report.disk).collect();
         let is_cut = |disk: &&Disk| primary.is_some_and(|said| !said.report.streaming.contains(disk));
-        Evidence {
-            word,
-            silent_ms: millis(now.saturating_duration_since(listened)),
-            // Nobody keeps account of coordinators' connections yet. Silence alone is enough, later.
-            failing_ms: 0,
-            standbys_cut: standbys.iter().filter(is_cut).count() as u32,
-            standbys_heard: standbys.len() as u32,
-        }
+        (standbys.iter().filter(is_cut).count() as u32, standbys.len() as u32)
     }
 }
 

@@ -28,6 +28,7 @@ fn says(worker: u64, server: Server, streaming: &[u64]) -> Report {
         listed_at: Some(CatalogVersion(5)),
         streaming: streaming.iter().map(|worker| disk(*worker)).collect(),
         caught_up: BTreeSet::new(),
+        age_ms: 0,
     }
 }
 
@@ -166,4 +167,60 @@ fn standbys_are_cut_off_that_the_primary_does_not_name() {
     leader.hears(300, says(3, Server::Detached, &[]));
     assert_eq!(counts(&leader.looks(300)), (1, 1), "one that follows nobody says nothing of the primary");
     assert_eq!(counts(&leader.looks(2_000)), (0, 0));
+}
+
+#[test]
+fn a_server_that_its_agent_can_not_ask_is_silent_though_the_agent_speaks() {
+    let mut leader = Leader::new();
+    for ms in (0..=1_400).step_by(200) {
+        leader.hears(ms, Report { age_ms: ms, ..says(1, Server::Primary, &[2, 3]) });
+        leader.looks(ms);
+    }
+    let seen = leader.looks(1_500);
+    assert_eq!((seen.heard[&WorkerId(1)].age_ms, seen.evidence.silent_ms), (100, 1_500));
+}
+
+#[test]
+fn a_primary_is_asked_itself_only_while_it_is_missed() {
+    let mut leader = Leader::new();
+    let misses = |leader: &Leader, ms| leader.seen.misses(&leader.record, leader.at(ms));
+    assert!(misses(&leader, 0), "nobody has heard of it");
+    leader.hears(0, says(1, Server::Primary, &[2, 3]));
+    assert!(!misses(&leader, 299));
+    assert!(misses(&leader, 300), "its agent has not seen it");
+    leader.hears(400, says(1, Server::Primary, &[2, 3]));
+    assert!(leader.seen.note_silence(WorkerId(1)));
+    assert!(!leader.seen.note_silence(WorkerId(1)));
+    assert!(misses(&leader, 400), "its agent gave no answer");
+    leader.hears(500, says(1, Server::Primary, &[2]));
+    for worker in [2, 3] {
+        leader.hears(500, follows(worker));
+    }
+    assert!(!misses(&leader, 500));
+    leader.hears(600, says(1, Server::Primary, &[]));
+    assert!(misses(&leader, 600), "no standby has it");
+}
+
+#[test]
+fn what_a_server_gives_itself_counts_until_it_answers_or_is_seen() {
+    let mut leader = Leader::new();
+    leader.looks(0);
+    let failing = |leader: &mut Leader, ms| {
+        let Evidence { failing_ms, refused_ms, .. } = leader.looks(ms).evidence;
+        (failing_ms, refused_ms)
+    };
+    let knocks =
+        |leader: &mut Leader, ms, knock| leader.seen.knocked(disk(1), knock, leader.began + Duration::from_millis(ms));
+    knocks(&mut leader, 100, Knock::Silent);
+    knocks(&mut leader, 200, Knock::Refused);
+    assert_eq!(failing(&mut leader, 400), (300, 200));
+    knocks(&mut leader, 400, Knock::Silent);
+    assert_eq!(failing(&mut leader, 400), (300, 0));
+    leader.seen.knocked(disk(2), Knock::Answered, leader.at(500));
+    assert_eq!(failing(&mut leader, 500), (400, 0), "another server says nothing of it");
+    knocks(&mut leader, 500, Knock::Answered);
+    assert_eq!(failing(&mut leader, 600), (0, 0));
+    knocks(&mut leader, 600, Knock::Refused);
+    leader.hears(700, says(1, Server::Primary, &[2, 3]));
+    assert_eq!(failing(&mut leader, 700), (0, 0));
 }

@@ -3,11 +3,13 @@
 //!
 //! - [`CatalogNode`] is the handle: view, propose, lead, join, leave.
 //! - `start` opens the data directory and finds out who this coordinator is; `identity` keeps it.
+//! - [`Drivers`] are tasks of the leader, one for each of many things.
 //! - `propose` carries a command to the leader; `membership` lets coordinators come and go; `contacts` sees who answers.
 //! - `log_store`, `log_writer`, `state_machine` and `snapshot_file` are what is kept; `network` and `receive` are Raft's
 //!   messages, out and in.
 
 mod contacts;
+mod drivers;
 mod identity;
 mod log_store;
 mod log_writer;
@@ -25,6 +27,7 @@ mod types;
 mod storage_tests;
 
 pub use contacts::{Alive, HEALTH_PATH};
+pub use drivers::Drivers;
 pub use identity::IdentityError;
 pub use log_store::OpenLogError;
 pub use membership::{Hop, MembershipError, REMOVE_PATH, RemoveCoordinator};

@@ -35,6 +35,12 @@ pub enum ShardError {
         /// The worker.
         worker: String,
     },
+    /// Another server became the primary of the group while a statement was under way: what was sent may have happened.
+    #[error("worker {worker} gave no answer before another took its place as primary")]
+    Superseded {
+        /// The worker.
+        worker: String,
+    },
     /// The server ended a statement at the deadline; nothing happened.
     #[error("worker {worker} ended a statement at the deadline")]
     TimedOut {
@@ -136,9 +142,11 @@ impl ShardError {
     /// The word for it in an answer's `failures`.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::InDoubt { .. } | Self::Conflict { .. } => {
-                "unavailable"
-            }
+            Self::Unreachable { .. }
+            | Self::Broken { .. }
+            | Self::InDoubt { .. }
+            | Self::Superseded { .. }
+            | Self::Conflict { .. } => "unavailable",
             Self::Deadline { .. } | Self::TimedOut { .. } => "deadline",
             Self::Overloaded { .. } => "overloaded",
             Self::Stale { .. } => "stale",
@@ -150,7 +158,7 @@ impl ShardError {
     /// Whether a statement that writes may have taken effect all the same.
     pub fn outcome_unknown(&self) -> bool {
         match self {
-            Self::Broken { .. } | Self::Deadline { .. } | Self::InDoubt { .. } => true,
+            Self::Broken { .. } | Self::Deadline { .. } | Self::InDoubt { .. } | Self::Superseded { .. } => true,
             Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::Overloaded { .. }

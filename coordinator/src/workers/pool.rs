@@ -14,10 +14,11 @@ use atoll_proto::agent::COORDINATOR_ROLE;
 use atoll_trust::PostgresTls;
 use deadpool::managed::{Object, Pool, PoolError, QueueMode};
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 /// Longest that connecting may take.
@@ -97,6 +98,14 @@ impl Workers {
         }
     }
 
+    /// Nobody waits for this worker any longer: another one has taken its place. What is under way ends without its answer, and what has
+    /// not been sent is not sent. What is asked of it from now on is.
+    pub fn supersede(&self, worker: WorkerId) {
+        if let Some(pool) = self.pools.read().unwrap_or_else(PoisonError::into_inner).get(&worker) {
+            pool.superseded.notify_waiters();
+        }
+    }
+
     /// Whether requests wait for a connection to any worker: no time for what nobody waits for.
     pub fn have_waiters(&self) -> bool {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
@@ -145,6 +154,8 @@ pub struct WorkerPool {
     queue: usize,
     size: usize,
     pace: Arc<Pace>,
+    /// Tells all who wait for the worker that another has taken its place.
+    superseded: Notify,
 }
 
 impl WorkerPool {
@@ -183,6 +194,7 @@ impl WorkerPool {
             queue: settings.queue,
             size,
             pace: Arc::new(Pace::new()),
+            superseded: Notify::new(),
         }
     }
 
@@ -268,9 +280,23 @@ impl WorkerPool {
         deadline: Instant,
         work: impl AsyncFnOnce(&Session) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T, ShardError> {
-        let mut connection = self.connection(deadline).await?;
+        // Told also when this is not polled yet.
+        let mut superseded = pin!(self.superseded.notified());
+        let mut connection = tokio::select! {
+            biased;
+            connection = self.connection(deadline) => connection?,
+            () = &mut superseded => {
+                let (worker, source) = (self.route.name.clone(), Box::new(Replaced));
+                return Err(ShardError::Unreachable { worker, source });
+            }
+        };
         let session = connection.start();
-        let done = timeout_at(deadline, work(session)).await;
+        let done = tokio::select! {
+            biased;
+            done = timeout_at(deadline, work(session)) => done,
+            // The guard cancels what is under way.
+            () = superseded => return Err(ShardError::Superseded { worker: self.route.name.clone() }),
+        };
         let in_doubt = session.is_in_doubt();
         match done {
             Ok(_) if in_doubt => {
@@ -311,6 +337,11 @@ impl WorkerPool {
         Ok(place)
     }
 }
+
+/// Why nobody waits for a connection any longer.
+#[derive(Debug, thiserror::Error)]
+#[error("another server took its place as primary")]
+struct Replaced;
 
 /// What every session is opened with. The coordinator chooses the path of a statement, by its text: a cached generic plan must not
 /// choose another. Nor does a statement start processes: that takes some milliseconds, more than a usual scan, and the fan-out keeps

@@ -114,7 +114,7 @@ impl Writer {
             let write = |place: Place| async move {
                 write::write(&place.pool, &place.table, rows, rule, terms.ticket(), terms.deadline).await
             };
-            let outcomes = match with_retries(self, &terms.session, touched, &place, terms.deadline, write).await {
+            let outcomes = match with_retries(self, terms.of_part(), touched, &place, write).await {
                 Ok(replay) => outcome(replay),
                 Err(error) => Err(place.write_error(error)),
             };

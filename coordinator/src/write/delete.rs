@@ -83,7 +83,7 @@ impl Writer {
             let write = |place: Place| async move {
                 delete::by_ids(&place.pool, &place.table, ids, terms.ticket(), terms.deadline).await
             };
-            let done = with_retries(self, &terms.session, touched, &place, terms.deadline, write).await;
+            let done = with_retries(self, terms.of_part(), touched, &place, write).await;
             let deleted = outcome(done.map_err(|error| place.write_error(error))?)?;
             copies.spread(&all, terms.deadline).await?;
             return Ok(deleted);
@@ -91,7 +91,7 @@ impl Writer {
         let write = |place: Place| async move {
             delete::by_filter(&place.pool, &place.table, namespace, filter, limit, terms.ticket(), terms.deadline).await
         };
-        let done = with_retries(self, &terms.session, touched, &place, terms.deadline, write).await;
+        let done = with_retries(self, terms.of_part(), touched, &place, write).await;
         outcome(done.map_err(|error| place.write_error(error))?)
     }
 
@@ -111,7 +111,7 @@ impl Writer {
             let write = |place: Place| async move {
                 delete::by_ids(&place.pool, &place.table, ids, terms.ticket(), terms.deadline).await
             };
-            let done = with_retries(self, &terms.session, touched, &place, terms.deadline, write).await;
+            let done = with_retries(self, terms.of_part(), touched, &place, write).await;
             done.map_err(|error| place.write_error(error)).and_then(outcome)
         });
         let mut deleted = 0;

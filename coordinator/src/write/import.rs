@@ -9,7 +9,7 @@ use super::batch::row;
 use super::check::{self, Parts};
 use super::lines::{Line, Lines};
 use super::loading::Loading;
-use super::{SessionLog, Writer, with_retries};
+use super::{PartTerms, SessionLog, Writer, with_retries};
 use crate::error::RequestError;
 use crate::targets::{Place, Target};
 use crate::workers::write::WriteRow;
@@ -191,12 +191,14 @@ impl Writer {
             let write = |place: Place| async move {
                 copy::import(&place.pool, &place.table, rows, Instant::now() + BATCH_TIME).await
             };
-            match with_retries(self, session, touched, &place, Instant::now() + BATCH_TIME, write).await {
+            let terms = PartTerms { session, deadline: Instant::now() + BATCH_TIME, once: false };
+            match with_retries(self, terms, touched, &place, write).await {
                 Ok(changed) => break changed,
                 Err(
                     ShardError::Unreachable { .. }
                     | ShardError::Broken { .. }
                     | ShardError::InDoubt { .. }
+                    | ShardError::Superseded { .. }
                     | ShardError::Overloaded { .. }
                     | ShardError::Fenced { .. },
                 ) if Instant::now() < patience => {

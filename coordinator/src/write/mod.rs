@@ -4,6 +4,7 @@
 mod batch;
 mod check;
 mod delete;
+mod hold;
 mod import;
 mod lines;
 mod loading;
@@ -18,6 +19,7 @@ use crate::workers::idempotency::{self, Replay};
 use crate::workers::{ShardError, UNSENT_TIME, Workers, Written};
 use atoll_core::freshness::{MarkSet, Position};
 use atoll_proto::Durability;
+use hold::{NEW_PRIMARY_WAIT, can_be_sent_again};
 pub use import::{ImportSettings, ImportState};
 pub use loading::LoadAgents;
 pub use single::Precondition;
@@ -30,8 +32,9 @@ use tokio::time::Instant;
 /// Tries of a write that another transaction was in the way of.
 const TRIES: usize = 4;
 
-/// Most writes of this coordinator that wait at a time for shards that are being handed over; further ones are told to come again.
-const HAND_OVERS: usize = 1_000;
+/// Most writes of this coordinator that wait at a time for shards that are being handed over, or for a primary; further ones are told to come
+/// again.
+const HELD: usize = 1_000;
 /// Between two tries to claim a key on a shard that is being moved, if no new view comes before.
 const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
@@ -55,8 +58,8 @@ pub struct Writer {
     /// Writers to reference collections wait for each other here first, so that of those who wait for the same turn on a
     /// server only one holds a connection.
     reference_writers: Arc<Mutex<()>>,
-    /// Writes that may wait for shards that are being handed over.
-    hand_overs: Arc<Semaphore>,
+    /// Writes that may wait for shards that are being handed over, or for a primary.
+    held: Arc<Semaphore>,
 }
 
 impl Writer {
@@ -75,7 +78,7 @@ impl Writer {
             import,
             load_agents,
             reference_writers: Arc::default(),
-            hand_overs: Arc::new(Semaphore::new(HAND_OVERS)),
+            held: Arc::new(Semaphore::new(HELD)),
         }
     }
 
@@ -88,6 +91,8 @@ impl Writer {
     async fn claim(&self, target: &Target, terms: &WriteTerms) -> Result<(), RequestError> {
         let Some(ticket) = terms.ticket() else { return Ok(()) };
         let until = terms.deadline.min(Instant::now() + HAND_OVER_WAIT);
+        let held_until = terms.deadline.min(Instant::now() + NEW_PRIMARY_WAIT);
+        let mut turn = None;
         let mut target = target.clone();
         let durability = target.collection.settings.durability;
         loop {
@@ -96,6 +101,13 @@ impl Writer {
             match idempotency::claim(&place.pool, route, durability, ticket, terms.deadline).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(RequestError::KeyReused),
+                // It may have been remembered, and then is once more.
+                Err(error) if can_be_sent_again(&error, true) && self.may_be_succeeded(&place) => {
+                    match self.hold(&place, held_until, &mut turn).await {
+                        Some(_) => target.view = self.views.borrow().clone(),
+                        None => return Err(place.read_error(error)),
+                    }
+                }
                 // The shard of the key is being moved, or was.
                 Err(error @ ShardError::Stale { .. }) if Instant::now() < until => {
                     let latest = self.views.borrow().clone();
@@ -121,30 +133,45 @@ impl Writer {
     }
 }
 
+/// How one shard's part of a write is to be carried out.
+struct PartTerms<'a> {
+    session: &'a SessionLog,
+    deadline: Instant,
+    /// Whether it happens once, however often it is sent.
+    once: bool,
+}
+
 /// Runs one shard's write, again where nothing happened and a retry may succeed: after a deadlock, once when nothing could be sent,
-/// and when the shard is not where the view says. The marks that it touches tell of it from before it is sent until its
+/// when the shard is not where the view says, and when its group gets another primary. The marks that it touches tell of it from before it is sent until its
 /// outcome is known, and the session then names what was written.
 async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
     writer: &Writer,
-    session: &SessionLog,
+    terms: PartTerms<'_>,
     touched: MarkSet,
     place: &Place,
-    deadline: Instant,
     write: impl Fn(Place) -> F,
 ) -> Result<T, ShardError> {
     let writing = writer.freshness.writing(touched);
     let mut place = place.clone();
+    let PartTerms { session, deadline, once } = terms;
     let until = deadline.min(Instant::now() + HAND_OVER_WAIT);
-    let mut waiting = None;
-    let mut tries = 0;
+    let held_until = deadline.min(Instant::now() + NEW_PRIMARY_WAIT);
+    let (mut turn, mut doubt, mut tries) = (None, None, 0);
     let done = loop {
         tries += 1;
         match write(place.clone()).await {
             Err(ShardError::Conflict { .. }) if tries < TRIES => {}
+            Err(error) if can_be_sent_again(&error, once) && writer.may_be_succeeded(&place) => {
+                match writer.hold(&place, held_until, &mut turn).await {
+                    Some(found) => place = found,
+                    None => break Err(error),
+                }
+                doubt = doubt.or_else(|| error.outcome_unknown().then_some(error));
+            }
             Err(ShardError::Unreachable { .. }) if tries == 1 => place = writer.latest(place),
             Err(ShardError::Stale { worker }) if tries < TRIES => {
-                waiting = waiting.or_else(|| writer.hand_overs.try_acquire().ok());
-                if waiting.is_none() {
+                turn = turn.or_else(|| writer.held.try_acquire().ok());
+                if turn.is_none() {
                     break Err(ShardError::Fenced { worker });
                 }
                 match place.followed(&writer.views, &writer.workers, until).await {
@@ -156,6 +183,11 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
             }
             done => break done,
         }
+    };
+    // What was sent before may have happened, whatever has become of it since.
+    let done = match (done, doubt) {
+        (Err(_), Some(doubt)) => Err(doubt),
+        (done, _) => done,
     };
     if !done.as_ref().is_err_and(ShardError::outcome_unknown) {
         writing.known();

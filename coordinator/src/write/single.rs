@@ -105,7 +105,7 @@ impl Writer {
         let write = |place: Place| async move {
             patch::patch(&place.pool, &place.table, id, at_version, change, terms.ticket(), terms.deadline).await
         };
-        let patched = with_retries(self, &terms.session, touched(&target, id), &place, terms.deadline, write)
+        let patched = with_retries(self, terms.of_part(), touched(&target, id), &place, write)
             .await
             .map_err(|error| place.write_error(error))?;
         let outcome = outcome(patched.map_err(RequestError::Invalid)?)?;
@@ -145,7 +145,7 @@ impl Writer {
             delete::one(&place.pool, &place.table, id, at_version, terms.ticket(), terms.deadline).await
         };
         let copies = self.copies(&target, terms.deadline).await?;
-        let replay = with_retries(self, &terms.session, touched(&target, id), &place, terms.deadline, write)
+        let replay = with_retries(self, terms.of_part(), touched(&target, id), &place, write)
             .await
             .map_err(|error| place.write_error(error))?;
         let outcome = outcome(replay)?;
@@ -187,7 +187,7 @@ impl Writer {
         let write = |place: Place| async move {
             write::write(&place.pool, &place.table, rows, rule, terms.ticket(), terms.deadline).await
         };
-        let replay = with_retries(self, &terms.session, touched(target, id), &place, terms.deadline, write)
+        let replay = with_retries(self, terms.of_part(), touched(target, id), &place, write)
             .await
             .map_err(|error| place.write_error(error))?;
         let outcomes = outcome(replay)?;

@@ -1,5 +1,6 @@
 //! How a client wants a write to be carried out, and what it may count on afterwards.
 
+use super::PartTerms;
 use crate::workers::idempotency::Ticket;
 use atoll_core::access::Grant;
 use atoll_core::freshness::{Position, SessionToken};
@@ -21,6 +22,10 @@ pub struct WriteTerms {
 }
 
 impl WriteTerms {
+    pub(super) fn of_part(&self) -> PartTerms<'_> {
+        PartTerms { session: &self.session, deadline: self.deadline, once: self.ticket.is_some() }
+    }
+
     pub(super) fn ticket(&self) -> Option<&Ticket> {
         self.ticket.as_ref()
     }

@@ -25,4 +25,7 @@ pub struct Report {
     pub streaming: BTreeSet<Disk>,
     /// Of a primary: those of them that have flushed all it had written when it got that list.
     pub caught_up: BTreeSet<Disk>,
+    /// How long before the answer all this was seen, in milliseconds: a server that hangs is not seen anew.
+    #[serde(default)]
+    pub age_ms: u64,
 }

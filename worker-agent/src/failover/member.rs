@@ -28,8 +28,21 @@ pub enum TellError {
     NotSeen(#[source] Option<ReplicaError>),
 }
 
-/// A report, and the entry of the record that was known when its look began.
-pub(super) type Seen = (CatalogVersion, Report);
+/// A report, the entry of the record that was known when its look began, and when it was made.
+#[derive(Debug, Clone)]
+struct Seen {
+    known: CatalogVersion,
+    report: Report,
+    at: Instant,
+}
+
+impl Seen {
+    /// The report, as old as it is.
+    fn told(&self) -> Report {
+        let age_ms = u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Report { age_ms, ..self.report.clone() }
+    }
+}
 
 /// The member, by its managed server.
 #[derive(Debug)]
@@ -39,7 +52,7 @@ pub struct Member {
     kept: Mutex<Kept>,
     /// The record, for those who wait for another.
     pub(super) record: watch::Sender<Option<GroupRecord>>,
-    pub(super) seen: watch::Sender<Option<Seen>>,
+    seen: watch::Sender<Option<Seen>>,
     heard: Mutex<Option<Instant>>,
 }
 
@@ -65,17 +78,16 @@ impl Member {
         let taking = tokio::task::spawn_blocking(move || member.take(told));
         let known = taking.await.map_err(|_| TellError::NotSeen(None))??;
         let mut seen = self.seen.subscribe();
-        let new_enough = seen.wait_for(|seen| seen.as_ref().is_some_and(|(at, _)| *at >= known));
+        let new_enough = seen.wait_for(|seen| seen.as_ref().is_some_and(|seen| seen.known >= known));
         // An older report is true as well: it promises no more than what was known then.
         let _ = tokio::time::timeout(LOOK_PATIENCE, new_enough).await;
-        let seen = self.seen.borrow().clone();
-        seen.map(|(_, report)| report).ok_or(TellError::NotSeen(None))
+        self.last_seen()
     }
 
     /// How the server stands, by the newest record; looked at now where there is none.
     pub async fn report(&self, worker: WorkerId) -> Result<Report, TellError> {
         if self.has_record() {
-            return self.seen.borrow().clone().map(|(_, report)| report).ok_or(TellError::NotSeen(None));
+            return self.last_seen();
         }
         let look = self.replica.look().await.map_err(|error| TellError::NotSeen(Some(error)))?;
         Ok(Report {
@@ -87,7 +99,17 @@ impl Member {
             listed_at: None,
             streaming: BTreeSet::new(),
             caught_up: BTreeSet::new(),
+            age_ms: 0,
         })
+    }
+
+    /// Takes what a look by this record has seen.
+    pub(super) fn saw(&self, known: &GroupRecord, report: Report) {
+        self.seen.send_replace(Some(Seen { known: known.changed_at, report, at: Instant::now() }));
+    }
+
+    fn last_seen(&self) -> Result<Report, TellError> {
+        self.seen.borrow().as_ref().map(Seen::told).ok_or(TellError::NotSeen(None))
     }
 
     fn take(&self, told: ToldGroup) -> Result<CatalogVersion, IdentityError> {

@@ -121,7 +121,7 @@ impl Rounds<'_> {
         self.worker.status.answered(runs);
         self.worker.hold_still(!is_active || next == Act::Stop);
         let report = self.report(known, &sight, found.as_ref().ok());
-        self.member.seen.send_replace(Some((known.changed_at, report)));
+        self.member.saw(known, report);
         self.carry_out(&next, kept, known, me, &sight).await?;
         Ok(next)
     }
@@ -153,6 +153,7 @@ impl Rounds<'_> {
             listed_at: barrier.map(|_| known.changed_at),
             streaming: those(&|_| true),
             caught_up: those(&|lsn| barrier.is_some_and(|barrier| lsn >= barrier)),
+            age_ms: 0,
         }
     }
 
@@ -222,8 +223,9 @@ impl Rounds<'_> {
             listed_at: None,
             streaming: BTreeSet::new(),
             caught_up: BTreeSet::new(),
+            age_ms: 0,
         };
-        self.member.seen.send_replace(Some((known.changed_at, report)));
+        self.member.saw(known, report);
     }
 
     /// Does it as long as the group's primary is the one that it is done by.

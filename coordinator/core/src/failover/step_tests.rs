@@ -29,13 +29,20 @@ fn report(worker: u64, server: Server, at: (u64, u64)) -> Report {
         listed_at: None,
         streaming: BTreeSet::new(),
         caught_up: BTreeSet::new(),
+        age_ms: 0,
     }
 }
 
 fn seen(reports: &[Report]) -> Observed {
     let heard = reports.iter().map(|said| (said.disk.worker, Heard { report: said.clone(), age_ms: 100 }));
-    let evidence =
-        Evidence { word: Some(Word::Serves), silent_ms: 100, failing_ms: 0, standbys_cut: 0, standbys_heard: 2 };
+    let evidence = Evidence {
+        word: Some(Word::Serves),
+        silent_ms: 100,
+        failing_ms: 0,
+        refused_ms: 0,
+        standbys_cut: 0,
+        standbys_heard: 2,
+    };
     Observed { heard: heard.collect(), phase_ms: 100, evidence, absent_ms: BTreeMap::new() }
 }
 

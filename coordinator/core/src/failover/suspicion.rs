@@ -1,11 +1,13 @@
 //! When a primary is suspected, by all that is known of it. A false suspicion costs a second of writes and loses nothing, so what counts
 //! is to be quick without being nervous.
 
-/// The agent says that its server is down, and does not come up by itself, in milliseconds.
-const DOWN_MS: u64 = 500;
-/// The agent is silent, and others miss the server too, in milliseconds.
+/// The agent says that its server is down, or its host that neither runs, in milliseconds. A server that is started again is rarely back
+/// within that time.
+const DOWN_MS: u64 = 300;
+/// The server was not seen by its agent, and others miss it too, in milliseconds.
 const MISSED_MS: u64 = 1_500;
-/// The agent is silent, whatever others say, in milliseconds. After the lease, so that a primary that is cut off has stopped by itself.
+/// The server was not seen by its agent, whatever others say, in milliseconds. After the lease, so that a primary that is cut off has stopped
+/// by itself.
 const SILENT_MS: u64 = 3_000;
 /// The agent says that the server runs, and nobody else can reach it, in milliseconds.
 const UNREACHABLE_MS: u64 = 2_500;
@@ -27,10 +29,13 @@ pub enum Word {
 pub struct Evidence {
     /// What its agent said last; none while this leader has heard nothing.
     pub word: Option<Word>,
-    /// How long ago that was, or this leader began to listen, in milliseconds.
+    /// How long ago its agent saw the server, or this leader began to listen, in milliseconds. It grows where the agent says nothing, and
+    /// where it can't ask its server.
     pub silent_ms: u64,
-    /// For how long coordinators, the leader among them, have had nothing but failed connections, in milliseconds; 0 while one reaches it.
+    /// For how long the leader has got no answer from the server itself, in milliseconds; 0 where it answers, or was not asked.
     pub failing_ms: u64,
+    /// For how long the host has refused connections to the server, in milliseconds; 0 where it does not. It is part of the time above.
+    pub refused_ms: u64,
     /// Standbys that have no connection to it.
     pub standbys_cut: u32,
     /// Standbys that say anything.
@@ -40,19 +45,19 @@ pub struct Evidence {
 /// Why a primary is suspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suspicion {
-    /// Its agent says so.
+    /// Its agent says so; or its agent is gone, and the host says so.
     Down,
-    /// Its agent is silent, and either coordinators or all standbys have lost the server.
+    /// Its agent does not see it, and either the leader or all standbys have lost it.
     Missed,
-    /// Its agent is silent.
+    /// Its agent does not see it, or says nothing.
     Silent,
-    /// Its agent says that it runs, but neither coordinators nor standbys reach it.
+    /// Its agent says that it runs, but neither the leader nor standbys reach it.
     Unreachable,
 }
 
 /// Why the primary is suspected; none while it is not.
 pub fn suspicion(evidence: &Evidence) -> Option<Suspicion> {
-    let Evidence { word, silent_ms, failing_ms, standbys_cut, standbys_heard } = *evidence;
+    let Evidence { word, silent_ms, failing_ms, refused_ms, standbys_cut, standbys_heard } = *evidence;
     let all_cut = standbys_heard > 0 && standbys_cut == standbys_heard;
     if silent_ms >= SILENT_MS {
         return Some(Suspicion::Silent);
@@ -60,9 +65,12 @@ pub fn suspicion(evidence: &Evidence) -> Option<Suspicion> {
     if silent_ms >= MISSED_MS && (failing_ms >= MISSED_MS || all_cut) {
         return Some(Suspicion::Missed);
     }
+    if silent_ms >= DOWN_MS && refused_ms >= DOWN_MS {
+        return Some(Suspicion::Down);
+    }
     match word {
         Some(Word::Down { for_ms }) if for_ms >= DOWN_MS => Some(Suspicion::Down),
-        // A server that standbys reach goes on: what coordinators miss then is their own network.
+        // A server that standbys reach goes on: what the leader misses then is its own network.
         Some(Word::Serves) if failing_ms >= UNREACHABLE_MS && all_cut => Some(Suspicion::Unreachable),
         Some(Word::Serves | Word::Down { .. }) | None => None,
     }
@@ -72,21 +80,32 @@ pub fn suspicion(evidence: &Evidence) -> Option<Suspicion> {
 mod tests {
     use super::*;
 
-    const WELL: Evidence =
-        Evidence { word: Some(Word::Serves), silent_ms: 400, failing_ms: 0, standbys_cut: 0, standbys_heard: 2 };
+    const WELL: Evidence = Evidence {
+        word: Some(Word::Serves),
+        silent_ms: 400,
+        failing_ms: 0,
+        refused_ms: 0,
+        standbys_cut: 0,
+        standbys_heard: 2,
+    };
 
     #[test]
     fn each_threshold_is_where_it_says() {
         let down = |for_ms| Evidence { word: Some(Word::Down { for_ms }), ..WELL };
         let silent = |silent_ms| Evidence { silent_ms, ..WELL };
         let failing = |silent_ms, failing_ms| Evidence { silent_ms, failing_ms, ..WELL };
+        let refused = |silent_ms, refused_ms| Evidence { silent_ms, failing_ms: refused_ms, refused_ms, ..WELL };
         let cut = |silent_ms, standbys_cut| Evidence { silent_ms, standbys_cut, ..WELL };
         for (evidence, expected) in [
             (WELL, None),
-            (down(499), None),
-            (down(500), Some(Suspicion::Down)),
+            (down(299), None),
+            (down(300), Some(Suspicion::Down)),
             (silent(2_999), None),
             (silent(3_000), Some(Suspicion::Silent)),
+            (refused(300, 299), None),
+            (refused(299, 300), None),
+            (refused(300, 300), Some(Suspicion::Down)),
+            (failing(1_499, 1_499), None),
             (failing(1_500, 1_499), None),
             (failing(1_499, 1_500), None),
             (failing(1_500, 1_500), Some(Suspicion::Missed)),

@@ -76,6 +76,7 @@ impl Driver {
             word,
             silent_ms,
             failing_ms: age(self.failing_since),
+            refused_ms: 0,
             standbys_cut: cut.clone().filter(|(said, _)| !connected.contains(&said.disk)).count() as u32,
             standbys_heard: cut.count() as u32,
         };

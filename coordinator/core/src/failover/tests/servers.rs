@@ -287,6 +287,7 @@ impl Member {
             listed_at: self.listed.filter(|_| server == Server::Primary).map(|(at, _)| at),
             streaming,
             caught_up,
+            age_ms: 0,
         })
     }
 }
