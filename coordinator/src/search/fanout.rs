@@ -168,7 +168,8 @@ impl FanOut {
         for Ask { place, .. } in &self.asks {
             asked.entry(place.pool.worker()).or_insert((&place.pool, 0)).1 += 1;
         }
-        asked.into_values().all(|(pool, statements)| pool.has_room(statements, deadline))
+        let rounds = if self.fetches || self.vectors_later { 2 } else { 1 };
+        asked.into_values().all(|(pool, statements)| pool.has_room(statements, deadline, rounds))
     }
 
     /// How many shards are asked.

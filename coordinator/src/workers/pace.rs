@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Part of the old value that a new one replaces, as a power of two.
 const WEIGHT: u32 = 4;
-/// Part of what is left until its deadline that a search may wait for connections. It waits again when it fetches its winners, and
-/// then its answers take their time.
-const WAIT_SHARE: u32 = 4;
+/// Part of what is left for a round of a search that it may wait for connections: the rest is for its answers.
+const WAIT_SHARE: u32 = 2;
 /// A worker that has answered nobody for so long hangs, and its queue says nothing of a pace: who asks it is to learn that.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -55,15 +54,22 @@ impl Pace {
     }
 
     /// Whether so many statements can be begun while there is time enough for their answers, where `waiting` others come first and
-    /// `places` are worked on at once.
-    pub(super) fn has_room(&self, statements: usize, waiting: usize, places: usize, left: Duration) -> bool {
+    /// `places` are worked on at once. A search of two `rounds` waits twice.
+    pub(super) fn has_room(
+        &self,
+        statements: usize,
+        waiting: usize,
+        places: usize,
+        left: Duration,
+        rounds: u32,
+    ) -> bool {
         let answered = Duration::from_millis(self.answered_ms.load(Ordering::Relaxed));
         if waiting == 0 || self.since.elapsed().saturating_sub(answered) > SILENCE {
             return true;
         }
         let turns = (waiting + statements) as u64 / places.max(1) as u64;
         let wait = Duration::from_micros(self.held_us.load(Ordering::Relaxed).saturating_mul(turns));
-        wait <= left / WAIT_SHARE
+        wait <= left / rounds / WAIT_SHARE
     }
 }
 
@@ -82,35 +88,36 @@ mod tests {
     #[test]
     fn a_queue_that_is_worked_off_in_time_takes_more() {
         // 20 ms each, five at once: 125 take half a second.
-        assert!(pace(20).has_room(4, 100, 5, LEFT));
-        assert!(!pace(20).has_room(4, 150, 5, LEFT));
-        assert!(!pace(20).has_room(4, 100, 5, LEFT / 2), "who has less time is refused sooner");
-        assert!(pace(2).has_room(4, 1_000, 5, LEFT));
+        assert!(pace(20).has_room(4, 100, 5, LEFT, 2));
+        assert!(!pace(20).has_room(4, 150, 5, LEFT, 2));
+        assert!(!pace(20).has_room(4, 100, 5, LEFT / 2, 2), "who has less time is refused sooner");
+        assert!(pace(20).has_room(4, 150, 5, LEFT, 1), "who asks once waits once");
+        assert!(pace(2).has_room(4, 1_000, 5, LEFT, 2));
     }
 
     #[test]
     fn where_nobody_waits_nobody_is_refused() {
-        assert!(pace(30_000).has_room(12, 0, 5, LEFT));
-        assert!(Pace::new().has_room(4, 1_000, 5, LEFT), "nothing is known yet");
+        assert!(pace(30_000).has_room(12, 0, 5, LEFT, 2));
+        assert!(Pace::new().has_room(4, 1_000, 5, LEFT, 2), "nothing is known yet");
     }
 
     #[test]
     fn a_worker_that_hangs_is_not_one_that_is_busy() {
         let mut pace = pace(20);
-        assert!(!pace.has_room(4, 300, 5, LEFT));
+        assert!(!pace.has_room(4, 300, 5, LEFT, 2));
         pace.since = Instant::now().checked_sub(SILENCE * 2).expect("the machine runs for longer");
-        assert!(pace.has_room(4, 300, 5, LEFT));
+        assert!(pace.has_room(4, 300, 5, LEFT, 2));
         pace.answered();
-        assert!(!pace.has_room(4, 300, 5, LEFT));
+        assert!(!pace.has_room(4, 300, 5, LEFT, 2));
     }
 
     #[test]
     fn it_follows_what_it_sees() {
         let pace = pace(1);
-        assert!(pace.has_room(4, 500, 5, LEFT));
+        assert!(pace.has_room(4, 500, 5, LEFT, 2));
         (0..40).for_each(|_| pace.held(Duration::from_millis(50)));
-        assert!(!pace.has_room(4, 500, 5, LEFT));
+        assert!(!pace.has_room(4, 500, 5, LEFT, 2));
         (0..100).for_each(|_| pace.held(Duration::from_millis(1)));
-        assert!(pace.has_room(4, 500, 5, LEFT));
+        assert!(pace.has_room(4, 500, 5, LEFT, 2));
     }
 }

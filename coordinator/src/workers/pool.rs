@@ -112,11 +112,11 @@ impl Workers {
         pools.values().any(|pool| pool.waiting.load(Ordering::Relaxed) > 0)
     }
 
-    /// Whether some worker would come in time to one statement more, of a request that has so long.
+    /// Whether some worker would come in time to one statement more, of a request that has so long and needs no other.
     pub fn have_room(&self, time: Duration) -> bool {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + time;
-        pools.is_empty() || pools.values().any(|pool| pool.has_room(1, deadline))
+        pools.is_empty() || pools.values().any(|pool| pool.has_room(1, deadline, 1))
     }
 
     /// How many connections there are, for metrics.
@@ -254,10 +254,10 @@ impl WorkerPool {
         }
     }
 
-    /// Whether so many statements more would be begun in time for their answers.
-    pub fn has_room(&self, statements: usize, deadline: Instant) -> bool {
+    /// Whether so many statements more would be begun in time for their answers, by a search that asks in so many rounds.
+    pub fn has_room(&self, statements: usize, deadline: Instant, rounds: u32) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
-        self.pace.has_room(statements, self.waiting.load(Ordering::Relaxed), self.size, left)
+        self.pace.has_room(statements, self.waiting.load(Ordering::Relaxed), self.size, left, rounds)
     }
 
     /// A search was answered, and held its connection for so long.

@@ -229,7 +229,7 @@ impl Command {
     /// The least [`super::FORMAT`] that knows it.
     pub fn format(&self) -> u32 {
         match self {
-            Self::InitCluster { replicas: 2.., .. } | Self::ChangeGroup { .. } => 7,
+            Self::InitCluster { replicas: 2.., .. } | Self::ChangeGroup { .. } => 8,
             Self::InitCluster { .. }
             | Self::AddCoordinator { .. }
             | Self::RemoveCoordinator { .. }

@@ -77,10 +77,14 @@ impl Catalog {
         group.primary = next.primary.worker;
         group.in_sync = next.voters.iter().map(|disk| disk.worker).collect();
         // While a primary is looked for, requests go to the one before, under its own generation.
-        if next.phase == Phase::Steady {
+        let was_activated = next.phase == Phase::Steady && group.generation != next.generation;
+        if was_activated {
             group.generation = next.generation;
         }
         group.record = Some(next);
+        if was_activated {
+            self.give_up_moves_of(index, id);
+        }
         Outcome::Done
     }
 }

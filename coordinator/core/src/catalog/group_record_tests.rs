@@ -4,10 +4,12 @@
 use super::*;
 use crate::catalog::testing::{self, member, worker};
 use crate::catalog::{Command, Outcome};
+use crate::moves::Advance;
 use crate::routing::RoutingTable;
-use atoll_proto::Generation;
 use atoll_proto::admin::GroupState;
 use atoll_proto::group::Incarnation;
+use atoll_proto::moves::MovePhase;
+use atoll_proto::{Generation, MoveId};
 use std::sync::Arc;
 
 const GROUP: GroupId = GroupId(2);
@@ -169,6 +171,57 @@ fn moves_go_to_and_from_the_primary() {
     assert_eq!(subject.target_system, "system of w6");
 }
 
+/// A move of the first shard to a second group, in its copying; at version 11.
+fn copying() -> (Catalog, MoveId) {
+    let mut catalog = in_sync();
+    for (index, name) in (6..).zip(["w6", "w7", "w8"]) {
+        register(&mut catalog, index, member(name, "h"));
+    }
+    let (id, changed_at) = catalog.collections.iter().map(|(id, one)| (*id, one.changed_at)).next().unwrap();
+    catalog.apply(9, Command::SettleCollection { id, changed_at });
+    let (shard, to) = (atoll_proto::ShardId(0), GroupId(6));
+    let started = catalog.apply(9, Command::StartMove { token: "t".to_owned(), shard, to, max_write_pause_ms: 500 });
+    let Outcome::MoveStarted { id } = started else { panic!("not started: {started:?}") };
+    for (index, to) in (10..).zip([MovePhase::Preparing, MovePhase::Copying]) {
+        assert_eq!(advance(&mut catalog, index, id, to), Outcome::Done);
+    }
+    (catalog, id)
+}
+
+fn advance(catalog: &mut Catalog, index: u64, id: MoveId, to: MovePhase) -> Outcome {
+    let decided_at = catalog.moves[&id].changed_at;
+    catalog.apply(index, Command::AdvanceMove { id, decided_at, to, brings: Advance::default() })
+}
+
+fn replace_primary(catalog: &mut Catalog, index: u64) {
+    let steps = [Change::Fence { wish: None }, Change::Promote { candidate: disk(3) }, Change::Activate];
+    for (index, step) in (index..).zip(steps) {
+        assert_eq!(change(catalog, index, step), Outcome::Done);
+    }
+}
+
+#[test]
+fn what_a_move_began_is_given_up_with_the_primary_it_was_begun_on() {
+    let (mut catalog, id) = copying();
+    replace_primary(&mut catalog, 12);
+    let job = &catalog.moves[&id];
+    assert_eq!((job.phase, job.changed_at), (MovePhase::Cancelling, CatalogVersion(14)));
+    assert_eq!(job.error.as_deref(), Some("group g got another primary meanwhile; start the move again"));
+    assert_eq!(advance(&mut catalog, 15, id, MovePhase::Indexing), Outcome::Unchanged);
+}
+
+#[test]
+fn a_move_that_has_switched_goes_on_over_a_change_of_primary() {
+    let (mut catalog, id) = copying();
+    let rest =
+        [MovePhase::Indexing, MovePhase::CatchingUp, MovePhase::Verifying, MovePhase::Fencing, MovePhase::Switching];
+    for (index, to) in (12..).zip(rest) {
+        assert_eq!(advance(&mut catalog, index, id, to), Outcome::Done);
+    }
+    replace_primary(&mut catalog, 17);
+    assert_eq!(catalog.moves[&id].phase, MovePhase::Switching);
+}
+
 #[test]
 fn a_removed_group_takes_all_its_workers_along() {
     let mut catalog = in_sync();
@@ -189,8 +242,8 @@ fn a_removed_group_takes_all_its_workers_along() {
 fn what_knows_nothing_of_standbys_does_not_read_such_a_catalog() {
     let fence = Change::Fence { wish: None };
     let command = Command::ChangeGroup { id: GROUP, decided_at: CatalogVersion(4), change: fence };
-    assert_eq!((three().least_format(), command.format()), (7, 7));
-    assert_eq!([1, 2].map(|replicas| testing::init_replicated(4, 1, replicas).format()), [1, 7]);
+    assert_eq!((three().least_format(), command.format()), (8, 8));
+    assert_eq!([1, 2].map(|replicas| testing::init_replicated(4, 1, replicas).format()), [1, 8]);
     let read: Catalog = serde_json::from_slice(&serde_json::to_vec(&in_sync()).unwrap()).unwrap();
     assert_eq!(read, in_sync());
     let read: Command = serde_json::from_slice(&serde_json::to_vec(&command).unwrap()).unwrap();

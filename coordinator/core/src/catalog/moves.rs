@@ -105,6 +105,21 @@ impl Catalog {
         }
     }
 
+    /// Gives up what moves have begun on a group that gets another primary: slots, subscriptions and what was applied without waiting
+    /// are where the one before was. A move that has switched goes on: what it still needs was acknowledged by standbys too.
+    pub(super) fn give_up_moves_of(&mut self, index: u64, group: GroupId) {
+        let name = self.group_name(group);
+        let has_begun = |job: &MoveJob| job.phase.may_be_cancelled() && job.phase != MovePhase::Planned;
+        let concerned = |job: &MoveJob| [job.from, job.to].contains(&group) && has_begun(job);
+        for (_, job) in self.moves.iter_mut().filter(|(_, job)| concerned(job)) {
+            let error = Some(format!("group {name} got another primary meanwhile; start the move again"));
+            let brings = Advance { error, ..Advance::default() };
+            if let Some(next) = job.advanced(MovePhase::Cancelling, CatalogVersion(index), brings) {
+                *job = next;
+            }
+        }
+    }
+
     pub(super) fn note_cleaned(&mut self, id: MoveId, decided_at: CatalogVersion, cleanup: Cleanup) -> Outcome {
         let Some(job) = self.moves.get_mut(&id).filter(|job| job.changed_at == decided_at) else {
             return Outcome::Unchanged;

@@ -71,7 +71,7 @@ impl Catalog {
     /// The least [`super::FORMAT`] that has all of it.
     pub fn least_format(&self) -> u32 {
         if self.replicas() > 1 {
-            return 7;
+            return 8;
         }
         if let Some(of_keys) = self.keys.values().map(ApiKey::least_format).max() {
             return of_keys;

@@ -115,7 +115,8 @@ impl Replica {
         self.take_up(&Settings::Closed).await
     }
 
-    /// Receives from another worker.
+    /// Receives from another worker. Slots of moves are left behind where it was a primary itself: those moves were given up with it, and
+    /// the slots would keep log here and rows of the catalogs on the new primary.
     pub async fn follow(
         &self,
         me: Disk,
@@ -123,6 +124,10 @@ impl Replica {
         servers: &BTreeMap<WorkerId, PostgresAddress>,
     ) -> Result<(), ReplicaError> {
         let connection = self.connection_to(me, settings::address_of(servers, worker)?)?;
+        let session = self.owner()?.connect(LOOK_LIMIT).await?;
+        let statement = "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+                          where slot_type = 'logical' and not active";
+        session.query("drop slots of before", statement, &[]).await?;
         self.take_up(&Settings::Following { worker, connection: &connection }).await
     }
 
