@@ -37,11 +37,13 @@ pub(super) fn can_be_sent_again(error: &ShardError, once: bool) -> bool {
 }
 
 impl Writer {
-    /// Whether the place's group may get another primary, and what fails there is not for the move of its shard.
-    pub(super) fn may_be_succeeded(&self, place: &Place) -> bool {
+    /// Whether a write that failed so waits for another primary of the place's group. A table that is not there because its shard moves is
+    /// waited for otherwise.
+    pub(super) fn waits_for_primary(&self, place: &Place, error: &ShardError) -> bool {
         let view = self.views.borrow();
         let group = view.catalog.groups.get(&place.route.group);
-        group.is_some_and(|group| group.record.is_some()) && !view.is_moving(place.route.shard)
+        let moves = matches!(error, ShardError::Stale { .. }) && view.is_moving(place.route.shard);
+        group.is_some_and(|group| group.record.is_some()) && !moves
     }
 
     /// Waits until another primary serves the place's group, or for a moment. Gives the place by the latest view; none where too many wait,

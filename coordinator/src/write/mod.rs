@@ -102,7 +102,7 @@ impl Writer {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(RequestError::KeyReused),
                 // It may have been remembered, and then is once more.
-                Err(error) if can_be_sent_again(&error, true) && self.may_be_succeeded(&place) => {
+                Err(error) if can_be_sent_again(&error, true) && self.waits_for_primary(&place, &error) => {
                     match self.hold(&place, held_until, &mut turn).await {
                         Some(_) => target.view = self.views.borrow().clone(),
                         None => return Err(place.read_error(error)),
@@ -161,7 +161,7 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
         tries += 1;
         match write(place.clone()).await {
             Err(ShardError::Conflict { .. }) if tries < TRIES => {}
-            Err(error) if can_be_sent_again(&error, once) && writer.may_be_succeeded(&place) => {
+            Err(error) if can_be_sent_again(&error, once) && writer.waits_for_primary(&place, &error) => {
                 match writer.hold(&place, held_until, &mut turn).await {
                     Some(found) => place = found,
                     None => break Err(error),

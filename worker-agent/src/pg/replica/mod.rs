@@ -180,8 +180,9 @@ impl Replica {
     /// How the agent logs in on any data: as the owner by the socket, where the system says who it is.
     fn owner(&self) -> Result<Target, ReplicaError> {
         let sockets = self.layout.sockets();
-        let sockets =
-            sockets.ok_or(ReplicaError::NotYet("the data directory's name is too long for a socket beside it"))?;
+        let sockets = sockets.ok_or(ReplicaError::NotYet(
+            "the data directory's name is too long for a socket beside it: choose a shorter one",
+        ))?;
         Ok(Target {
             host: sockets.display().to_string(),
             address: None,

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use cluster_tests::moves::{GRAPH_SENT_AWAY, begin, shard_of, wait_nothing_left, wait_over};
+use cluster_tests::moves::{GRAPH_SENT_AWAY, begin, shard_of, wait_for_phase, wait_nothing_left, wait_over};
 use cluster_tests::poll;
 use cluster_tests::traffic::{Asked, Traffic};
 use cluster_tests::{Client, Cluster, ClusterOptions};
@@ -35,8 +35,8 @@ const EXPECTED: [&str; 13] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn moves_between_groups_with_standbys() {
-    let options = ClusterOptions::new("moves_between_groups_with_standbys").workers(6).replicas(3);
+async fn moves_with_standbys() {
+    let options = ClusterOptions::new("moves_with_standbys").workers(6).replicas(3);
     let mut cluster = Cluster::start(options).await;
     let client = cluster.client();
     client.put("/v1/collections/c", &json!({"dimensions": 3})).await.expect(201);
@@ -62,11 +62,12 @@ async fn moves_between_groups_with_standbys() {
         let primary = group(&client, dies).await["primary"].as_str().unwrap().to_owned();
         let lost = cluster.layout().workers.into_iter().find(|worker| worker.name == primary).unwrap();
         cluster.kill_worker(&lost).await;
+        wait_for_phase(&client, id, &["cancelling"]).await;
+        std::fs::remove_file(&held).unwrap();
         let over = wait_over(&client, id).await;
         assert_eq!(over["phase"], "failed", "{round}: {over}");
         let error = over["error"].as_str().unwrap();
         assert!(error.contains("got another primary meanwhile"), "{round}: {over}");
-        std::fs::remove_file(&held).unwrap();
         std::fs::remove_file(cluster.pauses().join(format!("{HELD}.reached"))).unwrap();
         enough(&writers).await;
         cluster.start_member(&lost.name);
