@@ -2,7 +2,7 @@
 //! absolute deadline, and errors that say whether the question can have arrived.
 
 use atoll_proto::problem::Problem;
-use atoll_trust::{ClusterSecret, Connector, Kept, PeerTls, explained};
+use atoll_trust::{ClusterSecret, Connector, Kept, Names, PeerTls, explained};
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -28,6 +28,7 @@ pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub struct InternalClient {
     client: Client<Connector, Full<Bytes>>,
     secret: ClusterSecret,
+    names: Names,
 }
 
 /// Why there is no answer.
@@ -87,7 +88,8 @@ impl CallError {
 impl InternalClient {
     /// A client that presents the secret, and a certificate where there is `tls`.
     pub fn new(secret: &ClusterSecret, tls: Option<Kept<PeerTls>>) -> Self {
-        let mut connector = HttpConnector::new();
+        let names = Names::default();
+        let mut connector = HttpConnector::new_with_resolver(names.clone());
         // Heartbeats are small; waiting to fill a packet would eat their deadline.
         connector.set_nodelay(true);
         // A host that is gone says nothing, and some answers are waited for for hours.
@@ -96,7 +98,12 @@ impl InternalClient {
         connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
         let connector = Connector::to_peers(connector, tls);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Self { client, secret: secret.clone() }
+        Self { client, secret: secret.clone(), names }
+    }
+
+    /// Where hosts are, as this client knows it.
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// `GET` of a JSON document.

@@ -2,7 +2,7 @@
 
 use crate::certificates::Files;
 use crate::poll;
-use atoll_trust::{ByScheme, Connector, Pair, Roots, explained};
+use atoll_trust::{ByScheme, Connector, Names, Pair, Roots, explained};
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use http_body_util::{BodyExt, Full};
@@ -64,7 +64,7 @@ impl Client {
     }
 
     fn connecting(base: &str, tls: ByScheme) -> Self {
-        let connector = Connector::by_scheme(HttpConnector::new(), tls);
+        let connector = Connector::by_scheme(HttpConnector::new_with_resolver(Names::default()), tls);
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
         Self { base: base.to_owned(), key: None, http }
     }

@@ -2,6 +2,7 @@
 
 use crate::certificates::server_name;
 use crate::kept::Kept;
+use crate::names::Names;
 use crate::peers::PeerTls;
 use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
@@ -26,7 +27,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Connects to where a URL leads.
 #[derive(Debug, Clone)]
 pub struct Connector {
-    http: HttpConnector,
+    http: HttpConnector<Names>,
     choice: Choice,
 }
 
@@ -49,13 +50,13 @@ pub struct ByScheme {
 impl Connector {
     /// To programs of the cluster: by TLS if there are certificates, whatever the URL says. The catalog of a cluster that had none
     /// when it was made still says `http`.
-    pub fn to_peers(mut http: HttpConnector, tls: Option<Kept<PeerTls>>) -> Self {
+    pub fn to_peers(mut http: HttpConnector<Names>, tls: Option<Kept<PeerTls>>) -> Self {
         http.enforce_http(false);
         Self { http, choice: Choice::Peers(tls) }
     }
 
     /// By TLS where the URL says so.
-    pub fn by_scheme(mut http: HttpConnector, tls: ByScheme) -> Self {
+    pub fn by_scheme(mut http: HttpConnector<Names>, tls: ByScheme) -> Self {
         http.enforce_http(false);
         Self { http, choice: Choice::ByScheme(tls) }
     }

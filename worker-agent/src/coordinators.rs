@@ -1,7 +1,7 @@
 //! Requests to coordinators.
 
 use atoll_proto::problem::Problem;
-use atoll_trust::{ClusterSecret, Connector, Kept, PeerTls, explained};
+use atoll_trust::{ClusterSecret, Connector, Kept, Names, PeerTls, explained};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
@@ -54,7 +54,7 @@ pub enum CallError {
 impl Coordinators {
     /// With the cluster's bearer token, and a certificate where there is `tls`.
     pub fn new(cluster_secret: ClusterSecret, tls: Option<Kept<PeerTls>>) -> Self {
-        let connector = Connector::to_peers(HttpConnector::new(), tls);
+        let connector = Connector::to_peers(HttpConnector::new_with_resolver(Names::default()), tls);
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Self { client, cluster_secret }
     }

@@ -2,7 +2,7 @@
 
 use super::error::{CommandError, ShownProblem};
 use atoll_proto::limits;
-use atoll_trust::{ByScheme, ClientConfig, Connector, Pair, Roots, TlsError, explained};
+use atoll_trust::{ByScheme, ClientConfig, Connector, Names, Pair, Roots, TlsError, explained};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -108,7 +108,7 @@ impl Client {
         // Only where it is needed: reading a machine's authorities takes its time.
         let tls = is_https.then(|| trusted.read().map(Arc::new)).transpose();
         let tls = ByScheme { tls: tls.map_err(|error| CommandError::failed(&error))? };
-        let mut connector = HttpConnector::new();
+        let mut connector = HttpConnector::new_with_resolver(Names::default());
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         let http = HttpClient::builder(TokioExecutor::new()).build(Connector::by_scheme(connector, tls.clone()));

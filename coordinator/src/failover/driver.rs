@@ -146,8 +146,8 @@ impl Driver {
         }
         if now >= self.knock_at {
             (self.knocking, self.knock_at) = (true, now + KNOCK_EVERY);
-            let (disk, address) = (record.primary, worker.postgres.clone());
-            self.calls.spawn(async move { Ended::Knocked(disk, now, knock(&address, KNOCK_WITHIN).await) });
+            let (disk, address, names) = (record.primary, worker.postgres.clone(), self.node.client().names().clone());
+            self.calls.spawn(async move { Ended::Knocked(disk, now, knock(&names, &address, KNOCK_WITHIN).await) });
         }
         Some(self.knock_at)
     }

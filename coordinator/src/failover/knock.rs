@@ -2,7 +2,9 @@
 //! password, and that a host gives or refuses whatever its agent does.
 
 use atoll_proto::agent::PostgresAddress;
+use atoll_trust::Names;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -24,16 +26,17 @@ pub(super) enum Knock {
 }
 
 /// Knocks, and waits so long for an answer.
-pub(super) async fn knock(at: &PostgresAddress, within: Duration) -> Knock {
-    match timeout(within, answer(at)).await {
+pub(super) async fn knock(names: &Names, at: &PostgresAddress, within: Duration) -> Knock {
+    match timeout(within, answer(names, at)).await {
         Ok(Ok(_)) => Knock::Answered,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Knock::Refused,
         Ok(Err(_)) | Err(_) => Knock::Silent,
     }
 }
 
-async fn answer(at: &PostgresAddress) -> io::Result<u8> {
-    let mut stream = TcpStream::connect((at.host.as_str(), at.port)).await?;
+async fn answer(names: &Names, at: &PostgresAddress) -> io::Result<u8> {
+    let addresses = names.addresses(&at.host).await?.into_iter().map(|address| SocketAddr::new(address, at.port));
+    let mut stream = TcpStream::connect(&*addresses.collect::<Vec<_>>()).await?;
     stream.write_all(&SSL_REQUEST).await?;
     stream.read_u8().await
 }
@@ -42,7 +45,6 @@ async fn answer(at: &PostgresAddress) -> io::Result<u8> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::net::SocketAddr;
     use tokio::net::TcpListener;
 
     const SOON: Duration = Duration::from_secs(5);
@@ -62,7 +64,7 @@ mod tests {
             stream.write_all(b"N").await.unwrap();
             (u32::from_be_bytes(asked[..4].try_into().unwrap()), u32::from_be_bytes(asked[4..].try_into().unwrap()))
         };
-        let (asked, knocked) = tokio::join!(server, knock(&address, SOON));
+        let (asked, knocked) = tokio::join!(server, knock(&Names::default(), &address, SOON));
         assert_eq!((asked, knocked), ((8, 80_877_103), Knock::Answered));
     }
 
@@ -71,7 +73,7 @@ mod tests {
         // The system takes it, as it does for a process that was stopped.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = at(listener.local_addr().unwrap());
-        assert_eq!(knock(&address, Duration::from_millis(50)).await, Knock::Silent);
+        assert_eq!(knock(&Names::default(), &address, Duration::from_millis(50)).await, Knock::Silent);
     }
 
     #[tokio::test]
@@ -79,6 +81,6 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = at(listener.local_addr().unwrap());
         drop(listener);
-        assert_eq!(knock(&address, SOON).await, Knock::Refused);
+        assert_eq!(knock(&Names::default(), &address, SOON).await, Knock::Refused);
     }
 }
