@@ -64,7 +64,8 @@ mod tests {
             stream.write_all(b"N").await.unwrap();
             (u32::from_be_bytes(asked[..4].try_into().unwrap()), u32::from_be_bytes(asked[4..].try_into().unwrap()))
         };
-        let (asked, knocked) = tokio::join!(server, knock(&Names::default(), &address, SOON));
+        let names = Names::default();
+        let (asked, knocked) = tokio::join!(server, knock(&names, &address, SOON));
         assert_eq!((asked, knocked), ((8, 80_877_103), Knock::Answered));
     }
 
