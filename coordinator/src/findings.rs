@@ -5,12 +5,13 @@ use crate::raft::CatalogNode;
 use crate::search::Recall;
 use crate::targets::Target;
 use atoll_core::access::{Grant, Touched};
-use atoll_core::findings::{Known, KnownMove, KnownWorker, MissingGraph, findings};
+use atoll_core::catalog::{Catalog, Group};
+use atoll_core::findings::{Known, KnownGroup, KnownMember, KnownMove, KnownWorker, MissingGraph, findings};
 use atoll_core::routing::RoutingTable;
 use atoll_proto::agent::{GRAPH_FROM_ROWS, GRAPHS_MAX, NamespaceRows, TableStats};
 use atoll_proto::collection::CollectionState;
 use atoll_proto::finding::Finding;
-use atoll_proto::{CollectionName, IndexScope, ShardId};
+use atoll_proto::{CollectionName, IndexScope, ShardId, WorkerId};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -68,13 +69,17 @@ impl Findings {
         let workers = catalog.workers.iter().map(|(id, worker)| {
             let status = self.board.status(*id);
             let facts = status.as_ref().and_then(|status| status.facts.as_ref()).unwrap_or(&worker.facts);
+            let group = &catalog.groups[&worker.group];
+            let is_standby = group.primary != *id;
             KnownWorker {
                 name: worker.name.to_string(),
-                group: catalog.groups[&worker.group].name.to_string(),
+                group: group.name.to_string(),
+                is_standby,
                 up: self.board.is_up(*id),
                 pgvector: facts.pgvector.clone(),
-                refusal: status.as_ref().and_then(|status| status.apply_error.clone()),
-                statistics_age_seconds: status.as_ref().and_then(|status| status.stats_age_seconds),
+                // What a standby tells of these is from when it was none.
+                refusal: status.as_ref().and_then(|status| status.apply_error.clone()).filter(|_| !is_standby),
+                statistics_age_seconds: status.and_then(|status| status.stats_age_seconds).filter(|_| !is_standby),
             }
         });
         let missing = self.missing.lock().expect(UNPOISONED).clone();
@@ -99,12 +104,28 @@ impl Findings {
             placed: (view.shards().len() as u32, cluster.shard_count),
             coordinators_down: down.map(|coordinator| (coordinator.id.0, coordinator.http.clone())).collect(),
             workers: workers.collect(),
+            replicated: catalog.groups.values().filter_map(|group| self.replicated(catalog, group)).collect(),
             unsettled: unsettled.map(|collection| (collection.name.to_string(), collection.state)).collect(),
             graphs_missing: graphs_missing.collect(),
             promises_broken: self.recall.broken_promises(),
             moves: moves.collect(),
             shard_rows: view.shards().iter().map(|route| (route.shard.0, self.rows(&view, route.shard))).collect(),
         }
+    }
+
+    fn replicated(&self, catalog: &Catalog, group: &Group) -> Option<KnownGroup> {
+        let record = group.record.as_ref()?;
+        let member = |id: &WorkerId| {
+            let in_sync = group.in_sync.contains(id);
+            let up = if in_sync { self.board.is_up_in_sync(record, *id) } else { self.board.is_up(*id) };
+            KnownMember { name: catalog.workers[id].name.to_string(), in_sync, up }
+        };
+        Some(KnownGroup {
+            name: group.name.to_string(),
+            has_primary: self.board.has_primary(record),
+            copies: record.copies,
+            members: group.members.iter().map(member).collect(),
+        })
     }
 
     /// Rows of all tables of a shard.

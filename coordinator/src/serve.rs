@@ -3,6 +3,7 @@
 use crate::agents::{AgentBoard, AgentClient};
 use crate::config::{Cluster, Config, ConfigError};
 use crate::credentials::Credentials;
+use crate::failover::Gaps;
 use crate::findings::Findings;
 use crate::freshness::Freshness;
 use crate::http::{self, App, Bodies, Door, Parts, Patience};
@@ -128,7 +129,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let departures = tokio::spawn(let_go(node.clone(), workers.clone()));
     let catching_up = tokio::spawn(catch_up(node.clone(), strangers_reach(&config)));
     let cursors = CursorKey::new(&credentials.cluster.presented());
-    let app = app(&config, workers, cursors, node.clone(), board, rebalancer, freshness);
+    let app = app(&config, workers, cursors, node.clone(), board.clone(), rebalancer, freshness);
+    let gaps = Gaps::start(node.clone(), board, app.metrics.clone());
     let calibrator = Calibrator::start(app.searcher.clone());
     tracing::info!(id = %node.id(), cluster = node.cluster_id(), listen = %config.server.listen, "coordinator serves");
 
@@ -152,7 +154,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     let serving = http::serve(public, http::router(app), async { drop(stopped.await) }, patience);
     let (ended, ()) = tokio::join!(until_told, serving);
 
-    drop((settler, runner, scheduler, mover, failover, calibrator));
+    drop((settler, runner, scheduler, mover, failover, gaps, calibrator));
     departures.abort();
     catching_up.abort();
     node.shutdown().await;

@@ -49,6 +49,20 @@ pub mod names {
     pub const GROUP_BYTES: &str = "atoll_group_size_bytes";
     /// What a group should hold, relative to the others.
     pub const GROUP_CAPACITY: &str = "atoll_group_capacity";
+    /// Whether a group has a primary that serves.
+    pub const GROUP_HAS_PRIMARY: &str = "atoll_group_has_primary";
+    /// Workers of a group.
+    pub const GROUP_MEMBERS: &str = "atoll_group_members";
+    /// Those that are up and could take over.
+    pub const GROUP_IN_SYNC: &str = "atoll_group_in_sync";
+    /// How much a standby has not replayed.
+    pub const LAG_BYTES: &str = "replication_lag_bytes";
+    /// For how long it has not.
+    pub const LAG_SECONDS: &str = "replication_lag_seconds";
+    /// Changes of primaries.
+    pub const FAILOVERS: &str = "atoll_failovers_total";
+    /// How long a group had no primary.
+    pub const WITHOUT_PRIMARY_SECONDS: &str = "atoll_without_primary_seconds";
     /// Moves under way.
     pub const MOVES_ACTIVE: &str = "atoll_moves_active";
     /// Whether a worker answers.
@@ -103,6 +117,20 @@ pub struct Metrics {
     pub group_bytes: IntGaugeVec,
     /// [`names::GROUP_CAPACITY`] by `group`.
     pub group_capacity: IntGaugeVec,
+    /// [`names::GROUP_HAS_PRIMARY`] by `group`.
+    pub group_has_primary: IntGaugeVec,
+    /// [`names::GROUP_MEMBERS`] by `group`.
+    pub group_members: IntGaugeVec,
+    /// [`names::GROUP_IN_SYNC`] by `group`.
+    pub group_in_sync: IntGaugeVec,
+    /// [`names::LAG_BYTES`] by `group` and `worker`.
+    pub lag_bytes: IntGaugeVec,
+    /// [`names::LAG_SECONDS`] by `group` and `worker`.
+    pub lag_seconds: GaugeVec,
+    /// [`names::FAILOVERS`] by `group` and `kind`.
+    pub failovers: IntCounterVec,
+    /// [`names::WITHOUT_PRIMARY_SECONDS`] by `group` and `kind`.
+    pub without_primary_seconds: HistogramVec,
     /// [`names::MOVES_ACTIVE`].
     pub moves_active: IntGauge,
     /// [`names::WORKER_UP`] by `worker`.
@@ -184,6 +212,29 @@ impl Metrics {
                 names::GROUP_CAPACITY,
                 "What a group should hold, relative to the others.",
                 &["group"],
+            ),
+            group_has_primary: gauge(
+                names::GROUP_HAS_PRIMARY,
+                "Whether a group with standbys has a primary that serves.",
+                &["group"],
+            ),
+            group_members: gauge(names::GROUP_MEMBERS, "Workers of a group with standbys.", &["group"]),
+            group_in_sync: gauge(names::GROUP_IN_SYNC, "Those of them that are up and could take over.", &["group"]),
+            lag_bytes: gauge(
+                names::LAG_BYTES,
+                "What of its primary's log a standby has not replayed.",
+                &["group", "worker"],
+            ),
+            lag_seconds: real_gauge(
+                names::LAG_SECONDS,
+                "For how long the oldest of that has been there.",
+                &["group", "worker"],
+            ),
+            failovers: counter(names::FAILOVERS, "Changes of a group's primary.", &["group", "kind"]),
+            without_primary_seconds: histogram(
+                names::WITHOUT_PRIMARY_SECONDS,
+                "How long a group had no primary.",
+                &["group", "kind"],
             ),
             moves_active: plain_gauge(names::MOVES_ACTIVE, "Moves of shards under way."),
             worker_up: gauge(names::WORKER_UP, "Whether a worker answers.", &["worker"]),

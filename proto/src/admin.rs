@@ -151,8 +151,46 @@ pub struct MemberInfo {
     pub role: String,
     /// Whether it answered lately.
     pub up: bool,
-    /// How far it lies behind the primary.
-    pub lag_bytes: u64,
+    /// How much of the primary's log it has not replayed; null while the primary's agent cannot tell.
+    pub lag_bytes: Option<u64>,
+    /// For how long the oldest of that has been there; null likewise.
+    #[serde(default)]
+    pub lag_seconds: Option<f64>,
+    /// How far its own log went when its agent last told; null where that is not known, and where groups have one worker.
+    #[serde(default)]
+    pub position: Option<PositionInfo>,
+    /// How long ago its agent last told anything, as far as the answering coordinator has heard.
+    #[serde(default)]
+    pub heard_seconds_ago: Option<u64>,
+}
+
+/// How far a log goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PositionInfo {
+    /// The newest generation of the group that is recorded in it; of two logs that with the higher one goes further.
+    pub generation: Generation,
+    /// PostgreSQL's position (LSN).
+    pub lsn: String,
+}
+
+/// `POST /v1/admin/groups/{group}/failover`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SwitchOver {
+    /// The worker that shall be primary; null for the standby that has the least to replay.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// `POST /v1/admin/groups/{group}/accept-loss`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AcceptLoss {
+    /// The worker whose data shall count, whatever it lacks.
+    pub survivor: String,
 }
 
 /// `GET /v1/admin/shards`.

@@ -6,7 +6,7 @@
 //! desired state: a lost push is repaired by the next registration.
 
 use crate::build::GraphBuild;
-use crate::group::Incarnation;
+use crate::group::{Incarnation, MemberSeen};
 use crate::moves::MoveSeen;
 use crate::problem::Problem;
 use crate::{
@@ -182,6 +182,9 @@ pub struct AgentStatus {
     /// How far the moves are that the server takes part in.
     #[serde(default)]
     pub moves: Vec<MoveSeen>,
+    /// How it stands in its group; null where it has no standbys, or nobody has looked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberSeen>,
 }
 
 /// Size of one collection's table in one shard.

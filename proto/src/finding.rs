@@ -54,6 +54,14 @@ pub enum FindingCode {
     NotPlaced,
     /// A worker's agent or server does not answer.
     WorkerDown,
+    /// A group has no primary.
+    NoPrimary,
+    /// Too few workers of a group are up for a write to be acknowledged.
+    WritesWait,
+    /// One more worker that is lost stops a group's writes.
+    GroupShort,
+    /// A standby could not take over.
+    StandbyNotInSync,
     /// A worker can't be what it should, such as with fsync off.
     WorkerRefuses,
     /// A worker's pgvector is not known to be safe.

@@ -110,6 +110,8 @@ pub const OPERATIONS: &[Operation] = &[
     of("get", "/v1/admin/groups", Admin, No, none),
     of("post", "/v1/admin/groups/{group}/drain", Admin, No, none),
     of("post", "/v1/admin/groups/{group}/activate", Admin, No, none),
+    of("post", "/v1/admin/groups/{group}/failover", Admin, No, none),
+    of("post", "/v1/admin/groups/{group}/accept-loss", Admin, No, none),
     of("delete", "/v1/admin/groups/{group}", Admin, No, none),
     of("get", "/v1/admin/shards", Admin, No, none),
     of("get", "/v1/admin/findings", Admin, No, none),

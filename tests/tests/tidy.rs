@@ -171,7 +171,7 @@ const MAY_USE: [(&str, &[&str]); 23] = [
     // Of Raft no more than how a coordinator is asked who it is.
     ("dev", &["cli", "raft"]),
     ("error", &["workers"]),
-    ("failover", &["agents", "internal_client", "raft"]),
+    ("failover", &["agents", "internal_client", "raft", "telemetry"]),
     ("findings", &["agents", "raft", "search", "targets"]),
     ("freshness", &[]),
     (

@@ -32,6 +32,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -173,6 +174,7 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
         let (worker, stop) = (Arc::clone(&worker), stop.clone());
         parts.spawn(async move { member.run(&worker, stop).await });
     }
+    let leaves = member.clone();
     let mover = Arc::new(Mover::new(Arc::clone(&worker), Arc::clone(&applier)));
     parts.spawn({
         let (worker, mut stop) = (Arc::clone(&worker), stop);
@@ -190,6 +192,9 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
         () = &mut stopped => tracing::info!("agent stops"),
         // The server runs on: whoever starts the agent again has it adopt the server.
         Some(ended) = parts.join_next() => return Err(AgentError::PartEnded { source: ended.err() }),
+    }
+    if let (Some(member), Some(ours)) = (leaves, worker.membership()) {
+        member.leave(ours.worker).await;
     }
     stop_parts.stop();
     let all_ended = async { while parts.join_next().await.is_some() {} };
@@ -264,6 +269,7 @@ fn prepare_managed(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentE
         tls: tls.clone(),
         authorities: server_tls.as_ref().map(ServerTls::authorities),
         session: tokio::sync::Mutex::new(None),
+        ended_at: AtomicU64::new(0),
     };
     let member = Arc::new(Member::new(replica, layout.group(), kept));
     let password_file = layout.secret();

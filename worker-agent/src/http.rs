@@ -92,7 +92,8 @@ impl Listener for Encrypted {
 
 async fn status(State(parts): State<Parts>) -> Json<AgentStatus> {
     let Worker { status, config, loads, .. } = &*parts.worker;
-    Json(status.report(config, &loads.borrow()))
+    let member = parts.member.as_ref().and_then(|member| member.shown());
+    Json(AgentStatus { member, ..status.report(config, &loads.borrow()) })
 }
 
 async fn desired(

@@ -99,6 +99,8 @@ impl Status {
             builds: seen.builds.clone(),
             settled: seen.settled,
             moves: seen.moves.values().cloned().collect(),
+            // Known elsewhere: see `Member::shown`.
+            member: None,
             counting: !loads.ended_since(seen.graphs.as_ref().map(|graphs| graphs.counted_at)).is_empty(),
         })
     }

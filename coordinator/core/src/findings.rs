@@ -1,5 +1,7 @@
 //! What is wrong or unwise with a cluster, judged by plain values: what one coordinator knows of it at one moment.
 
+mod groups;
+
 use atoll_proto::agent::PGVECTOR_MIN;
 use atoll_proto::collection::CollectionState;
 use atoll_proto::finding::{Finding, FindingCode, Severity};
@@ -31,6 +33,8 @@ pub struct Known {
     pub coordinators_down: Vec<(u64, String)>,
     /// Every worker.
     pub workers: Vec<KnownWorker>,
+    /// Groups that have standbys.
+    pub replicated: Vec<KnownGroup>,
     /// Collections that are not active.
     pub unsettled: Vec<(String, CollectionState)>,
     /// Large namespaces that lack the graph that they should have.
@@ -63,6 +67,8 @@ pub struct KnownWorker {
     pub name: String,
     /// Its group.
     pub group: String,
+    /// Whether another is the primary there.
+    pub is_standby: bool,
     /// Whether agent and server answer.
     pub up: bool,
     /// pgvector's version.
@@ -71,6 +77,30 @@ pub struct KnownWorker {
     pub refusal: Option<String>,
     /// Seconds since its rows were counted; none before they were.
     pub statistics_age_seconds: Option<u64>,
+}
+
+/// What is known of a group that has standbys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownGroup {
+    /// Its name.
+    pub name: String,
+    /// Whether it has a primary that serves.
+    pub has_primary: bool,
+    /// On how many workers a write is before it is acknowledged.
+    pub copies: u32,
+    /// Its workers.
+    pub members: Vec<KnownMember>,
+}
+
+/// What is known of a worker of such a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownMember {
+    /// Its name.
+    pub name: String,
+    /// Whether it counts among those that hold what is acknowledged.
+    pub in_sync: bool,
+    /// Whether agent and server answer.
+    pub up: bool,
 }
 
 /// A large namespace without the graph that it should have.
@@ -107,6 +137,9 @@ pub fn findings(known: &Known) -> Vec<Finding> {
     of_the_catalog(known, &mut found);
     for worker in &known.workers {
         of_a_worker(worker, &mut found);
+    }
+    for group in &known.replicated {
+        groups::of_a_group(group, &mut found);
     }
     of_the_data(known, &mut found);
     for one in &known.moves {
@@ -210,14 +243,18 @@ fn of_the_catalog(known: &Known, found: &mut Vec<Finding>) {
 }
 
 fn of_a_worker(worker: &KnownWorker, found: &mut Vec<Finding>) {
-    let KnownWorker { name, group, up, pgvector, refusal, statistics_age_seconds } = worker;
+    let KnownWorker { name, group, is_standby, up, pgvector, refusal, statistics_age_seconds } = worker;
     let subject = || format!("worker {name}");
     if !up {
+        let (severity, meaning) = match is_standby {
+            false => (Severity::Error, "its shards cannot be reached"),
+            true => (Severity::Warning, "the others go on"),
+        };
         found.push(Finding {
-            severity: Severity::Error,
+            severity,
             code: FindingCode::WorkerDown,
             subject: subject(),
-            detail: format!("worker {name} of group {group} is down: its shards cannot be reached"),
+            detail: format!("worker {name} of group {group} is down: {meaning}"),
             action: "see the logs of its agent and of its PostgreSQL; an agent that starts again starts its server"
                 .to_owned(),
         });

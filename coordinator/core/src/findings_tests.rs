@@ -6,6 +6,7 @@ fn worker(name: &str) -> KnownWorker {
     KnownWorker {
         name: name.to_owned(),
         group: "g".to_owned(),
+        is_standby: false,
         up: true,
         pgvector: "0.8.5".to_owned(),
         refusal: None,

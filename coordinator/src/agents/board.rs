@@ -5,9 +5,11 @@ use super::client::AgentClient;
 use crate::freshness::Freshness;
 use crate::internal_client::CallError;
 use atoll_core::catalog::Group;
+use atoll_core::failover::{Lately, serves};
 use atoll_core::freshness::Position;
 use atoll_core::routing::RoutingTable;
 use atoll_proto::agent::{AgentStatus, LARGE_NAMESPACE_ROWS, TableStats};
+use atoll_proto::group::{GroupRecord, Lag, Phase};
 use atoll_proto::{CollectionName, GroupId, Namespace, ShardId, WorkerId};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -23,6 +25,9 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
 /// An answer may be lost, and a machine be busy, for a few rounds.
 const LATELY: Duration = Duration::from_secs(5);
+
+/// An agent that has not seen its server for so long does not know how it stands, in milliseconds.
+const SEEN_MS_MAX: u64 = 2_500;
 
 /// What one agent said last.
 #[derive(Debug, Clone)]
@@ -90,6 +95,39 @@ impl AgentBoard {
             return false;
         };
         status.postgres_up && at.elapsed() <= LATELY
+    }
+
+    /// How these members of a group stand, of those whose agents answered in the last round and have just seen their servers.
+    pub fn lately<'a>(&self, members: impl IntoIterator<Item = &'a WorkerId>) -> Lately {
+        let seen = |member: &WorkerId| {
+            let record = self.record(*member).filter(|record| record.error.is_none())?;
+            let seen = record.status?.member.clone()?;
+            (seen.report.age_ms < SEEN_MS_MAX).then_some((*member, seen))
+        };
+        members.into_iter().filter_map(seen).collect()
+    }
+
+    /// Whether a group has a primary that serves, as far as its agent said in the last round.
+    pub fn has_primary(&self, record: &GroupRecord) -> bool {
+        let primary = record.primary.worker;
+        let says_so = self.lately([&primary]).values().any(|seen| serves(record, &seen.report));
+        record.phase == Phase::Steady && says_so && self.is_up(primary)
+    }
+
+    /// Whether a member of a group is up with the data that is counted on: a new agent in a lost one's place may not have been let in yet.
+    pub fn is_up_in_sync(&self, record: &GroupRecord, member: WorkerId) -> bool {
+        let seen = self.lately([&member]);
+        self.is_up(member) && seen.values().any(|seen| record.voters.contains(&seen.report.disk))
+    }
+
+    /// How far the standbys of a primary lie behind, as far as its agent says so.
+    pub fn lags(&self, primary: WorkerId) -> BTreeMap<WorkerId, Lag> {
+        self.lately([&primary]).into_values().next().map(|seen| seen.lags).unwrap_or_default()
+    }
+
+    /// How long ago a worker's agent answered; none if it never did.
+    pub fn heard_seconds_ago(&self, worker: WorkerId) -> Option<u64> {
+        Some(self.record(worker)?.answered_at?.elapsed().as_secs())
     }
 
     /// How long ago a worker's agent counted rows; none if it never did.

@@ -5,7 +5,8 @@
 use super::*;
 use atoll_core::catalog::{Catalog, Command, testing};
 use atoll_proto::agent::NamespaceRows;
-use atoll_proto::{Generation, Lsn};
+use atoll_proto::group::{Disk, Incarnation, MemberSeen, Position as LogPosition, Report, Server};
+use atoll_proto::{CatalogVersion, Generation, Lsn};
 
 const WORKERS: [WorkerId; 2] = [WorkerId(2), WorkerId(3)];
 
@@ -51,6 +52,7 @@ fn record(rows: u64, stats_age_seconds: Option<u64>, postgres_up: bool) -> Agent
         counting: false,
         moves: Vec::new(),
         settled: postgres_up.then_some(Lsn(rows)),
+        member: None,
     };
     AgentRecord { status: Some(status.into()), answered_at: Some(Instant::now()), error: None }
 }
@@ -136,4 +138,42 @@ fn positions_are_those_that_primaries_said_in_this_round() {
     let agents = BTreeMap::from([(WORKERS[0], record(5_000, None, true)), (WORKERS[1], silent)]);
     let position = Position { generation: Generation(1), lsn: Lsn(5_000) };
     assert_eq!(positions(&agents, &view()), [(GroupId(WORKERS[0].0), position)]);
+}
+
+/// A primary of the first generation whose standby lies 7 bytes behind, as its agent saw it so long ago.
+fn primary(age_ms: u64) -> AgentRecord {
+    let report = Report {
+        disk: Disk { worker: WORKERS[0], incarnation: Incarnation(1) },
+        generation: Generation(1),
+        server: Server::Primary,
+        position: Some(LogPosition { generation: Generation(1), lsn: Lsn(9) }),
+        diverged: false,
+        listed_at: None,
+        streaming: BTreeSet::new(),
+        caught_up: BTreeSet::new(),
+        age_ms,
+        leaving: false,
+    };
+    let member = Some(MemberSeen { report, lags: BTreeMap::from([(WORKERS[1], Lag { bytes: 7, ms: 0 })]) });
+    let before = record(0, None, true);
+    let status = before.status.map(|status| AgentStatus { member, ..(*status).clone() }.into());
+    AgentRecord { status, ..before }
+}
+
+#[tokio::test]
+async fn a_primary_serves_while_its_agent_has_just_seen_it() {
+    let disk = |incarnation| Disk { worker: WORKERS[0], incarnation: Incarnation(incarnation) };
+    let group = |disk| GroupRecord::founded(disk, WORKERS.into(), 2, CatalogVersion(2));
+    let board = |record| board(BTreeMap::from([(WORKERS[0], record)]));
+    let well = board(primary(0));
+    assert!(well.has_primary(&group(disk(1))) && well.is_up_in_sync(&group(disk(1)), WORKERS[0]));
+    assert_eq!(well.lags(WORKERS[0])[&WORKERS[1]].bytes, 7);
+    assert!(!well.has_primary(&group(disk(2))) && !well.is_up_in_sync(&group(disk(2)), WORKERS[0]), "other data");
+    let fencing = GroupRecord { phase: Phase::Fencing { wish: None }, ..group(disk(1)) };
+    assert!(!well.has_primary(&fencing));
+    let hung = board(primary(SEEN_MS_MAX));
+    assert!(!hung.has_primary(&group(disk(1))) && hung.lags(WORKERS[0]).is_empty());
+    let error = Some(Arc::new(CallError::Deadline { url: String::new() }));
+    let silent = board(AgentRecord { error, ..primary(0) });
+    assert!(!silent.has_primary(&group(disk(1))) && silent.heard_seconds_ago(WORKERS[0]) == Some(0));
 }

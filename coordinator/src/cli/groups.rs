@@ -1,11 +1,12 @@
-//! `atoll group`: groups listed, drained, made active again and removed.
+//! `atoll group`: groups listed, drained, made active again and removed. Another primary by hand is in `failover.rs`.
 
 use super::client::Client;
 use super::error::CommandError;
-use super::output::{Output, bytes, count, table};
+use super::failover::{ACCEPT_LOSS_HELP, AcceptLossArgs, FAILOVER_HELP, FailoverArgs};
+use super::output::{Output, bytes, count, or_dash, table, yes_no};
 use super::rebalance;
 use atoll_proto::GroupName;
-use atoll_proto::admin::{GroupInfo, GroupList};
+use atoll_proto::admin::{GroupInfo, GroupList, MemberInfo};
 use atoll_proto::limits;
 use serde_json::json;
 
@@ -29,6 +30,12 @@ new database and a new identity file).";
 pub(crate) enum GroupCommand {
     /// List groups: workers that hold the same data.
     List,
+    /// Make another worker the primary of a group with standbys, while both are well.
+    #[command(after_help = FAILOVER_HELP)]
+    Failover(FailoverArgs),
+    /// Go on with what one worker of a group has, where the others that are needed are lost for good.
+    #[command(after_help = ACCEPT_LOSS_HELP)]
+    AcceptLoss(AcceptLossArgs),
     /// Empty a group: it takes no more shards, and all that it holds moves to the others while clients go on.
     #[command(after_help = DRAIN_HELP)]
     Drain(DrainArgs),
@@ -69,6 +76,8 @@ impl GroupCommand {
                 let answer = client.get("/v1/admin/groups").await?;
                 output.show(&answer, |list: GroupList| groups_table(&list.groups))
             }
+            Self::Failover(args) => args.run(client, output).await,
+            Self::AcceptLoss(args) => args.run(client, output).await,
             Self::Drain(args) => args.run(client, output).await,
             Self::Activate { group } => {
                 let answer = client.post(&format!("/v1/admin/groups/{group}/activate"), &json!({})).await?;
@@ -126,33 +135,51 @@ impl DrainArgs {
     }
 }
 
-async fn shown(group: &GroupName, client: &Client) -> Result<Option<GroupInfo>, CommandError> {
+pub(super) async fn shown(group: &GroupName, client: &Client) -> Result<Option<GroupInfo>, CommandError> {
     let list: GroupList = client.get("/v1/admin/groups").await?.parse()?;
     Ok(list.groups.into_iter().find(|known| known.group == group.as_str()))
 }
 
-/// Groups as a table.
+/// Groups as a table; where they have standbys, with another one of how each member stands.
 pub(super) fn groups_table(groups: &[GroupInfo]) -> String {
-    // Where groups have one worker there is nothing to tell of standbys.
     let has_standbys = groups.iter().any(|group| group.phase.is_some());
     let rows = groups.iter().map(|group| {
-        let members: Vec<String> = group
-            .members
-            .iter()
-            .map(|member| if member.up { member.worker.clone() } else { format!("{} (down)", member.worker) })
-            .collect();
-        let of_standbys = has_standbys.then(|| [group.phase.clone().unwrap_or_default(), group.in_sync.join(" ")]);
         let mut cells =
             vec![group.group.clone(), group.state.to_string(), group.generation.to_string(), group.primary.clone()];
-        cells.push(members.join(" "));
-        cells.extend(of_standbys.into_iter().flatten());
+        cells.push(if has_standbys { or_dash(group.phase.as_ref()) } else { workers(group) });
         cells.extend([group.shards.to_string(), bytes(group.bytes)]);
         cells
     });
-    let mut head = vec!["GROUP", "STATE", "GEN>", "PRIMARY", "MEMBERS"];
-    head.extend(has_standbys.then_some(["PHASE", "IN SYNC"]).into_iter().flatten());
-    head.extend(["SHARDS>", "SIZE>"]);
-    table(&head, rows)
+    let head =
+        ["GROUP", "STATE", "GEN>", "PRIMARY", if has_standbys { "PHASE" } else { "MEMBERS" }, "SHARDS>", "SIZE>"];
+    let groups_alone = table(&head, rows);
+    match has_standbys {
+        true => format!("{groups_alone}\n\n{}", members_table(groups)),
+        false => groups_alone,
+    }
+}
+
+fn workers(group: &GroupInfo) -> String {
+    let members = group.members.iter();
+    let one = |member: &MemberInfo| if member.up { member.worker.clone() } else { format!("{} (down)", member.worker) };
+    members.map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// How far each lies behind its primary, in bytes and since when.
+fn members_table(groups: &[GroupInfo]) -> String {
+    let members = groups.iter().flat_map(|group| group.members.iter().map(move |member| (group, member)));
+    let rows = members.map(|(group, member)| {
+        [
+            group.group.clone(),
+            member.worker.clone(),
+            member.role.clone(),
+            yes_no(member.up),
+            yes_no(group.in_sync.contains(&member.worker)),
+            or_dash(member.lag_bytes.map(bytes)),
+            or_dash(member.lag_seconds.map(|seconds| format!("{seconds:.1} s"))),
+        ]
+    });
+    table(&["GROUP", "WORKER", "ROLE", "UP", "IN SYNC", "LAG>", "SINCE>"], rows)
 }
 
 #[cfg(test)]
@@ -179,8 +206,12 @@ mod tests {
         let mut one = group("active", 4);
         assert!(!groups_table(&[serde_json::from_value(one.clone()).unwrap()]).contains("PHASE"));
         one["phase"] = json!("fencing");
+        let standby = json!({"worker":"w2","role":"standby","up":true,"lag_bytes":3072,"lag_seconds":2.25});
+        one["members"].as_array_mut().unwrap().push(standby);
         let shown = groups_table(&[serde_json::from_value(one).unwrap()]);
-        assert!(shown.contains("PHASE    IN SYNC") && shown.contains("fencing  w1"), "{shown}");
+        assert!(shown.contains("w1       fencing"), "{shown}");
+        assert!(shown.contains("g1     w1      primary  no   yes          0 B      -"), "{shown}");
+        assert!(shown.contains("g1     w2      standby  yes  no       3.0 KiB  2.2 s"), "{shown}");
     }
 
     #[tokio::test]

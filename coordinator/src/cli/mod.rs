@@ -9,6 +9,7 @@ mod entry;
 mod error;
 mod explain;
 mod export;
+mod failover;
 mod groups;
 mod import;
 mod keys;

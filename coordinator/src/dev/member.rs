@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-/// How long a process may take to stop. An agent gives its parts 5 s and then its server 35 s.
+/// How long a process may take to stop. An agent has another take over for 17 s, and gives its parts 5 s and then its server 35 s.
 pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a server without an agent may take to stop.
 const SERVER_STOP_PATIENCE: Duration = Duration::from_secs(30);

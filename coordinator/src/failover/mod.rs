@@ -2,10 +2,14 @@
 //! answer how they are; when something follows from that, the record changes. `docs/failover.md` is the protocol.
 //!
 //! - [`start`] drives every group that has a record, on the leader.
+//! - [`Gaps`] counts on every coordinator how often and for how long groups had no primary.
 
 mod driver;
+mod gaps;
 mod knock;
 mod seen;
+
+pub use gaps::Gaps;
 
 use crate::agents::AgentClient;
 use crate::raft::{CatalogNode, Drivers};

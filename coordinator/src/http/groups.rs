@@ -7,7 +7,8 @@ use super::record::record;
 use super::state::App;
 use atoll_core::catalog::{Command, Group, Refusal};
 use atoll_core::routing::RoutingTable;
-use atoll_proto::admin::{GroupInfo, GroupList, GroupState, MemberInfo};
+use atoll_proto::admin::{GroupInfo, GroupList, GroupState, MemberInfo, PositionInfo};
+use atoll_proto::group::{Lag, Position};
 use atoll_proto::{GroupId, WorkerId};
 use axum::extract::State;
 use serde::Deserialize;
@@ -81,7 +82,7 @@ fn id_of(app: &App, name: &str) -> Result<GroupId, ApiError> {
     found.map(|(id, _)| *id).ok_or_else(|| unknown(name))
 }
 
-fn unknown(name: &str) -> ApiError {
+pub(super) fn unknown(name: &str) -> ApiError {
     Refusal::NoSuchGroup { group: name.to_owned() }.into()
 }
 
@@ -93,14 +94,25 @@ fn list(app: &App) -> GroupList {
     GroupList { groups }
 }
 
-fn info(app: &App, view: &RoutingTable, id: GroupId, group: &Group) -> GroupInfo {
+pub(super) fn info(app: &App, view: &RoutingTable, id: GroupId, group: &Group) -> GroupInfo {
     let name = |id: &WorkerId| view.catalog.workers[id].name.to_string();
     let own = || view.shards().iter().filter(|route| route.group == id);
-    let member = |member: &WorkerId| MemberInfo {
-        worker: name(member),
-        role: role(*member == group.primary),
-        up: app.board.is_up(*member),
-        lag_bytes: 0,
+    let lags = app.board.lags(group.primary);
+    let member = |member: &WorkerId| {
+        let seen = app.board.status(*member).and_then(|status| status.member.clone());
+        // By its own measure a primary is where it should be.
+        let lag = if *member == group.primary { Some(Lag { bytes: 0, ms: 0 }) } else { lags.get(member).copied() };
+        MemberInfo {
+            worker: name(member),
+            role: role(*member == group.primary),
+            up: app.board.is_up(*member),
+            lag_bytes: lag.map(|lag| lag.bytes),
+            lag_seconds: lag.map(|lag| lag.ms as f64 / 1_000.0),
+            position: seen
+                .and_then(|seen| seen.report.position)
+                .map(|Position { generation, lsn }| PositionInfo { generation, lsn: lsn.to_string() }),
+            heard_seconds_ago: app.board.heard_seconds_ago(*member),
+        }
     };
     GroupInfo {
         group: group.name.to_string(),

@@ -8,6 +8,7 @@ mod builds;
 mod collections;
 mod entries;
 mod extract;
+mod failover;
 mod groups;
 pub mod internal;
 mod keys;

@@ -3,8 +3,8 @@
 
 use super::state::App;
 use super::{
-    admin, builds, collections, entries, groups, keys, moves, namespaces, rebalance, rebalance_policy, rebalance_run,
-    recall, search, service, streams,
+    admin, builds, collections, entries, failover, groups, keys, moves, namespaces, rebalance, rebalance_policy,
+    rebalance_run, recall, search, service, streams,
 };
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder};
@@ -45,6 +45,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(groups::drain))
         .routes(routes!(groups::activate))
         .routes(routes!(groups::remove))
+        .routes(routes!(failover::failover))
+        .routes(routes!(failover::accept_loss))
         .routes(routes!(admin::shards))
         .routes(routes!(admin::findings))
         .routes(routes!(moves::list, moves::start))

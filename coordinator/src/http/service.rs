@@ -3,8 +3,10 @@
 use super::admin::size;
 use super::extract::Json;
 use super::state::App;
+use atoll_core::catalog::{Catalog, Group};
 use atoll_proto::GroupId;
 use atoll_proto::admin::{GroupState, Readiness, VersionInfo};
+use atoll_proto::group::GroupRecord;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -75,9 +77,14 @@ async fn metrics(State(app): State<App>) -> Response {
         &metrics.group_shards,
         &metrics.group_bytes,
         &metrics.group_capacity,
+        &metrics.group_has_primary,
+        &metrics.group_members,
+        &metrics.group_in_sync,
+        &metrics.lag_bytes,
     ] {
         of_something.reset();
     }
+    metrics.lag_seconds.reset();
     for gauge in app.workers.gauges() {
         let labels = [gauge.worker.as_str()];
         metrics.connections_active.with_label_values(&labels).set(gauge.active as i64);
@@ -107,6 +114,9 @@ async fn metrics(State(app): State<App>) -> Response {
         metrics.group_shards.with_label_values(&labels).set(shards);
         metrics.group_bytes.with_label_values(&labels).set(bytes);
         metrics.group_capacity.with_label_values(&labels).set(i64::from(capacity));
+        if let Some(record) = &group.record {
+            measure_replication(&app, &view.catalog, group, record);
+        }
     }
     for (id, worker) in &view.catalog.workers {
         metrics.worker_up.with_label_values(&[worker.name.as_str()]).set(i64::from(app.board.is_up(*id)));
@@ -117,6 +127,21 @@ async fn metrics(State(app): State<App>) -> Response {
     metrics.catalog_version.set(view.version.0 as i64);
     metrics.leader.set(i64::from(app.node.is_leader()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
+}
+
+/// A group with standbys: who could take over, and how far each lies behind.
+fn measure_replication(app: &App, catalog: &Catalog, group: &Group, record: &GroupRecord) {
+    let (metrics, labels) = (&app.metrics, [group.name.as_str()]);
+    let in_sync = group.in_sync.iter().filter(|member| app.board.is_up_in_sync(record, **member)).count();
+    metrics.group_has_primary.with_label_values(&labels).set(i64::from(app.board.has_primary(record)));
+    metrics.group_members.with_label_values(&labels).set(group.members.len() as i64);
+    metrics.group_in_sync.with_label_values(&labels).set(in_sync as i64);
+    for (member, lag) in app.board.lags(group.primary) {
+        let Some(worker) = catalog.workers.get(&member) else { continue };
+        let labels = [group.name.as_str(), worker.name.as_str()];
+        metrics.lag_bytes.with_label_values(&labels).set(i64::try_from(lag.bytes).unwrap_or(i64::MAX));
+        metrics.lag_seconds.with_label_values(&labels).set(lag.ms as f64 / 1_000.0);
+    }
 }
 
 async fn openapi_json() -> Json<utoipa::openapi::OpenApi> {

@@ -1,7 +1,7 @@
 //! Holding a write while its group is without a primary.
 //!
-//! A group with standbys that loses its primary has another one some seconds later. A write of which nothing happened is held until then
-//! and sent there; so is one of which nobody knows whether it happened, if it is sent under an `Idempotency-Key`: what was done under the key
+//! A group with standbys that loses its primary has another one some seconds later. A write that comes while one is looked for is held until
+//! then, and so is one of which nothing happened, which is sent there; so is one of which nobody knows whether it happened, if it is sent under an `Idempotency-Key`: what was done under the key
 //! is found at the new primary, for what was acknowledged is there, and what is not there has not happened. Any other one whose outcome is
 //! unknown is told so at once. Held is bounded: by the request's deadline, by [`NEW_PRIMARY_WAIT`], and in number.
 
@@ -9,6 +9,7 @@ use super::Writer;
 use crate::targets::Place;
 use crate::workers::ShardError;
 use atoll_core::routing::RoutingTable;
+use atoll_proto::group::Phase;
 use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -46,6 +47,13 @@ impl Writer {
         group.is_some_and(|group| group.record.is_some()) && !moves
     }
 
+    /// Whether the place's group is getting another primary just now.
+    pub(super) fn is_changing(&self, place: &Place) -> bool {
+        let view = self.views.borrow();
+        let record = view.catalog.groups.get(&place.route.group).and_then(|group| group.record.as_ref());
+        record.is_some_and(|record| record.phase != Phase::Steady) && !view.is_moving(place.route.shard)
+    }
+
     /// Waits until another primary serves the place's group, or for a moment. Gives the place by the latest view; none where too many wait,
     /// or the time is up.
     pub(super) async fn hold<'a>(
@@ -64,11 +72,18 @@ impl Writer {
             let schema = view.shard(shard).map(|route| &route.schema);
             generation != Some(place.route.group_generation) || schema != Some(&place.route.schema)
         };
-        let again_at = until.min(Instant::now() + AGAIN_AFTER);
-        let changed = timeout_at(again_at, views.wait_for(|view| is_elsewhere(view))).await.map(|view| view.is_ok());
-        if changed == Ok(false) {
-            // There will be no new view: the coordinator is going down.
-            sleep_until(again_at).await;
+        loop {
+            let again_at = until.min(Instant::now() + AGAIN_AFTER);
+            let changed =
+                timeout_at(again_at, views.wait_for(|view| is_elsewhere(view))).await.map(|view| view.is_ok());
+            if changed == Ok(false) {
+                // There will be no new view: the coordinator is going down.
+                sleep_until(again_at).await;
+            }
+            // The old primary takes nothing then, and may end a connection in the middle of saying so.
+            if changed.is_ok() || !self.is_changing(place) || Instant::now() >= until {
+                break;
+            }
         }
         if Instant::now() < until { place.latest(&self.views, &self.workers) } else { None }
     }

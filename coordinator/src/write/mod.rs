@@ -157,6 +157,12 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
     let until = deadline.min(Instant::now() + HAND_OVER_WAIT);
     let held_until = deadline.min(Instant::now() + NEW_PRIMARY_WAIT);
     let (mut turn, mut doubt, mut tries) = (None, None, 0);
+    // Sent at once it would be refused, or cut off in the middle.
+    if writer.is_changing(&place)
+        && let Some(found) = writer.hold(&place, held_until, &mut turn).await
+    {
+        place = found;
+    }
     let done = loop {
         tries += 1;
         match write(place.clone()).await {

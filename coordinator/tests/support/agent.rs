@@ -55,6 +55,7 @@ async fn status(State(state): State<Arc<Mutex<Received>>>) -> Json<AgentStatus> 
         counting: false,
         settled: None,
         moves: Vec::new(),
+        member: None,
     })
 }
 

@@ -5,9 +5,11 @@
 mod member;
 mod record;
 mod report;
+mod seen;
 mod told;
 
 pub use member::{Act, LEASE_MS, Server, Sight, act, takes};
 pub use record::{Disk, GroupRecord, Incarnation, Phase, Position};
 pub use report::Report;
+pub use seen::{Lag, MemberSeen};
 pub use told::{GROUP_PATH, ToldGroup};

@@ -1,12 +1,14 @@
 //! A member as others see it: takes records, and says how it stands.
 
 use super::kept::{Kept, Mendable};
+use super::lags::Lags;
 use crate::identity::{IdentityError, Membership};
-use crate::pg::replica::{Replica, ReplicaError};
-use atoll_proto::group::{Disk, GroupRecord, Incarnation, Report, ToldGroup, takes};
+use crate::pg::replica::{Look, Replica, ReplicaError};
+use atoll_proto::group::{Disk, GroupRecord, Incarnation, MemberSeen, Report, Server, ToldGroup, takes};
 use atoll_proto::{CatalogVersion, Generation, WorkerId};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -54,13 +56,18 @@ pub struct Member {
     pub(super) record: watch::Sender<Option<GroupRecord>>,
     seen: watch::Sender<Option<Seen>>,
     heard: Mutex<Option<Instant>>,
+    /// Of a primary: how far its standbys lie behind.
+    lags: Mutex<Lags>,
+    /// Whether its agent was told to stop.
+    pub(super) leaving: AtomicBool,
 }
 
 impl Member {
     /// With what was kept in `file`.
     pub fn new(replica: Replica, file: PathBuf, kept: Kept) -> Self {
         let record = watch::Sender::new(kept.record.clone());
-        Self { replica, file, kept: Mutex::new(kept), record, seen: watch::Sender::new(None), heard: Mutex::new(None) }
+        let (seen, heard, lags) = (watch::Sender::new(None), Mutex::default(), Mutex::default());
+        Self { replica, file, kept: Mutex::new(kept), record, seen, heard, lags, leaving: AtomicBool::new(false) }
     }
 
     /// Whether it was told a record ever.
@@ -100,6 +107,7 @@ impl Member {
             streaming: BTreeSet::new(),
             caught_up: BTreeSet::new(),
             age_ms: 0,
+            leaving: false,
         })
     }
 
@@ -108,8 +116,31 @@ impl Member {
         self.seen.send_replace(Some(Seen { known: known.changed_at, report, at: Instant::now() }));
     }
 
-    fn last_seen(&self) -> Result<Report, TellError> {
+    pub(super) fn last_seen(&self) -> Result<Report, TellError> {
         self.seen.borrow().as_ref().map(Seen::told).ok_or(TellError::NotSeen(None))
+    }
+
+    /// How it stands, for who shows it to people; none while it is not known, or where there is no group.
+    pub fn shown(&self) -> Option<MemberSeen> {
+        let report = self.last_seen().ok()?;
+        let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner).at(Instant::now());
+        Some(MemberSeen { report, lags })
+    }
+
+    /// Takes in how far standbys are, of who looked just now.
+    pub(super) fn note_lags(&self, found: Option<&Look>) {
+        let mut lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        match found.and_then(|found| Some((found.position?, found))) {
+            Some((written, Look { server: Server::Primary, streaming, .. })) => {
+                let replayed = streaming.iter().map(|(disk, reached)| (*disk, reached.replayed));
+                lags.note(Instant::now(), written.lsn, replayed);
+            }
+            Some(_) | None => *lags = Lags::default(),
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     fn take(&self, told: ToldGroup) -> Result<CatalogVersion, IdentityError> {

@@ -2,6 +2,8 @@
 //! it. `docs/failover.md` is the protocol, `atoll_proto::group` what a member decides, [`crate::pg::replica`] how it is done.
 
 mod kept;
+mod lags;
+mod leave;
 mod member;
 mod round;
 

@@ -121,6 +121,7 @@ impl Rounds<'_> {
         self.worker.status.answered(runs);
         self.worker.hold_still(!is_active || next == Act::Stop);
         let report = self.report(known, &sight, found.as_ref().ok());
+        self.member.note_lags(found.as_ref().ok());
         self.member.saw(known, report);
         self.carry_out(&next, kept, known, me, &sight).await?;
         Ok(next)
@@ -142,7 +143,7 @@ impl Rounds<'_> {
         let streaming = found.map(|found| &found.streaming);
         let those = |flushed: &dyn Fn(Lsn) -> bool| {
             let all = streaming.into_iter().flatten();
-            all.filter(|(_, lsn)| flushed(**lsn)).map(|(disk, _)| *disk).collect()
+            all.filter(|(_, reached)| flushed(reached.flushed)).map(|(disk, _)| *disk).collect()
         };
         Report {
             disk: sight.disk,
@@ -154,6 +155,7 @@ impl Rounds<'_> {
             streaming: those(&|_| true),
             caught_up: those(&|lsn| barrier.is_some_and(|barrier| lsn >= barrier)),
             age_ms: 0,
+            leaving: self.member.is_leaving(),
         }
     }
 
@@ -184,14 +186,20 @@ impl Rounds<'_> {
         let replica = &self.member.replica;
         match next {
             Act::Nothing => {}
-            Act::Stop => replica.stop().await,
+            Act::Stop => {
+                if let (Phase::HandingOver { .. }, Server::Primary) = (known.phase, sight.server) {
+                    // Whatever has not ended is cut off, as it would be anyway.
+                    let _ = replica.retire(me, &known.listed, known.copies).await;
+                }
+                replica.stop().await;
+            }
             Act::StartPrimary => replica.start_primary(),
             Act::StartDetached => replica.start_detached()?,
             Act::Detach => replica.detach().await?,
             Act::Follow { worker } => replica.follow(me, *worker, &kept.servers).await?,
             Act::Promote => replica.promote().await?,
             Act::RecordGeneration => replica.record(known.generation).await?,
-            Act::SetList { listed } => replica.count(me, listed, known.copies, sight.list.is_none()).await?,
+            Act::SetList { .. } => replica.count(me, known, sight.list.is_none()).await?,
             Act::Rewind { from } => {
                 self.member.mark(Some(Mendable::ByRewind))?;
                 self.say_unusable(known, me, true);
@@ -224,6 +232,7 @@ impl Rounds<'_> {
             streaming: BTreeSet::new(),
             caught_up: BTreeSet::new(),
             age_ms: 0,
+            leaving: false,
         };
         self.member.saw(known, report);
     }

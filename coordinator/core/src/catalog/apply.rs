@@ -10,6 +10,7 @@ use atoll_proto::{
     CatalogVersion, CollectionId, CollectionName, CollectionSettings, CoordinatorId, Generation, GroupId, GroupName,
     WorkerId,
 };
+use std::collections::BTreeSet;
 
 impl Catalog {
     /// Applies the command of log entry `index`. New ids are the index, so none is ever used twice.
@@ -116,12 +117,14 @@ impl Catalog {
     fn refresh_worker(&mut self, id: WorkerId, now: RegisterWorker) -> Outcome {
         let before = &self.workers[&id];
         let name = now.name.to_string();
-        if before.uid != now.uid {
+        let group = before.group;
+        let is_another = before.uid != now.uid;
+        let was_replaced = before.replaced.contains(&now.uid);
+        if was_replaced || (is_another && !self.may_be_replaced(&self.groups[&group], id)) {
             return Outcome::Refused(Refusal::NameTaken { name });
         }
-        let group = before.group;
         let same_data = before.facts.system_identifier == now.facts.system_identifier;
-        if !same_data && !self.is_copy(&self.groups[&group], id, &now.facts) {
+        if !same_data && !is_another && !self.is_copy(&self.groups[&group], id, &now.facts) {
             return Outcome::Refused(Refusal::OtherData {
                 name,
                 before: before.facts.system_identifier.clone(),
@@ -132,7 +135,9 @@ impl Catalog {
         if now.group.as_ref().is_some_and(|asked| asked != group_name) {
             return Outcome::Refused(Refusal::OtherGroup { name, group: group_name.to_string() });
         }
-        let after = worker_of(now, group);
+        let mut replaced = before.replaced.clone();
+        replaced.extend(is_another.then(|| before.uid.clone()));
+        let after = Worker { replaced, ..worker_of(now, group) };
         if *before == after {
             // Nothing changed; the version stays, so that a heartbeat costs no coordinator a new view.
             return Outcome::Unchanged;
@@ -262,7 +267,8 @@ impl Catalog {
 fn worker_of(worker: RegisterWorker, group: GroupId) -> Worker {
     // Every field is taken apart, so that a new one can't be forgotten here.
     let RegisterWorker { uid, name, group: _, mode, agent_url, postgres, facts, capacity, incarnation: _ } = worker;
-    Worker { uid, name, group, mode, agent_url, postgres, facts, capacity: capacity.max(1) }
+    let (capacity, replaced) = (capacity.max(1), BTreeSet::new());
+    Worker { uid, name, group, mode, agent_url, postgres, facts, capacity, replaced }
 }
 
 /// The first setting that can't change and differs: tables would have to be written anew.

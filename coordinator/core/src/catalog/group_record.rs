@@ -63,6 +63,13 @@ impl Catalog {
         group.record.is_some() && others.into_iter().any(same)
     }
 
+    /// Whether another agent with data of its own may take a member's name, because that one is lost: nothing acknowledged is counted on it.
+    /// It is copied from the primary, as one that joins, and whoever had the name before is refused.
+    pub(super) fn may_be_replaced(&self, group: &Group, member: WorkerId) -> bool {
+        let Some(record) = &group.record else { return false };
+        record.primary.worker != member && record.voters.iter().all(|voter| voter.worker != member)
+    }
+
     pub(super) fn change_group(
         &mut self,
         index: u64,

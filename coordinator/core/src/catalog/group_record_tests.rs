@@ -118,6 +118,25 @@ fn a_copy_has_the_identity_of_the_data_it_was_made_of() {
 }
 
 #[test]
+fn a_member_that_is_lost_is_replaced_by_another_of_its_name_once_nothing_is_counted_on_it() {
+    let mut catalog = in_sync();
+    let mut another = member("w4", "g");
+    (another.uid, another.agent_url) = ("another".to_owned(), "http://10.0.0.9:7800".to_owned());
+    another.facts.system_identifier = "made anew".to_owned();
+    let taken = Refusal::NameTaken { name: "w4".to_owned() };
+    assert_eq!(refused(register(&mut catalog, 6, another.clone())), taken, "it votes");
+    let (voters, held_by): (BTreeSet<Disk>, _) = ([2, 3].map(disk).into(), [2, 3].map(disk).into());
+    assert_eq!(change(&mut catalog, 6, Change::List { listed: voters.clone() }), Outcome::Done);
+    assert_eq!(change(&mut catalog, 7, Change::Vote { voters, held_by }), Outcome::Done);
+    let replaced = Outcome::WorkerRegistered { worker: WorkerId(4), group: GROUP };
+    assert_eq!(register(&mut catalog, 8, another.clone()), replaced);
+    assert_eq!(catalog.workers[&WorkerId(4)].agent_url, "http://10.0.0.9:7800");
+    another.facts.system_identifier = "system of w2".to_owned();
+    assert_eq!(register(&mut catalog, 9, another), replaced, "it was copied");
+    assert_eq!(refused(register(&mut catalog, 10, member("w4", "g"))), Refusal::NameTaken { name: "w4".to_owned() });
+}
+
+#[test]
 fn requests_go_to_whom_the_record_made_active_last() {
     let mut catalog = in_sync();
     let primary = |catalog: &Catalog| {

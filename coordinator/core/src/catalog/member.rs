@@ -5,6 +5,7 @@ use atoll_proto::agent::{PostgresAddress, PostgresFacts, WorkerMode};
 use atoll_proto::group::GroupRecord;
 use atoll_proto::{CatalogVersion, Generation, GroupId, GroupName, WorkerId, WorkerName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A front end and Raft member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct Worker {
     pub facts: PostgresFacts,
     /// Relative capacity for placement.
     pub capacity: u32,
+    /// Agents that had the name before this one took their place: they do not come back.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub replaced: BTreeSet<String>,
 }
 
 /// Workers that hold the same data by streaming replication.

@@ -6,12 +6,15 @@ use super::in_sync::reform;
 use super::suspicion::{Evidence, suspicion};
 use atoll_proto::WorkerId;
 use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// A member that said something within this time can be reached, in milliseconds.
 const REACHABLE_MS: u64 = 2_000;
 /// A primary that stops for another has so long, in milliseconds.
 const HAND_OVER_MS: u64 = 2_000;
+/// One who shall take over is waited for so long while it is fenced, in milliseconds.
+const WISH_MS: u64 = 1_000;
 /// A candidate that says nothing for so long is given up, in milliseconds.
 const CANDIDATE_SILENT_MS: u64 = 1_500;
 /// So is one that is not the primary after so long, in milliseconds.
@@ -57,13 +60,21 @@ pub fn next_step(record: &GroupRecord, seen: &Observed) -> Step {
             false => Step::Wait,
         },
         Phase::Steady => serving(record, seen)
-            .and_then(|report| reform(record, report, &seen.absent_ms).or_else(|| mend(record, seen, report)))
+            .and_then(|report| {
+                leave(record, seen, report)
+                    .or_else(|| reform(record, report, &seen.absent_ms))
+                    .or_else(|| mend(record, seen, report))
+            })
             .map_or(Step::Wait, Step::Record),
         Phase::HandingOver { to } => match has_all(record, seen, to) || seen.phase_ms >= HAND_OVER_MS {
             true => Step::Record(Change::Fence { wish: Some(to) }),
             false => Step::Wait,
         },
         Phase::Fencing { wish } => match most_advanced(record, seen, wish) {
+            // Others may be as far and quicker to say so, the old primary among them.
+            Some(candidate) if wish.is_some_and(|wish| wish != candidate && is_awaited(record, seen, wish)) => {
+                Step::Wait
+            }
             Some(candidate) => Step::Record(Change::Promote { candidate }),
             None => Step::Wait,
         },
@@ -95,6 +106,18 @@ fn would_answer(seen: &Observed, disk: Disk) -> bool {
         };
         usable && *age_ms < REACHABLE_MS && report.disk == disk
     })
+}
+
+/// Who takes over from a primary whose agent was told to stop: the most advanced of those that follow it and stay.
+fn leave(record: &GroupRecord, seen: &Observed, primary: &Report) -> Option<Change> {
+    let follows = Server::Following { worker: record.primary.worker };
+    let stays = |disk: &Disk| {
+        let Heard { report, age_ms } = seen.heard.get(&disk.worker)?;
+        let is_able = report.disk == *disk && report.server == follows && primary.streaming.contains(disk);
+        (is_able && !report.leaving && *age_ms < REACHABLE_MS).then_some((report.position?, *disk))
+    };
+    let best = record.voters.iter().filter_map(stays).max_by_key(|(position, disk)| (*position, Reverse(*disk)));
+    best.filter(|_| primary.leaving).map(|(_, to)| Change::HandOver { to })
 }
 
 /// Which voter may mend its data now. One that can leave the in-sync set does so first, and needs no leave to mend.
@@ -138,6 +161,13 @@ fn most_advanced(record: &GroupRecord, seen: &Observed, wish: Option<Disk>) -> O
     let mut equals = fenced.iter().filter(|(_, position)| **position == best).map(|(disk, _)| *disk);
     let wished = wish.filter(|wish| fenced.get(wish) == Some(&best));
     wished.or_else(|| equals.next()).filter(|_| fenced.len() >= record.answers_needed())
+}
+
+/// Whether one that is wished for may yet say how far it is: nobody waits long for that.
+fn is_awaited(record: &GroupRecord, seen: &Observed, wish: Disk) -> bool {
+    let has_said =
+        |heard: &Heard| heard.report.generation == record.generation && heard.report.server == Server::Detached;
+    seen.phase_ms < WISH_MS && would_answer(seen, wish) && !seen.heard.get(&wish.worker).is_some_and(has_said)
 }
 
 /// The generation belongs to the candidate. If it does not become the primary, the next generation goes to whom it may.

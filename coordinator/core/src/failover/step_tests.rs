@@ -30,6 +30,7 @@ fn report(worker: u64, server: Server, at: (u64, u64)) -> Report {
         streaming: BTreeSet::new(),
         caught_up: BTreeSet::new(),
         age_ms: 0,
+        leaving: false,
     }
 }
 
@@ -162,4 +163,30 @@ fn a_switchover_waits_for_the_whole_log_and_not_for_ever() {
     assert_eq!(next_step(&handing, &seen(&[stopped.clone(), has(98)])), Step::Wait);
     assert_eq!(next_step(&handing, &seen(&[stopped, has(99)])), fence);
     assert_eq!(next_step(&handing, &Observed { phase_ms: HAND_OVER_MS, ..seen(&[]) }), fence);
+}
+
+#[test]
+fn a_primary_that_leaves_hands_over_to_the_most_advanced_that_stays() {
+    let steady = record(Phase::Steady);
+    let leaving = |report: Report| Report { leaving: true, ..report };
+    let further = report(3, Server::Following { worker: WorkerId(1) }, (4, 91));
+    let to = |worker| Step::Record(Change::HandOver { to: disk(worker) });
+    let step = |reports: &[Report]| next_step(&steady, &seen(reports));
+    assert_eq!(step(&[leaving(primary(&[2, 3])), follower(2), further.clone()]), to(3));
+    assert_eq!(step(&[leaving(primary(&[2, 3])), follower(2), follower(3)]), to(2));
+    assert_eq!(step(&[primary(&[2, 3]), leaving(follower(2)), further.clone()]), Step::Wait, "a standby may go");
+    assert_eq!(step(&[leaving(primary(&[2, 3])), follower(2), leaving(further.clone())]), to(2));
+    assert_eq!(step(&[leaving(primary(&[2])), further]), Step::Wait, "nobody follows and is heard");
+}
+
+#[test]
+fn the_one_wished_for_has_a_moment_to_answer() {
+    let fencing = record(Phase::Fencing { wish: Some(disk(2)) });
+    let detached = |worker| report(worker, Server::Detached, (4, 99));
+    let promote = |worker| Step::Record(Change::Promote { candidate: disk(worker) });
+    let late = [detached(1), detached(3), follower(2)];
+    assert_eq!(next_step(&fencing, &seen(&late)), Step::Wait);
+    assert_eq!(next_step(&fencing, &Observed { phase_ms: WISH_MS, ..seen(&late) }), promote(1));
+    assert_eq!(next_step(&fencing, &seen(&[detached(1), detached(3)])), promote(1), "it is not there");
+    assert_eq!(next_step(&fencing, &seen(&[detached(1), detached(2)])), promote(2));
 }

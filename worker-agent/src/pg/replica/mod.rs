@@ -6,7 +6,7 @@ mod history;
 mod settings;
 mod standing;
 
-pub use standing::Look;
+pub use standing::{Look, Reached};
 
 use crate::pg::account::Account;
 use crate::pg::bootstrap;
@@ -20,7 +20,7 @@ use crate::pg::session::Session;
 use crate::pg::steer::Steering;
 use crate::secret::{Secret, SecretError};
 use atoll_proto::agent::PostgresAddress;
-use atoll_proto::group::Disk;
+use atoll_proto::group::{Disk, GroupRecord};
 use atoll_proto::{Generation, WorkerId};
 use atoll_trust::PostgresTls;
 use postgres_protocol::password::scram_sha_256;
@@ -28,7 +28,8 @@ use settings::Settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// Standbys connect as this role: it may receive the log and read the server's files, for that is what a copy is.
@@ -36,6 +37,10 @@ pub const REPLICA_ROLE: &str = "atoll_replica";
 
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 const PROMOTE_LIMIT: Duration = Duration::from_secs(20);
+const CHECKPOINT_LIMIT: Duration = Duration::from_secs(5);
+/// Transactions that a switchover waits for.
+const DRAIN_LIMIT: Duration = Duration::from_millis(300);
+const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(25);
 /// Processes of the server take new settings up one by one, within some milliseconds. Nobody says when the last one has.
 const TAKEN_UP_AFTER: Duration = Duration::from_millis(250);
 /// Sessions are ended one by one, each within this.
@@ -89,6 +94,8 @@ pub struct Replica {
     pub authorities: Option<PathBuf>,
     /// The connection that looks.
     pub session: Mutex<Option<Session>>,
+    /// The generation that was recorded last and whose older connections were ended.
+    pub ended_at: AtomicU64,
 }
 
 impl Replica {
@@ -108,6 +115,26 @@ impl Replica {
     pub async fn stop(&self) {
         self.session.lock().await.take();
         self.steering.stop().await;
+    }
+
+    /// Before a primary stops for another: begins no more transactions that write, which those who ask for one can send to the next primary,
+    /// and lets those end that have written, for a moment. A commit that is cut off is in doubt.
+    pub async fn retire(&self, me: Disk, listed: &BTreeSet<Disk>, copies: u32) -> Result<(), ReplicaError> {
+        self.take_up(&Settings::Retiring { me, listed, copies }).await?;
+        let session = self.owner()?.connect(LOOK_LIMIT).await?;
+        let statement = "select exists (select from pg_stat_activity
+                                         where backend_type = 'client backend' and backend_xid is not null)";
+        let until = Instant::now() + DRAIN_LIMIT;
+        while session.query_one("look who writes", statement, &[]).await?.get(0) && Instant::now() < until {
+            tokio::time::sleep(DRAIN_LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Writes what is in memory to its files, so that it stops sooner when it is told to. No harm if it is not done.
+    pub async fn checkpoint(&self) -> Result<(), ReplicaError> {
+        let session = self.owner()?.connect(CHECKPOINT_LIMIT).await?;
+        Ok(session.run("write a checkpoint", "checkpoint").await?)
     }
 
     /// Stops receiving. What it has is replayed by then or a moment later, which [`Self::look`] tells.
@@ -157,24 +184,23 @@ impl Replica {
              commit"
         );
         session.run("record the generation", &statements).await?;
-        end_others(&session).await
+        end_others(&session).await?;
+        self.ended_at.store(generation, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Counts these disks, and nobody else. Where nobody was counted before, connections that are older are ended first: it is not known
-    /// whether whoever recorded the generation lived to do so.
-    pub async fn count(
-        &self,
-        me: Disk,
-        listed: &BTreeSet<Disk>,
-        copies: u32,
-        was_closed: bool,
-    ) -> Result<(), ReplicaError> {
+    /// Counts these disks, and nobody else. Where nobody was counted before, connections that are older than the generation are ended first,
+    /// unless that was done when it was recorded: it is not known whether an agent before this one lived to do so.
+    pub async fn count(&self, me: Disk, known: &GroupRecord, was_closed: bool) -> Result<(), ReplicaError> {
+        let GroupRecord { listed, copies, generation, .. } = known;
         if was_closed {
             let session = self.owner()?.connect(LOOK_LIMIT).await?;
-            end_others(&session).await?;
+            if self.ended_at.load(Ordering::Relaxed) != generation.0 {
+                end_others(&session).await?;
+            }
             bootstrap::let_standbys_copy(&session, &self.database, &Secret::read(&self.password_file)?).await?;
         }
-        self.take_up(&Settings::Counting { me, listed, copies }).await
+        self.take_up(&Settings::Counting { me, listed, copies: *copies }).await
     }
 
     /// How the agent logs in on any data: as the owner by the socket, where the system says who it is.

@@ -32,18 +32,23 @@ pub(super) enum Settings<'a> {
     Following { worker: WorkerId, connection: &'a str },
     /// Has `copies - 1` of the listed confirm what is committed.
     Counting { me: Disk, listed: &'a BTreeSet<Disk>, copies: u32 },
+    /// The same, and begins no transactions that write.
+    Retiring { me: Disk, listed: &'a BTreeSet<Disk>, copies: u32 },
 }
 
 impl Settings<'_> {
     pub(super) fn text(&self) -> String {
         let (follows, connection) = match self {
             Self::Following { worker, connection } => (worker.0.to_string(), quoted(connection)),
-            Self::Closed | Self::Counting { .. } => (String::new(), quoted("")),
+            Self::Closed | Self::Counting { .. } | Self::Retiring { .. } => (String::new(), quoted("")),
         };
         let (listed, waits_for) = match self {
-            Self::Counting { me, listed, copies } => (names(listed.iter()), waits_for(*me, listed, *copies)),
+            Self::Counting { me, listed, copies } | Self::Retiring { me, listed, copies } => {
+                (names(listed.iter()), waits_for(*me, listed, *copies))
+            }
             Self::Closed | Self::Following { .. } => (String::new(), NOBODY.to_owned()),
         };
+        let read_only = matches!(self, Self::Retiring { .. });
         // Who follows nobody looks this often whether it may again: nothing is acknowledged by a new primary before.
         format!(
             "# Written by atoll-agent as the group's record changes; changes here are lost.\n\
@@ -51,6 +56,7 @@ impl Settings<'_> {
              atoll.follows = '{follows}'\n\
              synchronous_standby_names = {}\n\
              atoll.listed = '{listed}'\n\
+             default_transaction_read_only = {read_only}\n\
              wal_keep_size = 1GB\n\
              wal_receiver_timeout = 5s\n\
              wal_receiver_status_interval = 1s\n\
@@ -127,6 +133,15 @@ mod tests {
         assert_eq!(text(&[disk(1)].into(), 2), NOBODY);
         assert_eq!(text(&[disk(1)].into(), 1), "");
         assert!(Settings::Closed.text().contains("synchronous_standby_names = 'ANY 1 (atoll_nobody)'\n"));
+    }
+
+    #[test]
+    fn who_retires_counts_as_before_and_takes_no_more_writes() {
+        let three: BTreeSet<Disk> = (1..=3).map(disk).collect();
+        let counting = Settings::Counting { me: disk(1), listed: &three, copies: 2 }.text();
+        let retiring = Settings::Retiring { me: disk(1), listed: &three, copies: 2 }.text();
+        assert_eq!(counting.replace("read_only = false", "read_only = true"), retiring);
+        assert!(Settings::Closed.text().contains("default_transaction_read_only = false"));
     }
 
     #[test]

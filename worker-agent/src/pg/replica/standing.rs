@@ -23,8 +23,17 @@ pub struct Look {
     pub(super) timeline: Option<i32>,
     /// Whom it counts, as its settings in force have it; none where they name nobody.
     pub list: Option<BTreeSet<Disk>>,
-    /// Of a primary: the standbys that stream from it, and how far they have flushed.
-    pub streaming: BTreeMap<Disk, Lsn>,
+    /// Of a primary: the standbys that stream from it.
+    pub streaming: BTreeMap<Disk, Reached>,
+}
+
+/// How far a standby has got with what its primary sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// It is on its disk.
+    pub flushed: Lsn,
+    /// Its readers see it.
+    pub replayed: Lsn,
 }
 
 impl Replica {
@@ -85,12 +94,12 @@ async fn look(session: &Session) -> Result<Result<Look, ReplicaError>, PgError> 
     }))
 }
 
-async fn streaming(session: &Session) -> Result<BTreeMap<Disk, Lsn>, PgError> {
-    let statement = "select application_name, flush_lsn from pg_stat_replication where state = 'streaming'";
+async fn streaming(session: &Session) -> Result<BTreeMap<Disk, Reached>, PgError> {
+    let statement = "select application_name, flush_lsn, replay_lsn from pg_stat_replication where state = 'streaming'";
     let rows = session.query("tell who streams from it", statement, &[]).await?;
     let one = |row: &tokio_postgres::Row| {
-        let flushed: Option<PgLsn> = row.get(1);
-        Some((settings::named(row.get(0))?, flushed.map_or(Lsn(0), |lsn| Lsn(lsn.into()))))
+        let lsn = |column: usize| row.get::<_, Option<PgLsn>>(column).map_or(Lsn(0), |lsn| Lsn(lsn.into()));
+        Some((settings::named(row.get(0))?, Reached { flushed: lsn(1), replayed: lsn(2) }))
     };
     Ok(rows.iter().filter_map(one).collect())
 }

@@ -288,6 +288,7 @@ impl Member {
             streaming,
             caught_up,
             age_ms: 0,
+            leaving: false,
         })
     }
 }
