@@ -44,6 +44,8 @@ impl Settings<'_> {
             Self::Counting { me, listed, copies } => (names(listed.iter()), waits_for(*me, listed, *copies)),
             Self::Closed | Self::Following { .. } => (String::new(), NOBODY.to_owned()),
         };
+        // Standbys are read. The primary keeps what their statements may still want to see; where that is not all (a lock, a table that
+        // goes), replay waits for them no longer than a promotion can, and coordinators ask another member for what it ended.
         // Who follows nobody looks this often whether it may again: nothing is acknowledged by a new primary before.
         format!(
             "# Written by atoll-agent as the group's record changes; changes here are lost.\n\
@@ -51,6 +53,8 @@ impl Settings<'_> {
              atoll.follows = '{follows}'\n\
              synchronous_standby_names = {}\n\
              atoll.listed = '{listed}'\n\
+             hot_standby_feedback = on\n\
+             max_standby_streaming_delay = 500ms\n\
              wal_keep_size = 1GB\n\
              wal_receiver_timeout = 5s\n\
              wal_receiver_status_interval = 1s\n\
