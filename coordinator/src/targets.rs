@@ -9,7 +9,7 @@ use crate::workers::knn::Scope;
 use crate::workers::{ShardError, ShardTable, WorkerPool, Workers};
 use atoll_core::access::{Grant, Touched};
 use atoll_core::catalog::Collection;
-use atoll_core::routing::{RoutingTable, ShardRoute};
+use atoll_core::routing::{RoutingTable, ShardRoute, WorkerRoute};
 use atoll_proto::collection::CollectionState;
 use atoll_proto::moves::WRITE_PAUSE_MS_RANGE;
 use atoll_proto::problem::ShardFailure;
@@ -67,7 +67,7 @@ pub struct Place {
     pub route: ShardRoute,
     /// The table.
     pub table: ShardTable,
-    /// Connections to its worker.
+    /// Connections to the worker that is asked: the primary, or for some searches a standby.
     pub pool: Arc<WorkerPool>,
 }
 
@@ -163,6 +163,16 @@ impl Target {
 }
 
 impl Place {
+    /// The same table on a member of its group.
+    pub fn on(&self, workers: &Workers, member: &WorkerRoute) -> Self {
+        Self { pool: workers.pool(member), ..self.clone() }
+    }
+
+    /// Whether it is the primary's.
+    pub fn is_primary(&self) -> bool {
+        self.pool.worker_id() == self.route.primary.worker
+    }
+
     /// The same table by the latest view; none if that view knows no such place.
     pub fn latest(&self, views: &Views, workers: &Workers) -> Option<Self> {
         // It was reached by a route that was asked for, and the latest one leads to the same rows.

@@ -63,7 +63,7 @@ pub struct ShardExplain {
     pub group: String,
     /// The worker that is asked, or has answered.
     pub worker: String,
-    /// `primary`.
+    /// `primary` or `standby`.
     pub role: String,
     /// The placement's generation.
     pub generation: Generation,

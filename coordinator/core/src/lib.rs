@@ -6,7 +6,8 @@
 //! - [`routing`]: from a namespace to the schema and the server that hold it, as one immutable table a request.
 //! - [`failover`]: who is a group's primary, and how another takes its place.
 //! - [`filter`]: a client's conditions, checked and typed.
-//! - [`freshness`]: whether a cached answer may be given.
+//! - [`freshness`]: whether an answer is new enough, out of the cache or of a standby.
+//! - [`members`]: which member of a group answers a read.
 //! - [`findings`]: what is wrong or unwise, by what a coordinator knows.
 //! - [`search`]: what to ask of each shard, and how to make one answer of theirs.
 //! - [`loads`]: which namespaces an import adds so much to that their graphs should go meanwhile.
@@ -20,6 +21,7 @@ pub mod filter;
 pub mod findings;
 pub mod freshness;
 pub mod loads;
+pub mod members;
 pub mod moves;
 pub mod rebalance;
 pub mod routing;

@@ -2,14 +2,17 @@
 
 use super::extract::{Body, InPath, Json, Terms};
 use super::problem::Answer;
+use super::session;
 use super::state::App;
 use crate::error::RequestError;
 use crate::telemetry::chain;
+use atoll_core::freshness::SessionToken;
 use atoll_proto::explain::{ExplainAnswer, ExplainRequest};
 use atoll_proto::problem::Problem;
 use atoll_proto::search::{SearchAnswer, SearchBatch, SearchBatchAnswer, SearchBatchItem, SearchRequest};
 use atoll_proto::{CollectionName, limits};
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use futures::stream;
 use std::time::Instant;
@@ -26,8 +29,12 @@ pub(super) async fn search(
     InPath(collection): InPath<CollectionName>,
     terms: Terms,
     body: Body<SearchRequest>,
-) -> Answer<Json<SearchAnswer>> {
-    Ok(Json(measured(&app, &collection, &body.value, &terms).await?))
+) -> Answer<Response> {
+    let answer = measured(&app, &collection, &body.value, &terms).await?;
+    let session = answer.session.clone();
+    let mut response = Json(answer).into_response();
+    session::tell_text(&mut response, session.as_deref());
+    Ok(response)
 }
 
 /// Tell how a search is planned, and with `analyze` how it ran; for those who run the cluster.
@@ -40,7 +47,8 @@ pub(super) async fn explain(
     terms: Terms,
     body: Body<ExplainRequest>,
 ) -> Answer<Json<ExplainAnswer>> {
-    Ok(Json(app.searcher.explain(&collection, &body.value, &terms.grant, terms.deadline).await?))
+    let Terms { session, grant, deadline, .. } = &terms;
+    Ok(Json(app.searcher.explain(&collection, &body.value, session, grant, *deadline).await?))
 }
 
 /// Run up to 32 searches; each has an answer or a problem of its own.
@@ -52,7 +60,7 @@ pub(super) async fn batch(
     InPath(collection): InPath<CollectionName>,
     terms: Terms,
     body: Body<SearchBatch>,
-) -> Answer<Json<SearchBatchAnswer>> {
+) -> Answer<Response> {
     let searches = body.value.searches;
     if !(1..=limits::SEARCH_BATCH).contains(&searches.len()) {
         let detail = format!("1 to {} searches, {} given", limits::SEARCH_BATCH, searches.len());
@@ -78,9 +86,18 @@ pub(super) async fn batch(
             }
         })
         .buffered(BATCH_PARALLEL)
-        .collect()
+        .collect::<Vec<_>>()
         .await;
-    Ok(Json(SearchBatchAnswer { answers }))
+    let session = shown(&terms.session, &answers);
+    let mut response = Json(SearchBatchAnswer { answers }).into_response();
+    session::tell(&mut response, &session);
+    Ok(response)
+}
+
+/// What a session has been shown by all of a batch.
+fn shown(session: &SessionToken, answers: &[SearchBatchItem]) -> SessionToken {
+    let tokens = answers.iter().filter_map(|item| item.answer.as_ref()?.session.as_ref()?.parse().ok());
+    tokens.fold(session.clone(), |all, one: SessionToken| all.followed_by(&one))
 }
 
 async fn measured(

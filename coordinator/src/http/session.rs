@@ -1,4 +1,4 @@
-//! Session tokens in headers. Whoever sends one gets it back, merged with what the request has written.
+//! Session tokens in headers. Whoever sends one gets it back, merged with what the request has written, or was shown in its session.
 
 use super::problem::{Answer, ApiError};
 use atoll_core::freshness::SessionToken;
@@ -17,6 +17,13 @@ pub(super) fn sent(headers: &HeaderMap) -> Answer<SessionToken> {
     };
     let text = value.to_str().map_err(|_| refused("it is not plain text".to_owned()))?;
     text.trim().parse().map_err(|error: atoll_core::freshness::BadToken| refused(error.to_string()))
+}
+
+/// The same of a token as it stands in an answer's body.
+pub(super) fn tell_text(response: &mut Response, token: Option<&str>) {
+    if let Some(Ok(value)) = token.map(HeaderValue::from_str) {
+        response.headers_mut().insert(SESSION, value);
+    }
 }
 
 /// Sends the token along with an answer, unless that has a later one.

@@ -5,7 +5,8 @@
 //! of its hits expires. A stored entry's vector, where a search is by one, is looked up each time before: it is what was asked for. Whose
 //! key asked is no part of it: what the key is not for was refused before ([`super::request::check`]).
 //!
-//! Only whole answers are kept. None is that lacks a shard, that entries changed under, or that explains itself.
+//! Only whole answers of primaries are kept. None is that lacks a shard, that entries changed under, or that explains itself. One that is
+//! kept will do for `eventual` too, and for no session where there are standbys.
 
 use super::millis_since;
 use super::request::CheckedSearch;
@@ -16,7 +17,7 @@ use crate::telemetry::Metrics;
 use crate::workers::knn::Scope;
 use atoll_core::freshness::{Basis, MarkSet, SessionToken};
 use atoll_proto::Vector;
-use atoll_proto::search::{CachePolicy, Hit, SearchAnswer, Timings};
+use atoll_proto::search::{CachePolicy, Consistency, Hit, SearchAnswer, Timings};
 use moka::sync::Cache;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -99,7 +100,9 @@ impl AnswerCache {
 
     /// A search for this vector, if it may be answered from the cache.
     pub(super) fn asked(&self, target: &Target, search: &CheckedSearch, vector: &Vector) -> Option<Asked> {
-        if self.kept.is_none() || search.explain || search.cache == CachePolicy::Bypass {
+        // A session is to be told up to where an answer shows all, and no kept one says that.
+        let is_session = search.consistency == Consistency::Session;
+        if self.kept.is_none() || search.explain || is_session || search.cache == CachePolicy::Bypass {
             return None;
         }
         let wanted = match &search.scope {
@@ -129,6 +132,10 @@ impl AnswerCache {
         target: &Target,
         search: &CheckedSearch,
     ) -> Result<Option<Begun>, RequestError> {
+        if search.consistency != Consistency::Primary {
+            // What is known of a group's positions holds for its primary.
+            return Ok(None);
+        }
         let groups = target.groups_of(&search.scope)?;
         let at = Instant::now();
         let basis = self.freshness.basis(&asked.wanted, target.view.version, groups);
@@ -165,6 +172,8 @@ fn key(target: &Target, search: &CheckedSearch, vector: &Vector) -> Key {
         per_namespace,
         // Whole answers are the same whether a partial one would have done.
         partial: _,
+        // Only primaries' answers are kept, which show no less than others would.
+        consistency: _,
         cache: _,
         explain: _,
     } = search;

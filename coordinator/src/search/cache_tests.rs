@@ -216,6 +216,20 @@ fn some_searches_never_meet_the_cache() {
 }
 
 #[test]
+fn what_others_than_primaries_answer_is_not_kept() {
+    let world = World::new(1 << 20);
+    let of = |consistency| CheckedSearch { consistency, ..search(&world.target, &json!({})) };
+    let asked = |consistency| world.cache.asked(&world.target, &of(consistency), &vector([1.0, 2.0]));
+    let may_keep = |asked: &Asked, consistency| world.cache.begin(asked, &world.target, &of(consistency)).unwrap();
+    assert!(asked(Consistency::Session).is_none(), "it is to be told what it was shown");
+    let eventual = asked(Consistency::Eventual).unwrap();
+    assert!(may_keep(&eventual, Consistency::Eventual).is_none());
+    world.keep(&json!({}), None);
+    let found = world.cache.find(&eventual, &SessionToken::default(), Instant::now());
+    assert!(found.is_some(), "the primary's will do");
+}
+
+#[test]
 fn no_more_is_kept_than_fits() {
     let world = World::new(4_000);
     for k in 1..=100 {

@@ -10,6 +10,7 @@ use crate::workers::ShardError;
 use crate::workers::knn::Scope;
 use crate::workers::pg_plan::pg_plan;
 use atoll_core::access::Grant;
+use atoll_core::freshness::SessionToken;
 use atoll_core::search::alternatives::weighed;
 use atoll_core::search::pg_plan as plans;
 use atoll_core::search::plan::{ShardPlan, Strategy};
@@ -18,6 +19,7 @@ use atoll_proto::explain::{
     ExplainAnswer, ExplainRequest, Explanation, FetchExplain, MergeExplain, SearchWarning, ShardExplain, ShardRun,
     WarningCode,
 };
+use atoll_proto::search::SearchAnswer;
 use atoll_proto::{CollectionName, IndexScope, Namespace};
 use futures::future::join_all;
 use serde_json::Value;
@@ -39,6 +41,7 @@ impl Searcher {
         &self,
         collection: &CollectionName,
         request: &ExplainRequest,
+        session: &SessionToken,
         grant: &Grant,
         deadline: Instant,
     ) -> Result<ExplainAnswer, RequestError> {
@@ -46,10 +49,13 @@ impl Searcher {
         let target = Target::find(&self.views, collection, grant)?;
         let mut search = request::check(&request.search, &target)?;
         search.explain = request.analyze;
-        let vector = self.vector(&target, &search, deadline).await?;
+        let members = self.members(&target, &search, session.clone());
+        let vector = self.vector(&target, &search, &members, deadline).await?;
         let (plan, mut answer, fan_out) = match request.analyze {
             true => {
-                let Ran { answer, fan_out, .. } = self.run(&target, &search, &vector, started, deadline).await?;
+                let Ran { answer, fan_out, .. } =
+                    self.run(&target, &search, &vector, &members, started, deadline).await?;
+                let answer = SearchAnswer { session: members.token().text(), ..answer };
                 (answer.plan.clone(), Some(answer), fan_out)
             }
             false => {
@@ -156,8 +162,8 @@ impl Explained<'_> {
         ShardExplain {
             shard: place.route.shard,
             group: place.route.group_name.to_string(),
-            worker: place.route.primary.name.clone(),
-            role: "primary".to_owned(),
+            worker: place.pool.worker().to_owned(),
+            role: if place.is_primary() { "primary" } else { "standby" }.to_owned(),
             generation: place.route.generation,
             strategy: strategy.to_owned(),
             why: answered.why.to_owned(),

@@ -1,12 +1,13 @@
 //! Asking shards side by side. Each answer is candidates or a typed failure; nothing here decides whether a failure matters.
 
+use super::members::{First, Members};
 use super::recall::Recall;
 use super::request::CheckedSearch;
 use super::samples::Samples;
 use super::summaries::Summaries;
 use super::{TableFacts, millis_since};
 use crate::error::RequestError;
-use crate::targets::{Place, Target, Views, read_at};
+use crate::targets::{Place, Target};
 use crate::workers::knn::{self, Bring, KnnQuery, KnnRow, Scope};
 use crate::workers::{ShardError, WorkerPool, Workers};
 use atoll_core::access::Touched;
@@ -178,9 +179,9 @@ impl FanOut {
     }
 
     /// Asks every shard and waits for all, at most until the deadline. From then on each place is the one that answered.
-    pub(super) async fn run(&mut self, views: &Views, workers: &Workers, deadline: Instant) -> Vec<ShardAnswer> {
+    pub(super) async fn run(&mut self, members: &Members<'_>, deadline: Instant) -> Vec<ShardAnswer> {
         let mut under_way: FuturesUnordered<_> =
-            self.asks.iter().enumerate().map(|(i, ask)| ask.run(i, views, workers, deadline)).collect();
+            self.asks.iter().enumerate().map(|(i, ask)| ask.run(i, members, deadline)).collect();
         let mut answers = Vec::with_capacity(self.asks.len());
         while let Some(answer) = under_way.next().await {
             answers.push(answer);
@@ -205,11 +206,12 @@ impl FanOut {
 }
 
 impl Ask {
-    async fn run(&self, i: usize, views: &Views, workers: &Workers, deadline: Instant) -> (Place, ShardAnswer) {
+    async fn run(&self, i: usize, members: &Members<'_>, deadline: Instant) -> (Place, ShardAnswer) {
         let started = Instant::now();
         let query = &self.query;
-        let nearest = |place: Place| async move { knn::nearest(&place.pool, &place.table, query, deadline).await };
-        let (mut place, mut found) = read_at(views, workers, &self.place, nearest).await;
+        let nearest =
+            |place: Place, watch| async move { knn::nearest(&place.pool, &place.table, query, watch, deadline).await };
+        let (mut place, mut found) = members.read(&self.place, First::Anyone, deadline, nearest).await;
         let (mut walked, mut queued) = (None, Duration::ZERO);
         if let Ok(few) = &found
             && query.plan.strategy.walks()
@@ -218,8 +220,10 @@ impl Ask {
             (walked, queued) = (Some(few.rows.len() as u32), few.queued);
             // It may have missed rows that match: look at all of them, so that nothing is missing that others' rows would hide.
             let exact = &KnnQuery { plan: self.exact, ..query.clone() };
-            let nearest = |place: Place| async move { knn::nearest(&place.pool, &place.table, exact, deadline).await };
-            (place, found) = read_at(views, workers, &place, nearest).await;
+            let nearest = |place: Place, watch| async move {
+                knn::nearest(&place.pool, &place.table, exact, watch, deadline).await
+            };
+            (place, found) = members.read(&place, First::Same, deadline, nearest).await;
         }
         let rows = found.map(|found| {
             queued += found.queued;

@@ -1,7 +1,8 @@
 //! The vector of a stored entry, to search by.
 
+use super::members::{First, Members};
 use crate::error::RequestError;
-use crate::targets::{Place, Target, Views, read_at};
+use crate::targets::{Place, Target};
 use crate::workers::{Workers, read};
 use atoll_proto::Vector;
 use atoll_proto::entry::{EntryId, Include};
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 
 /// Looks the entry up.
 pub(super) async fn vector_of(
-    views: &Views,
+    members: &Members<'_>,
     workers: &Workers,
     target: &Target,
     id: &EntryId,
@@ -17,10 +18,10 @@ pub(super) async fn vector_of(
 ) -> Result<Vector, RequestError> {
     let place = target.place(workers, target.route(&id.namespace)?);
     let ids = std::slice::from_ref(id);
-    let look_up = |place: Place| async move {
-        read::get(&place.pool, &place.table, ids, None, &[Include::Vector], deadline).await
+    let look_up = |place: Place, watch| async move {
+        read::get_logged(&place.pool, &place.table, ids, None, &[Include::Vector], watch, deadline).await
     };
-    let (place, found) = read_at(views, workers, &place, look_up).await;
+    let (place, found) = members.read(&place, First::Anyone, deadline, look_up).await;
     let entries = found.map_err(|error| place.read_error(error))?;
     let vector = entries.into_iter().next().and_then(|entry| entry.vector);
     vector.ok_or(RequestError::EntryNotFound)

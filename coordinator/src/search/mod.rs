@@ -9,6 +9,8 @@ mod explain;
 mod fanout;
 mod kept;
 mod like;
+mod members;
+mod race;
 mod recall;
 mod request;
 mod samples;
@@ -22,6 +24,7 @@ use crate::workers::knn::KnnRow;
 use crate::workers::{ShardError, Workers};
 use atoll_core::access::Grant;
 use atoll_core::freshness::SessionToken;
+use atoll_core::members::Hedges;
 use atoll_core::search::distance::Query;
 use atoll_core::search::merge::{MergeLimits, Ranked, merge, moved};
 use atoll_core::search::plan::{NEAR_TIES, ShardPlan};
@@ -36,10 +39,11 @@ use atoll_proto::{CollectionName, Namespace, ShardId, Vector, WorkerId};
 pub use cache::{AnswerCache, CacheSettings};
 use explain::Explained;
 use fanout::{FanOut, ShardAnswer};
+use members::Members;
 pub use recall::{CalibrationSettings, Calibrator, Recall, SearchSettings};
 use request::CheckedSearch;
 use samples::Samples;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use summaries::Summaries;
 use tokio::time::Instant;
@@ -81,6 +85,7 @@ pub struct Searcher {
     metrics: Metrics,
     recall: Arc<Recall>,
     cache: Arc<AnswerCache>,
+    hedges: Arc<Mutex<Hedges>>,
 }
 
 /// What a search gave that was run.
@@ -126,7 +131,7 @@ impl Searcher {
         cache: AnswerCache,
     ) -> Self {
         let (samples, summaries, cache) = (Samples::new(), Summaries::new(), Arc::new(cache));
-        Self { views, workers, facts, samples, summaries, recall, metrics, cache }
+        Self { views, workers, facts, samples, summaries, recall, metrics, cache, hedges: Arc::default() }
     }
 
     /// Answers one search before the deadline, from the cache if an answer there shows what this session has written.
@@ -141,7 +146,8 @@ impl Searcher {
         let started = Instant::now();
         let target = Target::find(&self.views, collection, grant)?;
         let search = request::check(request, &target)?;
-        let vector = self.vector(&target, &search, deadline).await?;
+        let members = self.members(&target, &search, session.clone());
+        let vector = self.vector(&target, &search, &members, deadline).await?;
         let asked = self.cache.asked(&target, &search, &vector);
         let found = asked.as_ref().and_then(|asked| self.cache.find(asked, session, started));
         let answer = match found {
@@ -152,7 +158,7 @@ impl Searcher {
                     None => None,
                 };
                 let Ran { answer, changed, expires_at, .. } =
-                    self.run(&target, &search, &vector, started, deadline).await?;
+                    self.run(&target, &search, &vector, &members, started, deadline).await?;
                 if let Some(begun) = begun
                     && answer.complete
                     && !changed
@@ -162,7 +168,7 @@ impl Searcher {
                 answer
             }
         };
-        Ok(SearchAnswer { session: session.text(), ..answer })
+        Ok(SearchAnswer { session: members.token().text(), ..answer })
     }
 
     /// Bytes that kept answers take, about.
@@ -176,10 +182,11 @@ impl Searcher {
         target: &Target,
         search: &CheckedSearch,
         vector: &Vector,
+        members: &Members<'_>,
         started: Instant,
         deadline: Instant,
     ) -> Result<Ran, RequestError> {
-        let round = self.rounds(target, search, vector, deadline).await?;
+        let round = self.rounds(target, search, vector, members, deadline).await?;
         self.recheck_sometimes(target, search, vector, &round);
         let Round { fan_out, summary, hits, failures, cut_by_score, changed, expires_at, fanout_ms, merge_ms, .. } =
             round;
@@ -218,10 +225,11 @@ impl Searcher {
         target: &Target,
         search: &CheckedSearch,
         vector: &Vector,
+        members: &Members<'_>,
         deadline: Instant,
     ) -> Result<Round, RequestError> {
         for number in 0..ROUNDS_MAX {
-            let round = self.round(target, search, vector, deadline, number == 0).await?;
+            let round = self.round(target, search, vector, members, deadline, number == 0).await?;
             if !round.outdated {
                 return Ok(round);
             }
@@ -230,10 +238,22 @@ impl Searcher {
         Err(RequestError::Deadline)
     }
 
+    /// Which members a search reads that belongs to this session.
+    fn members(&self, target: &Target, search: &CheckedSearch, session: SessionToken) -> Members<'_> {
+        let Self { views, workers, hedges, .. } = self;
+        Members::new(views, workers, hedges, search.consistency, target.view.version, session)
+    }
+
     /// What to look for.
-    async fn vector(&self, target: &Target, search: &CheckedSearch, deadline: Instant) -> Result<Vector, RequestError> {
+    async fn vector(
+        &self,
+        target: &Target,
+        search: &CheckedSearch,
+        members: &Members<'_>,
+        deadline: Instant,
+    ) -> Result<Vector, RequestError> {
         match &search.like {
-            Some(id) => like::vector_of(&self.views, &self.workers, target, id, deadline).await,
+            Some(id) => like::vector_of(members, &self.workers, target, id, deadline).await,
             None => Ok(search.vector.clone().expect("check leaves a vector or like")),
         }
     }
@@ -252,13 +272,15 @@ impl Searcher {
         target: &Target,
         search: &CheckedSearch,
         vector: &Vector,
+        members: &Members<'_>,
         deadline: Instant,
         is_first: bool,
     ) -> Result<Round, RequestError> {
         let started = Instant::now();
         let metric = target.collection.settings.metric;
         let mut fan_out = self.planned(target, search, vector)?;
-        if is_first && !search.partial.allow && !fan_out.has_room(deadline) {
+        // Of several members one may have room; each refuses for itself what is too much.
+        if is_first && members.are_primaries() && !search.partial.allow && !fan_out.has_room(deadline) {
             return Err(RequestError::Overloaded);
         }
         let answers_due = match search.partial.allow && fan_out.fetches {
@@ -266,7 +288,7 @@ impl Searcher {
             true => started + deadline.saturating_duration_since(started) * 3 / 4,
             false => deadline,
         };
-        let answers = fan_out.run(&self.views, &self.workers, answers_due).await;
+        let answers = fan_out.run(members, answers_due).await;
         let fanout_ms = millis_since(started);
         let merging = Instant::now();
         let query = Query::new(metric, vector.as_slice());
@@ -301,8 +323,7 @@ impl Searcher {
         };
         let merge_ms = millis_since(merging);
 
-        let fetching =
-            Fetching { views: &self.views, workers: &self.workers, fan_out: &fan_out, search, query: &query };
+        let fetching = Fetching { members, fan_out: &fan_out, search, query: &query };
         let Winners { hits, places, failed: not_fetched, changed, outdated, cut_by_score, expires_at } =
             fetching.hits(merged, unseen, deadline).await;
         summary.times = Some(Times { merging, merge_ms, fetched: Instant::now() });

@@ -9,8 +9,8 @@ use atoll_core::search::merge::MergeLimits;
 use atoll_core::search::plan::Wish;
 use atoll_proto::entry::{EntryId, Include};
 use atoll_proto::problem::FieldError;
-use atoll_proto::search::{CachePolicy, Partial, Profile, SearchRequest};
-use atoll_proto::{Metric, Namespace, Vector, limits};
+use atoll_proto::search::{CachePolicy, Consistency, Partial, Profile, SearchRequest};
+use atoll_proto::{Durability, Metric, Namespace, Vector, limits};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub(super) struct CheckedSearch {
     pub(super) overfetch: f64,
     pub(super) include: BTreeSet<Include>,
     pub(super) per_namespace: Option<u32>,
+    /// As far as it makes a difference: where there is none to the primary, it is that.
+    pub(super) consistency: Consistency,
     pub(super) partial: Partial,
     pub(super) cache: CachePolicy,
     pub(super) explain: bool,
@@ -116,10 +118,20 @@ pub(super) fn check(request: &SearchRequest, target: &Target) -> Result<CheckedS
         overfetch: request.overfetch,
         include: request.include.iter().copied().collect(),
         per_namespace: request.group_by_namespace,
+        consistency: consistency(request, target),
         partial: request.partial,
         cache: request.cache,
         explain: request.explain,
     })
+}
+
+/// Groups of one worker have none but the primary, and tables that no log is kept of are nowhere else.
+fn consistency(request: &SearchRequest, target: &Target) -> Consistency {
+    let has_copies = target.collection.settings.durability != Durability::Ephemeral;
+    match has_copies && target.view.catalog.replicas() > 1 {
+        true => request.consistency,
+        false => Consistency::Primary,
+    }
 }
 
 fn in_range(wrong: &mut impl FnMut(&str, String), pointer: &str, given: u32, min: u32, max: u32) {
@@ -168,6 +180,7 @@ impl CheckedSearch {
             overfetch: 2.0,
             include: BTreeSet::new(),
             per_namespace: None,
+            consistency: Consistency::Primary,
             partial: Partial::default(),
             cache: CachePolicy::Bypass,
             explain: false,

@@ -7,10 +7,11 @@
 
 use super::Candidate;
 use super::fanout::FanOut;
+use super::members::{First, Members};
 use super::request::CheckedSearch;
-use crate::targets::{Place, Views, read_at};
+use crate::targets::Place;
 use crate::workers::knn::WideColumns;
-use crate::workers::{ShardError, Workers, read};
+use crate::workers::{ShardError, read};
 use atoll_core::search::distance::{Query, score};
 use atoll_core::search::merge::{Merged, merge};
 use atoll_core::search::unseen::Unseen;
@@ -47,8 +48,7 @@ pub(super) struct Winners {
 
 /// What is needed to make hits of winners.
 pub(super) struct Fetching<'a> {
-    pub(super) views: &'a Views,
-    pub(super) workers: &'a Workers,
+    pub(super) members: &'a Members<'a>,
     pub(super) fan_out: &'a FanOut,
     pub(super) search: &'a CheckedSearch,
     pub(super) query: &'a Query<'a>,
@@ -143,10 +143,10 @@ impl Fetching<'_> {
             }
         }
         let look_ups = by_place.iter().map(|(place, ids)| async move {
-            let get = |place: Place| async move {
-                read::get(&place.pool, &place.table, ids, filter, include, deadline).await
+            let get = |place: Place, watch| async move {
+                read::get_logged(&place.pool, &place.table, ids, filter, include, watch, deadline).await
             };
-            let (_, entries) = read_at(self.views, self.workers, self.fan_out.place(*place), get).await;
+            let (_, entries) = self.members.read(self.fan_out.place(*place), First::Same, deadline, get).await;
             (*place, entries)
         });
         let mut stored = HashMap::new();

@@ -159,7 +159,17 @@ pub(super) async fn read(
 /// The same on a session.
 pub(super) async fn ask(session: &Session, settings: &ReadSettings, statement: &Bound<'_>) -> Result<Vec<Row>, Error> {
     let prepared = session.prepare_cached(statement.text).await?;
-    let query = session.query(&prepared, &statement.params);
+    ask_prepared(session, settings, &prepared, &statement.params).await
+}
+
+/// The same with a statement that is prepared. All is sent when it is first polled.
+pub(super) async fn ask_prepared(
+    session: &Session,
+    settings: &ReadSettings,
+    prepared: &Statement,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, Error> {
+    let query = session.query(prepared, params);
     let Some(change) = session.change_to(settings) else { return query.await };
     // Polled in this order for the first time, so sent in this order, in one flight.
     let (changed, rows) = join(session.batch_execute(&change), query).await;

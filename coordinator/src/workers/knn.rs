@@ -4,7 +4,8 @@
 //! by the primary key and sorts. A walk of the graph orders by the bare operator.
 
 use super::filter_sql::push_on_path;
-use super::flight::{self, Bound};
+use super::flight::Bound;
+use super::logged::{self, Logged, Watch};
 use super::read::ALIVE;
 use super::row;
 use super::session::ReadSettings;
@@ -202,16 +203,17 @@ pub async fn nearest(
     pool: &WorkerPool,
     table: &ShardTable,
     query: &KnnQuery,
+    watch: Watch,
     deadline: Instant,
-) -> Result<Nearest, ShardError> {
+) -> Result<Logged<Nearest>, ShardError> {
     let settings = settings(query, deadline);
     let statement = statement(table, query);
     let statement = Bound { text: &statement.text, params: statement.params() };
     let (asked, mut queued) = (Instant::now(), Duration::ZERO);
-    let rows = pool
+    let Logged { value: rows, log } = pool
         .run(deadline, async |session| {
             queued = asked.elapsed();
-            flight::ask(session, &settings, &statement).await
+            logged::ask(session, &settings, &statement, watch).await
         })
         .await?;
     pool.note_search(asked.elapsed().saturating_sub(queued));
@@ -223,7 +225,8 @@ pub async fn nearest(
         Some(_) | None => rows.len(),
     };
     let rows = rows.into_iter().map(|row| knn_row(pool.worker(), table, query, row));
-    Ok(Nearest { rows: rows.collect::<Result<_, _>>()?, fewest, queued })
+    let value = Nearest { rows: rows.collect::<Result<_, _>>()?, fewest, queued };
+    Ok(Logged { value, log })
 }
 
 /// What the statement wants set.

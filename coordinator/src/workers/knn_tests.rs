@@ -29,6 +29,7 @@ fn table() -> ShardTable {
         group_name: "g1".into(),
         group_generation: Generation(1),
         primary: primary.into(),
+        standbys: [].into(),
     };
     ShardTable::new(&route, &CollectionName::parse("c").unwrap(), &CollectionSettings::memory_entries())
 }

@@ -12,6 +12,8 @@ mod filter_sql;
 mod flight;
 pub mod idempotency;
 pub mod knn;
+mod logged;
+mod member_load;
 mod own_graphs;
 mod pace;
 pub mod patch;
@@ -30,6 +32,8 @@ pub mod write;
 
 pub use error::ShardError;
 pub use flight::Written;
+pub use logged::{Logged, Watch};
+pub use member_load::Asked;
 pub use pool::{Connection, PoolGauge, UNSENT_TIME, WorkerPool, Workers, WorkersSettings};
 pub use session::Session;
 pub use shard_table::ShardTable;

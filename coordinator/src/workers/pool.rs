@@ -6,6 +6,7 @@
 //! throws the connection away (a late cancel could hit the next user's statement).
 
 use super::ShardError;
+use super::member_load::MemberLoad;
 use super::pace::Pace;
 use super::session::{Session, Sessions};
 use atoll_core::routing::WorkerRoute;
@@ -156,6 +157,7 @@ pub struct WorkerPool {
     pace: Arc<Pace>,
     /// Tells all who wait for the worker that another has taken its place.
     superseded: Notify,
+    pub(super) member_load: MemberLoad,
 }
 
 impl WorkerPool {
@@ -195,6 +197,7 @@ impl WorkerPool {
             size,
             pace: Arc::new(Pace::new()),
             superseded: Notify::new(),
+            member_load: MemberLoad::new(),
         }
     }
 
@@ -207,6 +210,16 @@ impl WorkerPool {
     /// The worker's name.
     pub fn worker(&self) -> &str {
         &self.route.name
+    }
+
+    /// Its id.
+    pub fn worker_id(&self) -> WorkerId {
+        self.route.worker
+    }
+
+    /// Requests that hold a connection, or wait for one.
+    pub(super) fn under_way(&self) -> usize {
+        self.size.saturating_sub(self.places.available_permits()) + self.waiting.load(Ordering::Relaxed)
     }
 
     fn gauge(&self) -> PoolGauge {

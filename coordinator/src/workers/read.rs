@@ -2,6 +2,7 @@
 
 use super::filter_sql::{push_condition, push_on_path};
 use super::flight::{self, Bound};
+use super::logged::{self, Logged, Watch};
 use super::session::ReadSettings;
 use super::statement::Statement;
 use super::{ShardError, ShardTable, WorkerPool, row};
@@ -34,10 +35,23 @@ pub async fn get(
     include: &[Include],
     deadline: Instant,
 ) -> Result<Vec<Entry>, ShardError> {
+    Ok(get_logged(pool, table, ids, filter, include, Watch::Nothing, deadline).await?.value)
+}
+
+/// The same, and where the log stood.
+pub async fn get_logged(
+    pool: &WorkerPool,
+    table: &ShardTable,
+    ids: &[EntryId],
+    filter: Option<&Expr>,
+    include: &[Include],
+    watch: Watch,
+    deadline: Instant,
+) -> Result<Logged<Vec<Entry>>, ShardError> {
     let sql = get_statement(table, ids, filter, include);
     let statement = Bound { text: &sql.text, params: sql.params() };
-    let rows = flight::read(pool, &get_settings(deadline), statement, deadline).await?;
-    entries(pool, table, &rows)
+    let rows = logged::read(pool, &get_settings(deadline), statement, watch, deadline).await?;
+    rows.and_then(|rows| entries(pool, table, &rows))
 }
 
 /// By the primary key, whatever the server's statistics say.

@@ -49,12 +49,20 @@ pub async fn make_ready(target: &Target, password: &Secret) -> Result<(), PgErro
 }
 
 /// Makes the role that standbys receive and copy the server as. It may read all that the server may, so it is made only where there
-/// are standbys: elsewhere the coordinators' password, which is its password too, opens no more than rows.
+/// are standbys: elsewhere the coordinators' password, which is its password too, opens no more than rows. And lets coordinators see
+/// which generation a log is of.
 pub(super) async fn let_standbys_copy(session: &Session, database: &str, password: &Secret) -> Result<(), PgError> {
     make_role(session, REPLICA_ROLE, " replication", password).await?;
     let statements = include_str!("replica/rights.sql");
     let statements = statements.replace("DATABASE", &quote(database)).replace("ROLE", REPLICA_ROLE);
-    session.run("let standbys copy the server", &statements).await
+    session.run("let standbys copy the server", &statements).await?;
+    // Of a group that begins it is made a moment later, and this comes again then.
+    if exists(session, "select exists (select from pg_roles where rolname = $1)", COORDINATOR_ROLE).await? {
+        let role = quote(COORDINATOR_ROLE);
+        let statements = format!("grant usage on schema atoll to {role}; grant select on atoll.generation to {role}");
+        session.run("let coordinators see its generations", &statements).await?;
+    }
+    Ok(())
 }
 
 async fn make_extension(session: &Session) -> Result<(), PgError> {

@@ -5,7 +5,7 @@ use super::*;
 use crate::catalog::testing::{self, member, worker};
 use crate::catalog::{Command, Outcome};
 use crate::moves::Advance;
-use crate::routing::RoutingTable;
+use crate::routing::{RoutingTable, ShardRoute};
 use atoll_proto::admin::GroupState;
 use atoll_proto::group::Incarnation;
 use atoll_proto::moves::MovePhase;
@@ -156,6 +156,29 @@ fn requests_go_to_whom_the_record_made_active_last() {
     let route = table.shards().first().unwrap();
     assert_eq!((route.primary.worker, route.group_generation), (WorkerId(4), Generation(2)));
     assert_eq!(table.primaries().len(), 1);
+}
+
+#[test]
+fn standbys_in_sync_may_be_read() {
+    let standbys = |catalog: &Catalog| -> Vec<u64> {
+        let table = RoutingTable::new(Arc::new(catalog.clone()), None);
+        let of = |route: &ShardRoute| route.standbys.iter().map(|standby| standby.worker.0).collect();
+        let copies: Vec<Vec<u64>> = table.copies().iter().map(of).collect();
+        let shards: Vec<Vec<u64>> = table.shards().iter().map(of).collect();
+        assert!(shards.iter().chain(&copies).all(|standbys| *standbys == shards[0]));
+        shards[0].clone()
+    };
+    assert_eq!(standbys(&three()), [0; 0], "they hold nothing yet");
+    let mut catalog = in_sync();
+    assert_eq!(standbys(&catalog), [3, 4]);
+    for (index, step) in
+        (6..).zip([Change::Fence { wish: None }, Change::Promote { candidate: disk(4) }, Change::Activate])
+    {
+        assert_eq!(change(&mut catalog, index, step), Outcome::Done);
+    }
+    assert_eq!(standbys(&catalog), [2, 3]);
+    assert_eq!(change(&mut catalog, 9, Change::Mend { disk: Some(disk(2)) }), Outcome::Done);
+    assert_eq!(standbys(&catalog), [3], "what is being mended answers nothing");
 }
 
 #[test]

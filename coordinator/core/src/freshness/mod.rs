@@ -1,4 +1,5 @@
-//! Whether a cached answer may be given: what is known of the writes since it was made.
+//! Whether an answer is new enough: one from the cache, by what is known of the writes since it was made, and one of a standby
+//! ([`Wanted`]).
 //!
 //! **The rule.** An answer is made by a fan-out, and remembers two things from just before that began: the [`WriteMarks`] of
 //! what it looked at ([`Seen`]), and up to which position each group asked was known to show all writes ([`Sight`]). It is kept only if
@@ -16,10 +17,12 @@
 
 mod marks;
 mod session;
+mod shown;
 mod sight;
 
 pub use marks::{MarkSet, Seen, WriteEnd, WriteMarks};
 pub use session::{BadToken, Position, SessionToken};
+pub use shown::{LogSpan, Shown, Wanted};
 pub use sight::{KnownPositions, Sight};
 
 /// What an answer was made from, remembered from just before its fan-out began.

@@ -7,4 +7,4 @@ mod ring;
 mod table;
 
 pub use ring::{HASH_FUNCTION, ShardRing, VNODES_PER_SHARD};
-pub use table::{RoutingTable, ShardRoute, WorkerRoute};
+pub use table::{RoutingTable, ShardRoute, Standbys, WorkerRoute};

@@ -38,9 +38,14 @@ pub struct ShardRoute {
     pub group_name: Arc<str>,
     /// The group's generation: which of its primaries that is.
     pub group_generation: Generation,
-    /// The worker that takes its reads and writes.
+    /// The worker that takes its writes, and reads that don't say otherwise.
     pub primary: Arc<WorkerRoute>,
+    /// Workers that have its data too, in the order of their numbers; none where groups have one worker.
+    pub standbys: Standbys,
 }
+
+/// A group's standbys that may be read: those in the in-sync set, which lag by little. One whose data are being mended may not.
+pub type Standbys = Arc<[Arc<WorkerRoute>]>;
 
 /// Where a worker is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +72,8 @@ impl RoutingTable {
             Some(before) if before.ring.shard_count() == shard_count => before.ring.clone(),
             Some(_) | None => Arc::new(ShardRing::new(shard_count)),
         };
-        let primaries: BTreeMap<GroupId, Arc<WorkerRoute>> =
-            catalog.groups.iter().map(|(id, group)| (*id, Arc::new(worker_route(&catalog, group.primary)))).collect();
+        let members: BTreeMap<GroupId, (Arc<WorkerRoute>, Standbys)> =
+            catalog.groups.iter().map(|(id, group)| (*id, members(&catalog, group))).collect();
         let shards = catalog
             .placements
             .iter()
@@ -79,7 +84,8 @@ impl RoutingTable {
                 group: placement.group,
                 group_name: catalog.groups[&placement.group].name.as_str().into(),
                 group_generation: catalog.groups[&placement.group].generation,
-                primary: primaries[&placement.group].clone(),
+                primary: members[&placement.group].0.clone(),
+                standbys: members[&placement.group].1.clone(),
             })
             .collect();
         let collections = catalog
@@ -143,12 +149,10 @@ impl RoutingTable {
     /// the collection on all of them; none before the first placement.
     pub fn copies(&self) -> Vec<ShardRoute> {
         let Some(first) = self.shards.first() else { return Vec::new() };
-        let copy = |(id, group): (&GroupId, &Group)| ShardRoute {
-            group: *id,
-            group_name: group.name.as_str().into(),
-            group_generation: group.generation,
-            primary: Arc::new(worker_route(&self.catalog, group.primary)),
-            ..first.clone()
+        let copy = |(id, group): (&GroupId, &Group)| {
+            let (primary, standbys) = members(&self.catalog, group);
+            let (group_name, group_generation) = (group.name.as_str().into(), group.generation);
+            ShardRoute { group: *id, group_name, group_generation, primary, standbys, ..first.clone() }
         };
         self.catalog.groups.iter().map(copy).collect()
     }
@@ -157,6 +161,15 @@ impl RoutingTable {
     pub fn primaries(&self) -> Vec<WorkerRoute> {
         self.catalog.groups.values().map(|group| worker_route(&self.catalog, group.primary)).collect()
     }
+}
+
+/// The group's primary and its standbys.
+fn members(catalog: &Catalog, group: &Group) -> (Arc<WorkerRoute>, Standbys) {
+    let route = |id| Arc::new(worker_route(catalog, id));
+    let is_mended =
+        |id| group.record.as_ref().is_some_and(|record| record.mending.is_some_and(|disk| disk.worker == id));
+    let standbys = group.in_sync.iter().filter(|id| **id != group.primary && !is_mended(**id));
+    (route(group.primary), standbys.map(|id| route(*id)).collect())
 }
 
 fn worker_route(catalog: &Catalog, id: WorkerId) -> WorkerRoute {

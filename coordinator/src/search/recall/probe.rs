@@ -4,6 +4,7 @@ use super::super::request::CheckedSearch;
 use super::super::{Round, Searcher};
 use crate::error::RequestError;
 use crate::targets::Target;
+use atoll_core::freshness::SessionToken;
 use atoll_core::search::calibration::Tier;
 use atoll_proto::Vector;
 use atoll_proto::search::Hit;
@@ -42,8 +43,9 @@ impl Searcher {
         vector: &Vector,
         deadline: Instant,
     ) -> Result<Probe, RequestError> {
+        let members = self.members(target, search, SessionToken::default());
         let Round { fan_out, summary, hits, fanout_ms, merge_ms, .. } =
-            self.round(target, search, vector, deadline, true).await?;
+            self.round(target, search, vector, &members, deadline, true).await?;
         Ok(Probe {
             ids: ids(&hits),
             ms: fanout_ms + merge_ms,

@@ -9,7 +9,7 @@ use super::{Kind, RECHECK_EVERY, UNPOISONED};
 use crate::targets::Target;
 use atoll_core::search::estimate::Shown;
 use atoll_proto::Vector;
-use atoll_proto::search::Partial;
+use atoll_proto::search::{Consistency, Partial};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -36,7 +36,8 @@ impl Searcher {
         let kind = Kind { profile, filtered: search.filter.is_some() };
         // A shard that is missing would make the truth smaller.
         let partial = Partial::default();
-        let exact = CheckedSearch { exact: true, include: Default::default(), partial, ..search.clone() };
+        let consistency = Consistency::Primary;
+        let exact = CheckedSearch { exact: true, include: Default::default(), consistency, partial, ..search.clone() };
         tokio::spawn(async move {
             let _place = place;
             if searcher.workers.have_waiters() {

@@ -49,6 +49,8 @@ impl Settings<'_> {
             Self::Closed | Self::Following { .. } => (String::new(), NOBODY.to_owned()),
         };
         let read_only = matches!(self, Self::Retiring { .. });
+        // Standbys are read. The primary keeps what their statements may still want to see; where that is not all (a lock, a table that
+        // goes), replay waits for them no longer than a promotion can, and coordinators ask another member for what it ended.
         // Who follows nobody looks this often whether it may again: nothing is acknowledged by a new primary before.
         format!(
             "# Written by atoll-agent as the group's record changes; changes here are lost.\n\
@@ -57,6 +59,8 @@ impl Settings<'_> {
              synchronous_standby_names = {}\n\
              atoll.listed = '{listed}'\n\
              default_transaction_read_only = {read_only}\n\
+             hot_standby_feedback = on\n\
+             max_standby_streaming_delay = 500ms\n\
              wal_keep_size = 1GB\n\
              wal_receiver_timeout = 5s\n\
              wal_receiver_status_interval = 1s\n\
