@@ -11,6 +11,7 @@ pub mod command_line;
 pub mod entries;
 pub mod faults;
 pub mod fourth_worker;
+pub mod group_faults;
 pub mod history;
 pub mod keys;
 pub mod logs;
