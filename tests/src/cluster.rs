@@ -163,6 +163,8 @@ pub struct Cluster {
     dev: Option<Child>,
     extras: Vec<Extra>,
     finished: bool,
+    /// Where members that the story starts have control groups of their names.
+    control_groups: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -176,7 +178,8 @@ impl Cluster {
         std::fs::create_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
         // Passable, because PostgreSQL may run as another user.
         std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).expect("the folder is ours");
-        let mut cluster = Self { options, ports, root, dev: None, extras: Vec::new(), finished: false };
+        let mut cluster =
+            Self { options, ports, root, dev: None, extras: Vec::new(), finished: false, control_groups: None };
         if cluster.options.encrypted {
             let (authority, folder) = (Authority::new("cluster"), cluster.certificates());
             authority.certify(&["127.0.0.1"], &folder);
@@ -307,6 +310,13 @@ impl Cluster {
         self.reap_and_wait(&pids).await;
     }
 
+    /// Kills processes and PostgreSQL servers at once.
+    pub async fn kill_together(&mut self, pids: &[u32], postmasters: &[u32]) {
+        pids.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        let killed = postmasters.iter().flat_map(|pid| processes::kill_tree(*pid));
+        self.reap_and_wait(&pids.iter().copied().chain(killed).collect::<Vec<_>>()).await;
+    }
+
     /// Kills a worker: its agent first, which would start the server again.
     pub async fn kill_worker(&mut self, worker: &WorkerPlace) {
         self.kill(worker.agent_pid).await;
@@ -340,9 +350,15 @@ impl Cluster {
 
     /// Starts a coordinator (named `coordinator-…`) or an agent by a configuration file.
     pub fn start_by_config(&mut self, name: &str, config: &Path) -> u32 {
-        let mut command = match name.starts_with("coordinator") {
-            true => Command::new(program("atoll")),
-            false => Command::new(program("atoll-agent")),
+        let program = program(if name.starts_with("coordinator") { "atoll" } else { "atoll-agent" });
+        let mut command = match &self.control_groups {
+            // It joins before it becomes the program, so that all it ever does is done in the group.
+            Some(groups) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(groups.join(name)).arg(program);
+                shell
+            }
+            None => Command::new(program),
         };
         if name.starts_with("coordinator") {
             command.arg("serve");
@@ -355,6 +371,11 @@ impl Cluster {
         let pid = child.id();
         self.extras.push(Extra { name: name.to_owned(), child });
         pid
+    }
+
+    /// From now on members that the story starts are started in control groups: those of their names in this folder.
+    pub fn start_in_control_groups(&mut self, folder: &Path) {
+        self.control_groups = Some(folder.to_owned());
     }
 
     /// The process of a member that the story started itself.

@@ -11,6 +11,8 @@ pub mod command_line;
 pub mod entries;
 pub mod faults;
 pub mod fourth_worker;
+pub mod group_faults;
+pub mod history;
 pub mod keys;
 pub mod logs;
 pub mod moves;

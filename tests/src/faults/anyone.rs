@@ -29,6 +29,16 @@ impl Anyone {
         Self { clients: Arc::clone(&self.clients), turn: Arc::default() }
     }
 
+    /// The same coordinators, beginning with another, counted from 0.
+    pub fn beginning_at(&self, turn: usize) -> Self {
+        Self { clients: Arc::clone(&self.clients), turn: Arc::new(AtomicUsize::new(turn)) }
+    }
+
+    /// The next request goes to another coordinator.
+    pub fn turn(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Sends a request once. One that is not answered, or with a 5xx, makes the next go to another coordinator.
     pub async fn try_send(&self, make: impl Fn(&Client) -> Request<'_>) -> Result<Answer, String> {
         self.try_send_within(ANSWER_WITHIN, make).await

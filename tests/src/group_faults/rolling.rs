@@ -1,0 +1,61 @@
+//! A rolling restart: every member is stopped in an orderly way and started again, when all before it are whole.
+
+use super::members::{agent, coordinator, coordinator_name};
+use super::range::{COORDINATORS, GroupRange};
+use crate::poll;
+use crate::processes::{signal, wait_gone};
+use http::Method;
+use rustix::process::Signal;
+use serde_json::json;
+use std::time::Duration;
+
+/// For a switchover that was taken.
+const SWITCH_PATIENCE: Duration = Duration::from_secs(20);
+
+impl GroupRange {
+    /// Restarts standbys, then the primary, which hands over first where it can be asked to, then coordinators. Gives what is worth knowing.
+    pub(super) async fn restart_all(&mut self) -> Result<Option<String>, String> {
+        let group = self.group().await?;
+        let (primary, standbys): (Vec<_>, Vec<_>) =
+            self.cluster.layout().workers.into_iter().partition(|worker| group["primary"] == worker.name.as_str());
+        for standby in &standbys {
+            self.restart(&standby.name, agent(&self.cluster, standby)).await?;
+        }
+        let primary = primary.into_iter().next().ok_or_else(|| format!("no primary: {group}"))?;
+        let note = self.switch_over(&group["group"], &primary.name, &standbys[0].name).await?;
+        self.restart(&primary.name, agent(&self.cluster, &primary)).await?;
+        for number in 1..=COORDINATORS {
+            self.restart(&coordinator_name(number), coordinator(&self.cluster, number)).await?;
+        }
+        Ok(note)
+    }
+
+    async fn switch_over(&self, group: &serde_json::Value, from: &str, to: &str) -> Result<Option<String>, String> {
+        let path = format!("/v1/admin/groups/{}/failover", group.as_str().unwrap_or_default());
+        let body = json!({"to": to});
+        let answer = self.send(|client| client.request(Method::POST, &path).json(&body)).await?;
+        if !(200..300).contains(&answer.status) {
+            return Ok(Some(format!("no switchover: {} {}", answer.status, answer.code())));
+        }
+        poll::within("the switchover", SWITCH_PATIENCE, async || {
+            let group = self.group().await?;
+            let is_over = group["primary"] != from && group["phase"] == "steady";
+            if is_over { Ok(()) } else { Err(group.to_string()) }
+        })
+        .await?;
+        Ok(None)
+    }
+
+    /// Stops a member, which takes its server with it, starts it again and waits until all is whole.
+    async fn restart(&mut self, name: &str, pid: u32) -> Result<(), String> {
+        let is_ours = self.cluster.extra_pid(name).is_some();
+        signal(pid, Signal::TERM);
+        if is_ours {
+            self.cluster.wait_ended(name).await;
+        } else {
+            wait_gone(&[pid]).await;
+        }
+        self.cluster.start_member(name);
+        self.wait_whole().await.map_err(|waited| format!("{name} was restarted: {waited}"))
+    }
+}
