@@ -108,12 +108,12 @@ impl Catalog {
         }
         let known = self.workers.iter().find(|(_, known)| known.name == worker.name).map(|(id, _)| *id);
         match known {
-            Some(id) => self.refresh_worker(id, worker),
+            Some(id) => self.refresh_worker(index, id, worker),
             None => self.admit_worker(index, worker),
         }
     }
 
-    fn refresh_worker(&mut self, id: WorkerId, now: RegisterWorker) -> Outcome {
+    fn refresh_worker(&mut self, index: u64, id: WorkerId, now: RegisterWorker) -> Outcome {
         let before = &self.workers[&id];
         let name = now.name.to_string();
         if before.uid != now.uid {
@@ -132,12 +132,17 @@ impl Catalog {
         if now.group.as_ref().is_some_and(|asked| asked != group_name) {
             return Outcome::Refused(Refusal::OtherGroup { name, group: group_name.to_string() });
         }
+        let follows = now.follows;
         let after = worker_of(now, group);
         if *before == after {
             // Nothing changed; the version stays, so that a heartbeat costs no coordinator a new view.
             return Outcome::Unchanged;
         }
+        let is_elsewhere = before.postgres != after.postgres;
         self.workers.insert(id, after);
+        if follows && is_elsewhere {
+            self.follow_primary(index, group);
+        }
         Outcome::WorkerRegistered { worker: id, group }
     }
 
@@ -261,7 +266,8 @@ impl Catalog {
 
 fn worker_of(worker: RegisterWorker, group: GroupId) -> Worker {
     // Every field is taken apart, so that a new one can't be forgotten here.
-    let RegisterWorker { uid, name, group: _, mode, agent_url, postgres, facts, capacity, incarnation: _ } = worker;
+    let RegisterWorker { uid, name, group: _, mode, agent_url, postgres, facts, capacity, incarnation: _, follows: _ } =
+        worker;
     Worker { uid, name, group, mode, agent_url, postgres, facts, capacity: capacity.max(1) }
 }
 

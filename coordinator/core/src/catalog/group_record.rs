@@ -5,7 +5,7 @@ use super::{Catalog, Group, Outcome, Refusal};
 use crate::failover::{self, Change};
 use atoll_proto::agent::{PostgresFacts, RegisterWorker};
 use atoll_proto::group::{Disk, GroupRecord, Phase};
-use atoll_proto::{CatalogVersion, GroupId, WorkerId};
+use atoll_proto::{CatalogVersion, Generation, GroupId, WorkerId};
 use std::collections::BTreeSet;
 
 impl Catalog {
@@ -61,6 +61,14 @@ impl Catalog {
         let others = group.members.iter().filter(|member| **member != of);
         let same = |other: &WorkerId| self.workers[other].facts.system_identifier == now.system_identifier;
         group.record.is_some() && others.into_iter().any(same)
+    }
+
+    /// Somebody else gave a group that has no record another primary. Its log may go on from an earlier position than the one before
+    /// had reached, so positions of the two must not be compared: it has a generation of its own.
+    pub(super) fn follow_primary(&mut self, index: u64, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id).filter(|group| group.record.is_none()) else { return };
+        group.generation = Generation(group.generation.0 + 1);
+        self.give_up_moves_of(index, id);
     }
 
     pub(super) fn change_group(
