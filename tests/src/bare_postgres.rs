@@ -39,6 +39,8 @@ impl BarePostgres {
         let this = Self::nothing_yet(cluster, name, port);
         let password_file = this.password_file();
         std::fs::write(&password_file, PASSWORD).expect("the folder is ours");
+        std::fs::set_permissions(&password_file, Permissions::from_mode(0o600)).expect("the folder is ours");
+        chown(&password_file, Some(this.account.0), Some(this.account.1)).expect("the folder is ours");
         let arguments = ["--username", USER, "--auth", "scram-sha-256", "--pwfile"].map(OsStr::new);
         this.run("initdb", &[&arguments[..], &[password_file.as_os_str(), OsStr::new("-D")]].concat());
         this.start();

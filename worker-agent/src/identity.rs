@@ -15,7 +15,7 @@ pub struct Identity {
     /// What the cluster knows it by, once it registered.
     pub membership: Option<Membership>,
     /// Of an external server: what its data are known by, once the catalog took them for this worker's. PostgreSQL's own identity of
-    /// them, or the worker's uid where that may not be read: then the mark in the database counts.
+    /// them, or the worker's uid where that may not be read: then the claim in the database counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
 }
@@ -108,6 +108,7 @@ mod tests {
         let mut identity = Identity::load_or_make(&path).unwrap();
         assert_eq!(Identity::load_or_make(&path).unwrap(), identity);
         identity.membership = Some(Membership { cluster_id: "c".to_owned(), worker: WorkerId(3), group: GroupId(4) });
+        identity.server = Some("7".to_owned());
         identity.keep(&path).unwrap();
         assert_eq!(Identity::load_or_make(&path).unwrap(), identity);
     }

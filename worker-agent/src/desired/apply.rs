@@ -4,7 +4,7 @@
 use crate::desired::plan::{Conflict, Plan, SchemaPlan, plan};
 use crate::pg::applied;
 use crate::pg::connect::{PgError, Target, chain};
-use crate::pg::endpoints::marker;
+use crate::pg::endpoints::claim;
 use crate::pg::existing::Existing;
 use crate::pg::moving;
 use crate::pg::session::Session;
@@ -192,8 +192,8 @@ impl Applier {
     async fn adopt(&self, session: &Session) -> Result<(), PgError> {
         let Some(server) = self.worker.server.system_identifier() else { return Ok(()) };
         if self.worker.config.mode == WorkerMode::External {
-            // First the mark: by it they are known to be ours where the file does not say so yet.
-            marker::write(session, &self.worker.uid()).await?;
+            // First the claim: by it they are known to be ours where the file does not say so yet.
+            claim::write(session, &self.worker.uid()).await?;
             if let Err(error) = self.worker.keep_server(server) {
                 tracing::error!(error = chain(&error), "the server's identity cannot be kept");
             }

@@ -50,7 +50,7 @@ impl ServerFacts {
             full_page_writes: row.get("full_page_writes"),
             in_recovery: row.get("in_recovery"),
             started_at_us: row.get("started_at_us"),
-            // Where it may not be read the server is known by the worker's mark in it.
+            // Where it may not be read the server is known by the worker's claim in it.
             system_identifier: system_identifier.unwrap_or_else(|| identity.uid.clone()),
             pgvector_installed: row.get("pgvector_installed"),
             pgvector_available: row.get("pgvector_available"),

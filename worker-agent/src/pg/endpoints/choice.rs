@@ -7,18 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What is to be made of those that answered, by their numbers.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Choice {
+pub(super) struct Choice {
     /// The one to follow.
-    pub primary: Option<usize>,
+    pub(super) primary: Option<usize>,
     /// Others that take writes too.
-    pub also_primary: Vec<usize>,
+    pub(super) also_primary: Vec<usize>,
     /// Those that must never be followed.
-    pub strangers: BTreeMap<usize, Stranger>,
+    pub(super) strangers: BTreeMap<usize, Stranger>,
 }
 
 /// Why a server is not the worker's. The text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Stranger {
+pub(super) enum Stranger {
     /// Another worker's agent was there first.
     #[error("its database is that of another worker: name servers of this one only")]
     OtherWorker,
@@ -37,7 +37,7 @@ pub enum Stranger {
         "nothing says that its data are this worker's: `grant execute on function pg_control_system()` to the agent's user, \
          or wait until it has what was replicated"
     )]
-    Unmarked,
+    Unclaimed,
     /// The worker has no data yet, and these servers do not hold the same.
     #[error(
         "it holds other data than another endpoint, and this worker has none yet: name servers of one cluster only"
@@ -46,7 +46,7 @@ pub enum Stranger {
 }
 
 /// Chooses among those that answered. `last` is the one that was followed before.
-pub fn choose(seen: &BTreeMap<usize, Seen>, identity: &Identity, last: Option<usize>) -> Choice {
+pub(super) fn choose(seen: &BTreeMap<usize, Seen>, identity: &Identity, last: Option<usize>) -> Choice {
     let Some(known) = known(seen, identity) else {
         let strangers = seen.keys().map(|number| (*number, Stranger::Differs)).collect();
         return Choice { strangers, ..Choice::default() };
@@ -63,7 +63,7 @@ pub fn choose(seen: &BTreeMap<usize, Seen>, identity: &Identity, last: Option<us
 
 /// By what the worker's data are known.
 enum Known {
-    /// By this system identifier, or by the mark where the worker's uid stands for one that could not be read.
+    /// By this system identifier, or by the claim where the worker's uid stands for one that could not be read.
     By(String),
     /// It has none yet.
     Nothing,
@@ -74,23 +74,23 @@ fn known(seen: &BTreeMap<usize, Seen>, identity: &Identity) -> Option<Known> {
     if let Some(server) = &identity.server {
         return Some(Known::By(server.clone()));
     }
-    let is_marked = |seen: &&Seen| seen.worker.as_ref() == Some(&identity.uid);
-    let any_marked = seen.values().any(|seen| is_marked(&seen));
-    let in_question: Vec<_> = seen.values().filter(|seen| !any_marked || is_marked(seen)).collect();
+    let is_claimed = |seen: &&Seen| seen.worker.as_ref() == Some(&identity.uid);
+    let any_claimed = seen.values().any(|seen| is_claimed(&seen));
+    let in_question: Vec<_> = seen.values().filter(|seen| !any_claimed || is_claimed(seen)).collect();
     let systems: BTreeSet<_> = in_question.iter().map(|seen| &seen.system_identifier).collect();
     let primaries = in_question.iter().filter(|seen| seen.takes_writes).count();
     match systems.first() {
         _ if systems.len() > 1 => None,
-        Some(Some(system)) if any_marked => Some(Known::By(system.clone())),
-        Some(None) if any_marked => Some(Known::By(identity.uid.clone())),
+        Some(Some(system)) if any_claimed => Some(Known::By(system.clone())),
+        Some(None) if any_claimed => Some(Known::By(identity.uid.clone())),
         Some(None) if primaries > 1 => None,
         Some(_) | None => Some(Known::Nothing),
     }
 }
 
 fn stranger(seen: &Seen, identity: &Identity, known: &Known) -> Option<Stranger> {
-    let is_marked = seen.worker.as_ref() == Some(&identity.uid);
-    if seen.worker.is_some() && !is_marked {
+    let is_claimed = seen.worker.as_ref() == Some(&identity.uid);
+    if seen.worker.is_some() && !is_claimed {
         return Some(Stranger::OtherWorker);
     }
     let Known::By(ours) = known else { return None };
@@ -99,7 +99,7 @@ fn stranger(seen: &Seen, identity: &Identity, known: &Known) -> Option<Stranger>
         Some(theirs) if *ours != identity.uid => {
             Some(Stranger::OtherData { theirs: theirs.clone(), ours: ours.clone() })
         }
-        Some(_) | None => (!is_marked).then_some(Stranger::Unmarked),
+        Some(_) | None => (!is_claimed).then_some(Stranger::Unclaimed),
     }
 }
 
@@ -156,14 +156,14 @@ mod tests {
         let standby = server(None, Some("7"), Some(UID));
         for (stranger, why) in [
             (server(Some(9), Some("8"), None), Stranger::OtherData { theirs: "8".to_owned(), ours: "7".to_owned() }),
-            // A copy by statements has the mark, and is another server all the same.
+            // A copy by statements has the claim, and is another server all the same.
             (
                 server(Some(9), Some("8"), Some(UID)),
                 Stranger::OtherData { theirs: "8".to_owned(), ours: "7".to_owned() },
             ),
             (server(Some(9), Some("7"), Some("other")), Stranger::OtherWorker),
             (server(Some(9), None, Some("other")), Stranger::OtherWorker),
-            (server(Some(9), None, None), Stranger::Unmarked),
+            (server(Some(9), None, None), Stranger::Unclaimed),
         ] {
             let choice = chosen(&[standby.clone(), stranger.clone()], &own, Some(1));
             assert_eq!(choice, Choice { strangers: [(1, why)].into(), ..Choice::default() }, "{stranger:?}");
@@ -171,18 +171,18 @@ mod tests {
     }
 
     #[test]
-    fn where_no_system_identifier_can_be_read_the_mark_counts() {
-        let marked = server(Some(2), None, Some(UID));
+    fn where_no_system_identifier_can_be_read_the_claim_counts() {
+        let claimed = server(Some(2), None, Some(UID));
         for own in [identity(Some("7")), identity(Some(UID)), identity(None)] {
-            assert_eq!(chosen(&[marked.clone()], &own, None).primary, Some(0));
+            assert_eq!(chosen(&[claimed.clone()], &own, None).primary, Some(0));
         }
         // It can be read by now.
         assert_eq!(chosen(&[server(Some(2), Some("7"), Some(UID))], &identity(Some(UID)), None).primary, Some(0));
-        let unmarked = chosen(&[server(Some(2), Some("7"), None), marked.clone()], &identity(Some(UID)), None);
-        assert_eq!((unmarked.primary, unmarked.strangers), (Some(1), [(0, Stranger::Unmarked)].into()));
-        // The file that says so was written after the mark.
-        let unwritten = chosen(&[server(Some(9), None, None), marked], &identity(None), None);
-        assert_eq!((unwritten.primary, unwritten.strangers), (Some(1), [(0, Stranger::Unmarked)].into()));
+        let unclaimed = chosen(&[server(Some(2), Some("7"), None), claimed.clone()], &identity(Some(UID)), None);
+        assert_eq!((unclaimed.primary, unclaimed.strangers), (Some(1), [(0, Stranger::Unclaimed)].into()));
+        // The file that says so was written after the claim.
+        let unwritten = chosen(&[server(Some(9), None, None), claimed], &identity(None), None);
+        assert_eq!((unwritten.primary, unwritten.strangers), (Some(1), [(0, Stranger::Unclaimed)].into()));
     }
 
     #[test]
@@ -197,9 +197,9 @@ mod tests {
             let strangers = [(0, Stranger::Differs), (1, Stranger::Differs)].into();
             assert_eq!(choice, Choice { strangers, ..Choice::default() }, "{differing:?}");
         }
-        // One of them has the mark.
-        let marked = [server(Some(1), Some("7"), Some(UID)), server(Some(2), Some("8"), None)];
-        let choice = chosen(&marked, &own, None);
+        // One of them has the claim.
+        let claimed = [server(Some(1), Some("7"), Some(UID)), server(Some(2), Some("8"), None)];
+        let choice = chosen(&claimed, &own, None);
         assert_eq!((choice.primary, choice.strangers.len()), (Some(0), 1));
     }
 }

@@ -2,7 +2,7 @@
 //! matter of ours; we find the one that takes writes, and make sure that it is the worker's.
 
 mod choice;
-pub mod marker;
+pub mod claim;
 mod seen;
 
 pub use seen::takes_writes;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 /// Longest that all of them are waited for.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 /// The same once the one that was followed has said that it takes writes still: only a newer primary could be news.
-const OTHERS_LIMIT: Duration = Duration::from_millis(250);
+const OTHERS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why none is followed.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub struct Endpoints {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Told {
     choice: Choice,
-    by_mark: bool,
+    by_claim: bool,
 }
 
 impl Endpoints {
@@ -130,13 +130,13 @@ impl Endpoints {
             format!("{place}: {said}")
         });
         let said = said.collect::<Vec<_>>().join("; ");
-        let by_mark = choice.primary.is_some_and(|primary| seen[&primary].system_identifier.is_none());
-        self.tell(&choice, by_mark);
+        let by_claim = choice.primary.is_some_and(|primary| seen[&primary].system_identifier.is_none());
+        self.tell(&choice, by_claim);
         (choice, said)
     }
 
     /// Logs what is new of strangers, of primaries that are not followed, and of what the worker's server is known by.
-    fn tell(&mut self, choice: &Choice, by_mark: bool) {
+    fn tell(&mut self, choice: &Choice, by_claim: bool) {
         for (number, stranger) in &choice.strangers {
             if self.told.choice.strangers.get(number) != Some(stranger) {
                 tracing::error!(server = %self.places[*number], reason = %stranger, "this server is refused");
@@ -147,14 +147,14 @@ impl Endpoints {
                 tracing::error!(server = %self.places[*number], "this server takes writes too, and is not followed");
             }
         }
-        if by_mark && !self.told.by_mark {
+        if by_claim && !self.told.by_claim {
             tracing::warn!(
-                "pg_control_system() may not be read: the server is known by the mark in its database alone"
+                "pg_control_system() may not be read: the server is known by the claim in its database alone"
             );
         }
         // Who does not answer now and comes back is no news.
         self.told.choice.strangers.extend(choice.strangers.clone());
         self.told.choice.also_primary.clone_from(&choice.also_primary);
-        self.told.by_mark |= by_mark;
+        self.told.by_claim |= by_claim;
     }
 }

@@ -1,6 +1,6 @@
 //! What the server at an endpoint says of itself.
 
-use super::marker;
+use super::claim;
 use crate::pg::connect::{PgError, Target};
 use crate::pg::facts;
 use crate::pg::session::Session;
@@ -10,27 +10,27 @@ const STATEMENT_LIMIT: Duration = Duration::from_secs(2);
 
 /// A server's word on whose data it has, and whether it takes writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub(super) struct Seen {
     /// Whether it is a primary that lets transactions write.
-    pub takes_writes: bool,
+    pub(super) takes_writes: bool,
     /// PostgreSQL's own identity of the data; none where it may not be read.
-    pub system_identifier: Option<String>,
+    pub(super) system_identifier: Option<String>,
     /// Uid of the worker whose database it is, as its agent wrote it there.
-    pub worker: Option<String>,
+    pub(super) worker: Option<String>,
     /// Of a primary: how often its data have changed primaries; none where that is not told.
-    pub timeline: Option<u32>,
+    pub(super) timeline: Option<u32>,
 }
 
 impl Seen {
     /// Asks a server.
-    pub async fn look(target: &Target) -> Result<Self, PgError> {
+    pub(super) async fn look(target: &Target) -> Result<Self, PgError> {
         let session = target.connect(STATEMENT_LIMIT).await?;
         let row = session.query_one("say whether it takes writes", include_str!("look.sql"), &[]).await?;
         let takes_writes = row.get("takes_writes");
         Ok(Self {
             takes_writes,
             system_identifier: facts::system_identifier(&session).await?,
-            worker: if row.get("has_marker") { marker::read(&session).await? } else { None },
+            worker: if row.get("has_claim") { claim::read(&session).await? } else { None },
             timeline: if takes_writes { timeline(&session).await? } else { None },
         })
     }

@@ -1,4 +1,4 @@
-//! The mark of a worker in its database. Replication copies it to each server that may take its place, and to no other.
+//! The claim of a worker in its database. Replication copies it to each server that may take its place, and to no other.
 
 use crate::pg::connect::PgError;
 use crate::pg::session::Session;
