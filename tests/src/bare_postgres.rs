@@ -95,6 +95,8 @@ impl BarePostgres {
     pub async fn kill(&self) {
         let killed = kill_tree(self.pid().expect("it runs"));
         processes::wait_gone(&killed).await;
+        // The next one would take a process that nobody has waited for yet for one that runs.
+        std::fs::remove_file(self.folder.join("postmaster.pid")).expect("a killed server leaves it behind");
     }
 
     /// Waits until a query gives this first column.
