@@ -83,6 +83,9 @@ pub struct RegisterWorker {
     /// Which of all data that it had its server has now; none of an agent that can't be a member of a group with standbys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
+    /// Whether its server is the one of several that takes writes: at another address it is another primary.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
 }
 
 /// The coordinator's answer to a registration.

@@ -1,6 +1,6 @@
 //! The agent as a whole: prepares its server, starts its parts, and stops them in order.
 
-use crate::config::{Config, ConfigError, PostgresSection};
+use crate::config::{Config, ConfigError, Endpoint, PostgresSection};
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::desired::apply::Applier;
 use crate::desired::{graphs, upkeep};
@@ -298,10 +298,13 @@ fn prepare_managed(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentE
 fn prepare_external(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentError> {
     let password_file = config.postgres.password_file.clone();
     let password = password_file.map(|file| Kept::new(move || Secret::read(&file))).transpose()?;
+    // Of several, the one that takes writes is looked for when the agent runs.
+    let Endpoint { host, port } =
+        config.postgres.places().into_iter().next().ok_or_else(|| missing("postgres.host"))?;
     let target = Target {
-        host: config.postgres.host.clone(),
+        host,
         address: None,
-        port: config.postgres.port,
+        port,
         user: config.postgres.user.clone().ok_or_else(|| missing("postgres.user"))?,
         password,
         database: config.postgres.database.clone(),
@@ -318,7 +321,7 @@ fn server_tls(config: &Config, layout: &Layout, account: Option<&Account>) -> Op
     Some(ServerTls {
         layout: layout.clone(),
         account: account.cloned(),
-        host: config.postgres_host().to_owned(),
+        host: config.advertised(&config.postgres.host).to_owned(),
         ca_file: ca_file.clone()?,
         cert_file: cert_file.clone()?,
         key_file: key_file.clone()?,

@@ -40,7 +40,8 @@ impl Credentials {
 
 /// Reads everything anew, and has the server take it up. What is broken stays as it was, and the log says what is wrong with it.
 pub async fn renew(worker: &Worker) {
-    let Worker { config, credentials, target, server_tls, .. } = worker;
+    let Worker { config, credentials, server_tls, .. } = worker;
+    let target = worker.target();
     if let Some(peers) = &credentials.peers {
         tell("tls", peers.renew());
     }
@@ -59,7 +60,7 @@ pub async fn renew(worker: &Worker) {
     }
     match Secret::read(&config.postgres_password_file) {
         // A server that is away gets it when it comes back.
-        Ok(password) => tell("postgres_password_file", bootstrap::make_ready(target, &password).await),
+        Ok(password) => tell("postgres_password_file", bootstrap::make_ready(&target, &password).await),
         Err(error) => tell("postgres_password_file", Err(error)),
     }
 }

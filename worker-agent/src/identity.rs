@@ -14,6 +14,10 @@ pub struct Identity {
     pub uid: String,
     /// What the cluster knows it by, once it registered.
     pub membership: Option<Membership>,
+    /// Of an external server: what its data are known by, once the catalog took them for this worker's. PostgreSQL's own identity of
+    /// them, or the worker's uid where that may not be read: then the claim in the database counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 /// A worker's place in its cluster.
@@ -55,7 +59,7 @@ impl Identity {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|source| IdentityError::Damaged { path: path.to_owned(), source }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let identity = Self { uid: random_hex::<16>(), membership: None };
+                let identity = Self { uid: random_hex::<16>(), membership: None, server: None };
                 identity.keep(path)?;
                 Ok(identity)
             }
@@ -104,6 +108,7 @@ mod tests {
         let mut identity = Identity::load_or_make(&path).unwrap();
         assert_eq!(Identity::load_or_make(&path).unwrap(), identity);
         identity.membership = Some(Membership { cluster_id: "c".to_owned(), worker: WorkerId(3), group: GroupId(4) });
+        identity.server = Some("7".to_owned());
         identity.keep(&path).unwrap();
         assert_eq!(Identity::load_or_make(&path).unwrap(), identity);
     }

@@ -34,6 +34,7 @@ pub async fn register_always(worker: Arc<Worker>, applier: Arc<Applier>, member:
         told: String::new(),
     };
     let mut server = registration.worker.server.watch();
+    let mut target = registration.worker.target_watch();
     loop {
         let wait = tokio::select! {
             wait = registration.round(&mut server) => wait,
@@ -41,6 +42,8 @@ pub async fn register_always(worker: Arc<Worker>, applier: Arc<Applier>, member:
         };
         tokio::select! {
             _ = tokio::time::sleep(wait) => {}
+            // Coordinators have to hear of it before they can reach the server again.
+            _ = target.changed() => {}
             () = stop.told() => return,
         }
     }
@@ -99,7 +102,7 @@ impl Registration {
         let ServerState::Ready(facts) = state else {
             return None;
         };
-        let config = &self.worker.config;
+        let (config, target) = (&self.worker.config, self.worker.target());
         Some(RegisterWorker {
             uid: self.worker.uid(),
             name: config.name.clone(),
@@ -107,13 +110,14 @@ impl Registration {
             mode: config.mode,
             agent_url: config.agent_url(),
             postgres: PostgresAddress {
-                host: config.postgres_host().to_owned(),
-                port: config.postgres.port,
+                host: config.advertised(&target.host).to_owned(),
+                port: target.port,
                 database: config.postgres.database.clone(),
             },
             facts: facts.for_coordinators(),
             capacity: config.capacity,
             incarnation: self.member.as_ref().map(|member| member.incarnation()),
+            follows: !config.postgres.endpoints.is_empty(),
         })
     }
 

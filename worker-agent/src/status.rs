@@ -155,6 +155,11 @@ impl Status {
         self.write(|seen| (seen.facts, seen.refusal) = (Some(facts), refusal));
     }
 
+    /// Why none of its servers may be worked with.
+    pub fn refused(&self, refusal: String) {
+        self.write(|seen| seen.refusal = Some(refusal));
+    }
+
     /// The version that the server matches, as it was found there.
     pub fn found_applied(&self, version: Option<CatalogVersion>) {
         self.write(|seen| seen.applied = version);
@@ -265,7 +270,7 @@ async fn count_once(
     begun: Instant,
     ended: &[TableKey],
 ) -> Result<(), PgError> {
-    let session = worker.target.connect(COUNT_STATEMENT_LIMIT).await?;
+    let session = worker.target().connect(COUNT_STATEMENT_LIMIT).await?;
     let bytes = Counter::database_bytes(&session).await?;
     // What a transaction changed reaches PostgreSQL's statistics a while after it: after an import nobody waits for that.
     let anew = ended.iter().filter_map(|(shard, collection)| {

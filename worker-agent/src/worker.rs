@@ -21,8 +21,6 @@ pub struct Worker {
     pub config: Config,
     /// What it shows, and whom it trusts.
     pub credentials: Credentials,
-    /// How to connect to the server.
-    pub target: Target,
     /// The certificate of a managed server, if it has one.
     pub server_tls: Option<ServerTls>,
     /// Whether the server can be worked with.
@@ -35,6 +33,8 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Whether the server is a group's, and not the group's primary that is active.
     still: AtomicBool,
+    /// How to connect to the server.
+    target: watch::Sender<Target>,
     identity: Mutex<Identity>,
     identity_file: PathBuf,
 }
@@ -90,6 +90,14 @@ impl Server {
         }
     }
 
+    /// What the ready server's data are known by.
+    pub fn system_identifier(&self) -> Option<String> {
+        match &*self.0.borrow() {
+            ServerState::Ready(facts) => Some(facts.system_identifier.clone()),
+            ServerState::Down { .. } | ServerState::Refused { .. } | ServerState::Standby => None,
+        }
+    }
+
     /// When the ready server started; else why it is not ready.
     pub fn ready(&self) -> Result<i64, String> {
         match &*self.0.borrow() {
@@ -115,13 +123,13 @@ impl Worker {
         Ok(Self {
             config,
             credentials,
-            target,
             server_tls,
             server: Server::unknown(),
             status,
             loads: watch::Sender::default(),
             metrics: Metrics::new(),
             still: AtomicBool::new(false),
+            target: watch::Sender::new(target),
             identity: Mutex::new(identity),
             identity_file,
         })
@@ -140,9 +148,43 @@ impl Worker {
         }
     }
 
+    /// How to connect to the server, as of now.
+    pub fn target(&self) -> Target {
+        self.target.borrow().clone()
+    }
+
+    /// Tells when the server is elsewhere.
+    pub fn target_watch(&self) -> watch::Receiver<Target> {
+        self.target.subscribe()
+    }
+
+    /// The server is elsewhere from now on.
+    pub fn follow(&self, target: Target) {
+        // What was known is the other one's.
+        self.status.answered(false);
+        self.target.send_replace(target);
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> Identity {
+        self.locked().clone()
+    }
+
     /// Its random uid.
     pub fn uid(&self) -> String {
         self.locked().uid.clone()
+    }
+
+    /// Keeps what an external server's data are known by, on disk first.
+    pub fn keep_server(&self, server: String) -> Result<(), IdentityError> {
+        let mut identity = self.locked();
+        if identity.server.is_some() {
+            return Ok(());
+        }
+        let changed = Identity { server: Some(server), ..identity.clone() };
+        changed.keep(&self.identity_file)?;
+        *identity = changed;
+        Ok(())
     }
 
     /// Its place in its cluster, once it registered.

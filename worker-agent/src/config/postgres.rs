@@ -1,9 +1,10 @@
 //! The PostgreSQL server, in an agent's configuration.
 
-use super::{ConfigError, refuse};
+use super::{ConfigError, Endpoint, refuse};
 use atoll_trust::PostgresTlsMode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 /// `[postgres]`.
@@ -13,7 +14,8 @@ pub struct PostgresSection {
     /// Data directory, absolute. Managed only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
-    /// TCP port.
+    /// TCP port. Needed, but where `endpoints` say it.
+    #[serde(default)]
     pub port: u16,
     /// Address to listen on (managed), host to connect to (external).
     #[serde(default = "default_host")]
@@ -21,6 +23,10 @@ pub struct PostgresSection {
     /// Host under which coordinators reach the server; by default `host`. Needed when it listens on every address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise_host: Option<String>,
+    /// Instead of `host` and `port`: servers such as `db1.example.com:5432` that hold the same data by replication which is looked after
+    /// elsewhere. The agent finds the one that takes writes, and follows it when it changes; coordinators connect where it listens. External only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
     /// Folder of PostgreSQL's programs; without it one is looked for, or fetched. Managed only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bin: Option<PathBuf>,
@@ -58,6 +64,38 @@ pub struct PostgresSection {
 }
 
 impl PostgresSection {
+    /// Where the server is, or one of several is.
+    pub fn places(&self) -> Vec<Endpoint> {
+        match self.endpoints.is_empty() {
+            true => vec![Endpoint { host: self.host.clone(), port: self.port }],
+            false => self.endpoints.clone(),
+        }
+    }
+
+    /// One way or the other says where the server is.
+    pub(super) fn check_place(&self) -> Result<(), ConfigError> {
+        if self.endpoints.is_empty() {
+            return match self.port {
+                0 => refuse("postgres.port", "must be a fixed port, because coordinators keep it"),
+                _ => Ok(()),
+            };
+        }
+        for (key, given) in [
+            ("postgres.host", self.host != default_host()),
+            ("postgres.port", self.port != 0),
+            ("postgres.advertise_host", self.advertise_host.is_some()),
+        ] {
+            if given {
+                return refuse(key, "postgres.endpoints say where servers are, to coordinators too; leave it out");
+            }
+        }
+        let mut seen = HashSet::new();
+        match self.endpoints.iter().find(|endpoint| !seen.insert(*endpoint)) {
+            Some(twice) => refuse("postgres.endpoints", &format!("{twice} is there twice")),
+            None => Ok(()),
+        }
+    }
+
     /// Which files go with `postgres.tls`: a managed server needs its own certificate too.
     pub(super) fn check_tls(&self, managed: bool) -> Result<(), ConfigError> {
         let PostgresSection { tls, ca_file, cert_file, key_file, .. } = self;

@@ -4,12 +4,14 @@
 use crate::desired::plan::{Conflict, Plan, SchemaPlan, plan};
 use crate::pg::applied;
 use crate::pg::connect::{PgError, Target, chain};
+use crate::pg::endpoints::claim;
 use crate::pg::existing::Existing;
 use crate::pg::moving;
+use crate::pg::session::Session;
 use crate::pg::shape;
 use crate::worker::Worker;
 use atoll_proto::CatalogVersion;
-use atoll_proto::agent::{Applied, DesiredState, shard_schema};
+use atoll_proto::agent::{Applied, DesiredState, WorkerMode, shard_schema};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
@@ -151,7 +153,7 @@ impl Applier {
         if *finished == Some(this) {
             return Ok(Applied { catalog_version: desired.catalog_version });
         }
-        let target = &self.worker.target;
+        let target = &self.worker.target();
         let session = target.connect(STATEMENT_LIMIT).await?;
         if let Some(row) = applied::read(&session).await? {
             if row.cluster_id != desired.cluster_id {
@@ -166,6 +168,7 @@ impl Applier {
         }
         *finished = None;
         applied::begin(&session, &desired.cluster_id, desired.catalog_version).await?;
+        self.adopt(&session).await?;
         let mut shaped = desired.clone();
         // What this server has retired belongs, or will belong, to another group: made anew it would take writes that nobody finds.
         let retired = moving::retired(&session).await?;
@@ -183,6 +186,19 @@ impl Applier {
         self.current.send_replace(Some(Arc::new(desired.clone())));
         tracing::info!(catalog_version = desired.catalog_version.0, schemas_changed = schemas, "desired state applied");
         Ok(Applied { catalog_version: desired.catalog_version })
+    }
+
+    /// The catalog took an external server's data for this worker's: from now on they are known again wherever the server is.
+    async fn adopt(&self, session: &Session) -> Result<(), PgError> {
+        let Some(server) = self.worker.server.system_identifier() else { return Ok(()) };
+        if self.worker.config.mode == WorkerMode::External {
+            // First the claim: by it they are known to be ours where the file does not say so yet.
+            claim::write(session, &self.worker.uid()).await?;
+            if let Err(error) = self.worker.keep_server(server) {
+                tracing::error!(error = chain(&error), "the server's identity cannot be kept");
+            }
+        }
+        Ok(())
     }
 
     fn check_membership(&self, desired: &DesiredState) -> Result<(), ApplyError> {

@@ -159,7 +159,7 @@ impl Keeper {
         let helpers = (Machine::cores() / share).saturating_sub(1);
         for place in chosen {
             let work = self.works[place].clone();
-            let session = self.worker.target.connect(Duration::ZERO).await?;
+            let session = self.worker.target().connect(Duration::ZERO).await?;
             let pid = index::prepare(&session, helpers).await?;
             let (index, statement) = (work.index.clone(), work.statement.clone());
             let task = self.tasks.spawn(async move { session.run(format!("work on index {index}"), &statement).await });
@@ -261,7 +261,7 @@ impl Keeper {
         }
         let session = match self.session.take() {
             Some(session) => session,
-            None => self.worker.target.connect(LOOK_LIMIT).await?,
+            None => self.worker.target().connect(LOOK_LIMIT).await?,
         };
         Ok(self.session.insert(session))
     }

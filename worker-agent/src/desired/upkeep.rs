@@ -71,7 +71,7 @@ pub async fn sweep_expired(worker: Arc<Worker>, applier: Arc<Applier>, mut stop:
 
 /// Rebuilds what is to be rebuilt, one after the other; one that fails does not keep the others back.
 async fn rebuild_round(worker: &Worker, desired: &DesiredState) -> Result<(), PgError> {
-    let session = worker.target.connect(Duration::ZERO).await?;
+    let session = worker.target().connect(Duration::ZERO).await?;
     for rebuild in rebuilds(desired, &Existing::read(&session).await?) {
         let (schema, collection) = (&rebuild.schema, &rebuild.collection.name);
         let begun = Instant::now();
@@ -95,6 +95,6 @@ async fn rebuild_round(worker: &Worker, desired: &DesiredState) -> Result<(), Pg
 }
 
 async fn sweep_round(worker: &Worker, desired: &DesiredState) -> Result<u64, PgError> {
-    let session = worker.target.connect(SWEEP_STATEMENT_LIMIT).await?;
+    let session = worker.target().connect(SWEEP_STATEMENT_LIMIT).await?;
     sweep::sweep(&session, &schemas_of(desired)).await
 }

@@ -108,14 +108,14 @@ impl Mover {
         let ends = matches!(order.work, MoveWork::RemoveSubscription | MoveWork::DropCopy | MoveWork::RemoveFeed);
         if ends {
             // What an earlier order still does is of no more use.
-            moving::end_sessions(&self.worker.target, &order.subject).await?;
+            moving::end_sessions(&self.worker.target(), &order.subject).await?;
         }
         let hands = self.hands_of(order.subject.id);
         let mut hands = hands.lock().await;
         let session = match hands.session.take().filter(|session| !session.is_closed() && !ends) {
             Some(session) => session,
-            None if ends => moving::cleaning_session(&self.worker.target, &order.subject).await?,
-            None => moving::session(&self.worker.target, &order.subject, STATEMENT_LIMIT).await?,
+            None if ends => moving::cleaning_session(&self.worker.target(), &order.subject).await?,
+            None => moving::session(&self.worker.target(), &order.subject, STATEMENT_LIMIT).await?,
         };
         if !moving::note_order(&session, order.subject.id, order.ordered_at).await? {
             return Err(MoveError::Stale { id: order.subject.id });

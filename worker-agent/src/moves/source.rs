@@ -33,7 +33,7 @@ pub(super) async fn carry_out(
             Ok(MoveReport { marker: Some(marker), ..MoveReport::done() })
         }
         MoveWork::Sum => {
-            let (marker, sums) = sums::of_source(&mover.worker.target, subject).await?;
+            let (marker, sums) = sums::of_source(&mover.worker.target(), subject).await?;
             Ok(MoveReport { marker: Some(marker), sums: Some(sums), ..MoveReport::done() })
         }
         MoveWork::Fence { pause_ms } => fence(mover, hands, session, order, pause_ms).await,
@@ -84,7 +84,7 @@ async fn fence(
     hands.fence = None;
     let still = mover.still().await?;
     let pause = Duration::from_millis(u64::from(pause_ms));
-    let fence = Fence::take(&mover.worker.target, &order.subject, order.ordered_at, pause / 4).await?;
+    let fence = Fence::take(&mover.worker.target(), &order.subject, order.ordered_at, pause / 4).await?;
     let held = HeldFence::new(fence, still, order.ordered_at, pause);
     let report = MoveReport {
         marker: Some(held.marker),

@@ -26,7 +26,7 @@ pub(super) async fn carry_out(
     order: &MoveOrder,
 ) -> Result<MoveReport, MoveError> {
     let subject = &order.subject;
-    let target = &mover.worker.target;
+    let target = &mover.worker.target();
     match order.work {
         MoveWork::Receive => {
             let (password, authorities) = (mover.password()?, mover.authorities());
@@ -119,7 +119,7 @@ async fn build_indexes(mover: &Mover, session: &Session, subject: &MoveSubject) 
         first_database: None,
         tls: mover.worker.credentials.postgres.clone(),
     };
-    let building = moving::session(&mover.worker.target, subject, Duration::ZERO).await?;
+    let building = moving::session(&mover.worker.target(), subject, Duration::ZERO).await?;
     let helpers = crate::pg::machine::Machine::this().cores.saturating_sub(1);
     index::prepare(&building, helpers).await?;
     index::share_small_builds(&building).await?;

@@ -31,7 +31,7 @@ pub async fn make_ready(target: &Target, password: &Secret) -> Result<(), PgErro
     // Whoever takes over makes it again, so no standby is waited for.
     session.run("choose what commits wait for", "set synchronous_commit = local").await?;
     make_extension(&session).await?;
-    if !exists(&session, "select to_regclass($1) is not null", "atoll.moves").await? {
+    if !exists(&session, "select to_regclass($1) is not null", "atoll.worker").await? {
         let what = "create the schema `atoll`; grant `create` on the database, or create it for the agent's user";
         session.run(what, include_str!("bookkeeping.sql")).await?;
     }

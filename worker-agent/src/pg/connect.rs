@@ -1,5 +1,6 @@
 //! Connections to the server.
 
+use crate::config::Endpoint;
 use crate::pg::session::Session;
 use crate::secret::{Secret, SecretError};
 use atoll_trust::{Kept, PostgresTls};
@@ -130,6 +131,11 @@ impl PgError {
 }
 
 impl Target {
+    /// The same at another server.
+    pub fn at(&self, endpoint: &Endpoint) -> Self {
+        Self { host: endpoint.host.clone(), address: None, port: endpoint.port, ..self.clone() }
+    }
+
     /// Connects to the worker's database; statements may take `statement_limit` (zero: any time).
     ///
     /// Its commits wait for this server's disk and not for synchronous standbys: while these are away, tables still have to be made,

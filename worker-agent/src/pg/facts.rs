@@ -1,6 +1,7 @@
 //! What a server says of itself.
 
-use crate::pg::connect::PgError;
+use crate::identity::Identity;
+use crate::pg::connect::{PgError, chain};
 use crate::pg::machine::Machine;
 use crate::pg::session::Session;
 use atoll_proto::agent::PostgresFacts;
@@ -22,7 +23,7 @@ pub struct ServerFacts {
     pub in_recovery: bool,
     /// When it started, in microseconds since 1970: tells one run of the server from the next.
     pub started_at_us: i64,
-    /// Identity of the data directory.
+    /// Identity of the data directory; of an external server the one that it is known by.
     pub system_identifier: String,
     /// Version of `vector` in this database.
     pub pgvector_installed: Option<String>,
@@ -33,8 +34,12 @@ pub struct ServerFacts {
 }
 
 impl ServerFacts {
-    /// Asks the server.
-    pub async fn read(session: &Session) -> Result<Self, PgError> {
+    /// Asks the server of the worker with this identity.
+    pub async fn read(session: &Session, identity: &Identity) -> Result<Self, PgError> {
+        let system_identifier = match &identity.server {
+            Some(known) => Some(known.clone()),
+            None => system_identifier(session).await?,
+        };
         let row = session.query_one("describe itself", include_str!("facts.sql"), &[]).await?;
         let number = |name: &str| u32::try_from(row.get::<_, i32>(name)).unwrap_or(0);
         Ok(Self {
@@ -45,7 +50,8 @@ impl ServerFacts {
             full_page_writes: row.get("full_page_writes"),
             in_recovery: row.get("in_recovery"),
             started_at_us: row.get("started_at_us"),
-            system_identifier: row.get("system_identifier"),
+            // Where it may not be read the server is known by the worker's claim in it.
+            system_identifier: system_identifier.unwrap_or_else(|| identity.uid.clone()),
             pgvector_installed: row.get("pgvector_installed"),
             pgvector_available: row.get("pgvector_available"),
             pending_restart: row.get("pending_restart"),
@@ -71,6 +77,19 @@ impl ServerFacts {
             system_identifier: self.system_identifier.clone(),
             max_connections: self.max_connections,
             cores: Machine::cores(),
+        }
+    }
+}
+
+/// PostgreSQL's own identity of the data; none where the user may not read it.
+pub async fn system_identifier(session: &Session) -> Result<Option<String>, PgError> {
+    let statement = "select system_identifier::text from pg_control_system()";
+    match session.query_one("name its data", statement, &[]).await {
+        Ok(row) => Ok(Some(row.get(0))),
+        Err(error) if error.is_lost() || error.is_cancelled() => Err(error),
+        Err(error) => {
+            tracing::debug!(error = chain(&error), "the system identifier is not known");
+            Ok(None)
         }
     }
 }

@@ -5,7 +5,6 @@ select current_setting('server_version') as version,
        current_setting('full_page_writes')::bool as full_page_writes,
        pg_is_in_recovery() as in_recovery,
        (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint as started_at_us,
-       (select system_identifier::text from pg_control_system()) as system_identifier,
        (select extversion from pg_extension where extname = 'vector') as pgvector_installed,
        (select default_version from pg_available_extensions where name = 'vector') as pgvector_available,
        (select string_agg(name, ', ' order by name) from pg_settings where pending_restart) as pending_restart

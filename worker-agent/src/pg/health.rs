@@ -2,6 +2,7 @@
 
 use crate::pg::admission::{Refusal, admit};
 use crate::pg::connect::{PgError, chain};
+use crate::pg::endpoints::{self, Endpoints, NoPrimary};
 use crate::pg::facts::ServerFacts;
 use crate::pg::session::Session;
 use crate::pg::{applied, bootstrap, position};
@@ -33,11 +34,19 @@ enum NotReady {
     Password(#[from] SecretError),
     #[error("the server is not its group's primary")]
     Standby,
+    #[error("there is no server to work with")]
+    NoPrimary(#[from] NoPrimary),
+    #[error("another server takes writes now, or shall")]
+    Overtaken,
 }
 
 /// Watches until `stop`.
 pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
     let mut told = String::new();
+    let mut endpoints = match worker.config.mode {
+        WorkerMode::External => Some(Endpoints::new(worker.config.postgres.places())),
+        WorkerMode::Managed => None,
+    };
     let began = Instant::now();
     loop {
         if worker.is_still() {
@@ -48,7 +57,7 @@ pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
             }
         }
         let outcome = tokio::select! {
-            outcome = serve_as_long_as_it_can(&worker, &mut told) => outcome,
+            outcome = serve_as_long_as_it_can(&worker, &mut endpoints, &mut told) => outcome,
             () = stop.told() => return,
         };
         let text = chain(&outcome);
@@ -58,8 +67,15 @@ pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
                 worker.server.set(ServerState::Refused { reason: refusal.to_string() });
                 REFUSED_ASK_EVERY
             }
-            NotReady::Postgres(error) => {
-                if error.is_lost() || error.is_cancelled() {
+            NotReady::NoPrimary(NoPrimary::Strangers { said }) => {
+                log_once(&mut told, &text, || tracing::error!(reason = said, "no server can be worked with"));
+                worker.status.answered(false);
+                worker.status.refused(text.clone());
+                worker.server.set(ServerState::Refused { reason: text.clone() });
+                DOWN_ASK_EVERY
+            }
+            NotReady::Postgres(_) | NotReady::NoPrimary(NoPrimary::Nobody { .. }) | NotReady::Overtaken => {
+                if outcome.is_without_answer() {
                     worker.status.answered(false);
                 }
                 if began.elapsed() < STARTING {
@@ -85,18 +101,24 @@ pub async fn watch(worker: Arc<Worker>, mut stop: Stop) {
 }
 
 /// Returns only with the reason why the server serves no longer.
-async fn serve_as_long_as_it_can(worker: &Worker, told: &mut String) -> NotReady {
+async fn serve_as_long_as_it_can(worker: &Worker, endpoints: &mut Option<Endpoints>, told: &mut String) -> NotReady {
+    if let Some(endpoints) = endpoints
+        && let Err(reason) = endpoints.find(worker).await
+    {
+        return reason.into();
+    }
     match make_ready(worker).await {
         Ok((session, facts)) => {
             tracing::info!(
                 version = facts.version,
                 pgvector = facts.pgvector().unwrap_or_default(),
-                port = worker.target.port,
+                port = worker.target().port,
                 "PostgreSQL serves"
             );
             told.clear();
             worker.server.set(ServerState::Ready(Box::new(facts)));
-            match ask_always(worker, &session).await {
+            let several = endpoints.as_mut().filter(|endpoints| endpoints.are_several());
+            match ask_always(worker, &session, several).await {
                 Ok(never) => match never {},
                 Err(reason) => reason,
             }
@@ -106,7 +128,7 @@ async fn serve_as_long_as_it_can(worker: &Worker, told: &mut String) -> NotReady
 }
 
 async fn make_ready(worker: &Worker) -> Result<(Session, ServerFacts), NotReady> {
-    let target = &worker.target;
+    let target = &worker.target();
     let first = target.first_database.as_deref().unwrap_or(&target.database);
     // An old extension is no reason yet: it is updated below, if it can be.
     judge(worker, &target.connect_to(first, ANSWER_LIMIT).await?, ServerFacts::pgvector_to_come).await?;
@@ -127,7 +149,7 @@ async fn judge(
     session: &Session,
     pgvector: impl FnOnce(&ServerFacts) -> Option<&str>,
 ) -> Result<ServerFacts, NotReady> {
-    let facts = ServerFacts::read(session).await?;
+    let facts = ServerFacts::read(session, &worker.identity()).await?;
     worker.status.answered(true);
     let judgement = admit(&facts, pgvector(&facts), worker.config.allow_old_pgvector);
     worker.status.described(facts.for_coordinators(), judgement.as_ref().err().map(ToString::to_string));
@@ -135,7 +157,11 @@ async fn judge(
     Ok(facts)
 }
 
-async fn ask_always(worker: &Worker, session: &Session) -> Result<std::convert::Infallible, NotReady> {
+async fn ask_always(
+    worker: &Worker,
+    session: &Session,
+    mut several: Option<&mut Endpoints>,
+) -> Result<std::convert::Infallible, NotReady> {
     loop {
         for _ in 0..JUDGE_AFTER_ANSWERS {
             let asked_at = Instant::now();
@@ -146,11 +172,31 @@ async fn ask_always(worker: &Worker, session: &Session) -> Result<std::convert::
             if worker.is_still() {
                 return Err(NotReady::Standby);
             }
+            if several.is_some() && !endpoints::takes_writes(session).await? {
+                return Err(NotReady::Overtaken);
+            }
             let settled = position::settled(session).await?;
             worker.status.answered(true);
             worker.status.settled(settled);
         }
         judge(worker, session, ServerFacts::pgvector).await?;
+        // The one before may not know, and take writes still.
+        if let Some(endpoints) = &mut several
+            && endpoints.is_overtaken(worker).await
+        {
+            return Err(NotReady::Overtaken);
+        }
+    }
+}
+
+impl NotReady {
+    /// Whether the server gave no answer, or is not to be asked any more.
+    fn is_without_answer(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.is_lost() || error.is_cancelled(),
+            Self::NoPrimary(_) | Self::Overtaken => true,
+            Self::Refused(_) | Self::Password(_) | Self::Standby => false,
+        }
     }
 }
 

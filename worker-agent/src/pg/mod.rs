@@ -8,6 +8,7 @@ pub mod bootstrap;
 pub mod conf;
 pub mod connect;
 pub mod ddl;
+pub mod endpoints;
 pub mod existing;
 pub mod facts;
 pub mod fetch;

@@ -109,12 +109,12 @@ impl Catalog {
         }
         let known = self.workers.iter().find(|(_, known)| known.name == worker.name).map(|(id, _)| *id);
         match known {
-            Some(id) => self.refresh_worker(id, worker),
+            Some(id) => self.refresh_worker(index, id, worker),
             None => self.admit_worker(index, worker),
         }
     }
 
-    fn refresh_worker(&mut self, id: WorkerId, now: RegisterWorker) -> Outcome {
+    fn refresh_worker(&mut self, index: u64, id: WorkerId, now: RegisterWorker) -> Outcome {
         let before = &self.workers[&id];
         let name = now.name.to_string();
         let group = before.group;
@@ -137,12 +137,17 @@ impl Catalog {
         }
         let mut replaced = before.replaced.clone();
         replaced.extend(is_another.then(|| before.uid.clone()));
+        let follows = now.follows;
         let after = Worker { replaced, ..worker_of(now, group) };
         if *before == after {
             // Nothing changed; the version stays, so that a heartbeat costs no coordinator a new view.
             return Outcome::Unchanged;
         }
+        let is_elsewhere = before.postgres != after.postgres;
         self.workers.insert(id, after);
+        if follows && is_elsewhere {
+            self.follow_primary(index, group);
+        }
         Outcome::WorkerRegistered { worker: id, group }
     }
 
@@ -266,7 +271,8 @@ impl Catalog {
 
 fn worker_of(worker: RegisterWorker, group: GroupId) -> Worker {
     // Every field is taken apart, so that a new one can't be forgotten here.
-    let RegisterWorker { uid, name, group: _, mode, agent_url, postgres, facts, capacity, incarnation: _ } = worker;
+    let RegisterWorker { uid, name, group: _, mode, agent_url, postgres, facts, capacity, incarnation: _, follows: _ } =
+        worker;
     let (capacity, replaced) = (capacity.max(1), BTreeSet::new());
     Worker { uid, name, group, mode, agent_url, postgres, facts, capacity, replaced }
 }

@@ -7,6 +7,7 @@ use crate::catalog::testing::{self, worker};
 use crate::failover::Change;
 use crate::moves::{Advance, Cleanup};
 use crate::rebalance::{ShardMove, Wish};
+use atoll_proto::agent::PostgresAddress;
 use atoll_proto::group::{Disk, Incarnation};
 use atoll_proto::moves::MovePhase;
 use atoll_proto::rebalance::RebalancePolicy;
@@ -76,6 +77,25 @@ fn a_heartbeat_changes_nothing_and_an_impostor_is_refused() {
     let moved = RegisterWorker { agent_url: "http://127.0.0.1:9".to_owned(), ..worker("w1") };
     let outcome = catalog.apply(8, Command::RegisterWorker(moved));
     assert_eq!(outcome, Outcome::WorkerRegistered { worker: WorkerId(3), group: GroupId(3) });
+}
+
+#[test]
+fn a_primary_that_is_followed_elsewhere_has_a_generation_of_its_own() {
+    let mut catalog = Catalog::default();
+    catalog.apply(2, init(1));
+    let at = |port, follows| {
+        let postgres = PostgresAddress { port, ..worker("w1").postgres };
+        Command::RegisterWorker(RegisterWorker { postgres, follows, ..worker("w1") })
+    };
+    catalog.apply(3, at(1, true));
+    for (index, port, follows, generation) in
+        [(4, 1, true, 1), (5, 2, true, 2), (6, 2, true, 2), (7, 1, true, 3), (8, 9, false, 3)]
+    {
+        assert_eq!(at(port, follows).format(), if follows { 9 } else { 1 });
+        catalog.apply(index, at(port, follows));
+        assert_eq!(catalog.groups[&GroupId(3)].generation, Generation(generation), "entry {index}");
+        assert_eq!(catalog.workers[&WorkerId(3)].postgres.port, port);
+    }
 }
 
 #[test]

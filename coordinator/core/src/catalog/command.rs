@@ -229,6 +229,8 @@ impl Command {
     /// The least [`super::FORMAT`] that knows it.
     pub fn format(&self) -> u32 {
         match self {
+            // It raises the group's generation, which it did not before.
+            Self::RegisterWorker(worker) if worker.follows => 9,
             Self::InitCluster { replicas: 2.., .. } | Self::ChangeGroup { .. } => 8,
             Self::InitCluster { .. }
             | Self::AddCoordinator { .. }

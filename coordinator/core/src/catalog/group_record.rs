@@ -5,7 +5,7 @@ use super::{Catalog, Group, Outcome, Refusal};
 use crate::failover::{self, Change};
 use atoll_proto::agent::{PostgresFacts, RegisterWorker};
 use atoll_proto::group::{Disk, GroupRecord, Phase};
-use atoll_proto::{CatalogVersion, GroupId, WorkerId};
+use atoll_proto::{CatalogVersion, Generation, GroupId, WorkerId};
 use std::collections::BTreeSet;
 
 impl Catalog {
@@ -68,6 +68,14 @@ impl Catalog {
     pub(super) fn may_be_replaced(&self, group: &Group, member: WorkerId) -> bool {
         let Some(record) = &group.record else { return false };
         record.primary.worker != member && record.voters.iter().all(|voter| voter.worker != member)
+    }
+
+    /// Somebody else gave a group that has no record another primary. Its log may go on from an earlier position than the one before
+    /// had reached, so positions of the two must not be compared: it has a generation of its own.
+    pub(super) fn follow_primary(&mut self, index: u64, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id).filter(|group| group.record.is_none()) else { return };
+        group.generation = Generation(group.generation.0 + 1);
+        self.give_up_moves_of(index, id);
     }
 
     pub(super) fn change_group(

@@ -36,8 +36,9 @@ use std::collections::BTreeMap;
 /// The highest format of snapshots and commands that this program knows. A coordinator that reads a higher one stops: it can't
 /// know what the newer program meant. Each is written in the least format that has all of it.
 /// 4 knows moves, plans that are carried out, also by a schedule, and groups that drain and go; 2 and 3 knew some of it, otherwise. 5 knows
-/// API keys, 6 keys for some namespaces, 8 groups with standbys; 7 knew these, and let moves go on over a change of primary.
-pub const FORMAT: u32 = 8;
+/// API keys, 6 keys for some namespaces, 8 groups with standbys; 7 knew these, and let moves go on over a change of primary. 9 knows
+/// workers that follow a primary which others choose.
+pub const FORMAT: u32 = 9;
 
 /// Everything that the cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

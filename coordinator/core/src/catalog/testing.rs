@@ -43,6 +43,7 @@ pub fn worker(name: &str) -> RegisterWorker {
         },
         capacity: 100,
         incarnation: None,
+        follows: false,
     }
 }
 

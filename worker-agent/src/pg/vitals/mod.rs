@@ -64,7 +64,7 @@ impl Reader {
 
     /// An error means that the connection is of no more use.
     async fn ask(&mut self, worker: &Worker, version: u32, samples: &mut Vec<PgSample>) -> Result<(), PgError> {
-        let session = worker.target.connect(STATEMENT_LIMIT).await?;
+        let session = worker.target().connect(STATEMENT_LIMIT).await?;
         for statement in for_version(version) {
             match session.query(statement.what, statement.text, &[]).await {
                 Ok(rows) => {
