@@ -25,7 +25,7 @@ use crate::secret::{Secret, SecretError};
 use crate::worker::Worker;
 use crate::{http, register, status, stop};
 use atoll_proto::agent::WorkerMode;
-use atoll_trust::{Kept, PostgresTls};
+use atoll_trust::{Kept, Names, PostgresTls};
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -268,6 +268,7 @@ fn prepare_managed(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentE
         password_file: config.postgres_password_file.clone(),
         tls: tls.clone(),
         authorities: server_tls.as_ref().map(ServerTls::authorities),
+        names: Names::default(),
         session: tokio::sync::Mutex::new(None),
         ended_at: AtomicU64::new(0),
     };

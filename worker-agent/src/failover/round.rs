@@ -18,6 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A primary is not asked more often whether our log has diverged from its own.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
+/// A standby that does not receive looks this often where its primary is.
+const FOLLOW_ON_EVERY: Duration = Duration::from_secs(1);
 /// An agent before us may have changed the list just before it ended, and the server may be about to take it up.
 const LIST_IS_IN_FORCE_AFTER: Duration = Duration::from_secs(1);
 
@@ -40,6 +42,8 @@ struct Rounds<'a> {
     barrier: Option<(BTreeSet<Disk>, Lsn)>,
     /// Whose log ours was compared with, where ours stood, what came out, and when.
     compared: Option<(Disk, Position, bool, Instant)>,
+    /// When a standby that does not receive looked last where its primary is.
+    followed_on: Option<Instant>,
     told: String,
 }
 
@@ -47,8 +51,15 @@ impl Member {
     /// Acts by the record until `stop`. The server is left as it is then.
     pub async fn run(&self, worker: &Worker, mut stop: Stop) {
         let mut record = self.record.subscribe();
-        let mut rounds =
-            Rounds { member: self, worker, began: Instant::now(), barrier: None, compared: None, told: String::new() };
+        let mut rounds = Rounds {
+            member: self,
+            worker,
+            began: Instant::now(),
+            barrier: None,
+            compared: None,
+            followed_on: None,
+            told: String::new(),
+        };
         loop {
             let pause = tokio::select! {
                 pause = rounds.round() => pause,
@@ -124,6 +135,12 @@ impl Rounds<'_> {
         self.member.note_lags(found.as_ref().ok());
         self.member.saw(known, report);
         self.carry_out(&next, kept, known, me, &sight).await?;
+        if let (Act::Nothing, Ok(Look { server: Server::Following { worker }, connected: false, .. })) = (&next, &found)
+            && self.followed_on.is_none_or(|at| at.elapsed() >= FOLLOW_ON_EVERY)
+        {
+            self.followed_on = Some(Instant::now());
+            self.member.replica.follow_on(me, *worker, &kept.servers).await?;
+        }
         Ok(next)
     }
 

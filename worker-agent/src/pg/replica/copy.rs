@@ -33,7 +33,7 @@ impl Replica {
         self.stop().await;
         // A crash is recovered from by a server of its own, which cannot be a standby's.
         init::remove_file(&self.layout.standby_signal())?;
-        let source = settings::connection(address, me, None, self.authorities.as_deref());
+        let source = settings::connection(address, &[], me, None, self.authorities.as_deref());
         let arguments = [
             OsStr::new("--target-pgdata"),
             self.layout.data_dir().as_os_str(),
@@ -61,7 +61,7 @@ impl Replica {
         std::fs::create_dir(&copy).map_err(init::at(&copy))?;
         std::fs::set_permissions(&copy, Permissions::from_mode(0o700)).map_err(init::at(&copy))?;
         init::give(self.account.as_ref(), &copy)?;
-        let source = settings::connection(address, me, None, self.authorities.as_deref());
+        let source = settings::connection(address, &[], me, None, self.authorities.as_deref());
         let arguments = [
             OsStr::new("--pgdata"),
             copy.as_os_str(),
@@ -84,7 +84,7 @@ impl Replica {
 
     /// The settings came with the data, and are the other server's.
     async fn follow_after_copy(&self, me: Disk, from: WorkerId, address: &PostgresAddress) -> Result<(), ReplicaError> {
-        let connection = self.connection_to(me, address)?;
+        let connection = self.connection_to(me, address, &self.look_up(address).await)?;
         self.be_standby(&Settings::Following { worker: from, connection: &connection })?;
         init::write_settings(&self.layout, self.account.as_ref(), &self.settings)?;
         self.steering.start();

@@ -22,20 +22,24 @@ use crate::secret::{Secret, SecretError};
 use atoll_proto::agent::PostgresAddress;
 use atoll_proto::group::{Disk, GroupRecord};
 use atoll_proto::{Generation, WorkerId};
-use atoll_trust::PostgresTls;
+use atoll_trust::{Names, PostgresTls};
 use postgres_protocol::password::scram_sha_256;
 use settings::Settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// Standbys connect as this role: it may receive the log and read the server's files, for that is what a copy is.
 pub const REPLICA_ROLE: &str = "atoll_replica";
 
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// For a name. Where it leads is not known then.
+const LOOK_UP_LIMIT: Duration = Duration::from_millis(300);
 const PROMOTE_LIMIT: Duration = Duration::from_secs(20);
 const CHECKPOINT_LIMIT: Duration = Duration::from_secs(5);
 /// Transactions that a switchover waits for.
@@ -92,6 +96,8 @@ pub struct Replica {
     pub tls: PostgresTls,
     /// How they are spoken to by PostgreSQL itself.
     pub authorities: Option<PathBuf>,
+    /// Where hosts are.
+    pub names: Names,
     /// The connection that looks.
     pub session: Mutex<Option<Session>>,
     /// The generation that was recorded last and whose older connections were ended.
@@ -150,12 +156,32 @@ impl Replica {
         worker: WorkerId,
         servers: &BTreeMap<WorkerId, PostgresAddress>,
     ) -> Result<(), ReplicaError> {
-        let connection = self.connection_to(me, settings::address_of(servers, worker)?)?;
+        let address = settings::address_of(servers, worker)?;
+        let connection = self.connection_to(me, address, &self.look_up(address).await)?;
         let session = self.owner()?.connect(LOOK_LIMIT).await?;
         let statement = "select pg_drop_replication_slot(slot_name) from pg_replication_slots
                           where slot_type = 'logical' and not active";
         session.query("drop slots of before", statement, &[]).await?;
         self.take_up(&Settings::Following { worker, connection: &connection }).await
+    }
+
+    /// Goes on receiving from that worker, where it may be elsewhere by now.
+    pub async fn follow_on(
+        &self,
+        me: Disk,
+        worker: WorkerId,
+        servers: &BTreeMap<WorkerId, PostgresAddress>,
+    ) -> Result<(), ReplicaError> {
+        let address = settings::address_of(servers, worker)?;
+        let found = self.look_up(address).await;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let connection = self.connection_to(me, address, &found)?;
+        let settings = Settings::Following { worker, connection: &connection };
+        let path = self.layout.replica_settings();
+        let before = std::fs::read_to_string(&path).map_err(init::at(&path))?;
+        if before == settings.text() { Ok(()) } else { self.take_up(&settings).await }
     }
 
     /// Makes a primary of a standby of nobody.
@@ -221,9 +247,16 @@ impl Replica {
         })
     }
 
-    fn connection_to(&self, me: Disk, address: &PostgresAddress) -> Result<String, ReplicaError> {
+    fn connection_to(&self, me: Disk, address: &PostgresAddress, found: &[IpAddr]) -> Result<String, ReplicaError> {
         let password = Secret::read(&self.password_file)?;
-        Ok(settings::connection(address, me, Some(&password), self.authorities.as_deref()))
+        Ok(settings::connection(address, found, me, Some(&password), self.authorities.as_deref()))
+    }
+
+    /// At which addresses a host is; none where that can't be told. A receiver that looks a name up itself is deaf meanwhile, which is
+    /// many seconds where nobody answers, and the host that is gone may be the reason.
+    async fn look_up(&self, address: &PostgresAddress) -> Vec<IpAddr> {
+        let found = timeout(LOOK_UP_LIMIT, self.names.addresses(&address.host)).await;
+        found.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     fn be_standby(&self, settings: &Settings<'_>) -> Result<(), ReplicaError> {

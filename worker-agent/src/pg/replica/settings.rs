@@ -8,6 +8,7 @@ use atoll_proto::WorkerId;
 use atoll_proto::agent::PostgresAddress;
 use atoll_proto::group::{Disk, Incarnation};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Nobody has this name, so a commit that waits for it waits on.
@@ -89,9 +90,10 @@ pub(super) fn listed(text: &str) -> Option<BTreeSet<Disk>> {
     text.split(", ").map(named).collect()
 }
 
-/// How a server is reached as [`REPLICA_ROLE`], for `libpq`.
+/// How a server is reached as [`REPLICA_ROLE`], for `libpq`. Where `found` says at which addresses its host is, nobody looks its name up.
 pub(super) fn connection(
     address: &PostgresAddress,
+    found: &[IpAddr],
     me: Disk,
     password: Option<&Secret>,
     authorities: Option<&Path>,
@@ -102,9 +104,13 @@ pub(super) fn connection(
         Some(file) => format!("verify-full sslrootcert={}", value(&file.to_string_lossy())),
         None => "disable".to_owned(),
     };
+    // One name for each address.
+    let hosts = vec![address.host.as_str(); found.len().max(1)].join(",");
+    let found = found.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let found = if found.is_empty() { found } else { format!(" hostaddr={}", value(&found)) };
     format!(
-        "host={} port={} dbname={} user={REPLICA_ROLE} application_name={} connect_timeout=5 keepalives_idle=10 sslmode={tls}{password}",
-        value(&address.host),
+        "host={}{found} port={} dbname={} user={REPLICA_ROLE} application_name={} connect_timeout=5 keepalives_idle=10 sslmode={tls}{password}",
+        value(&hosts),
         address.port,
         value(&address.database),
         name(me)
@@ -146,6 +152,15 @@ mod tests {
         let retiring = Settings::Retiring { me: disk(1), listed: &three, copies: 2 }.text();
         assert_eq!(counting.replace("read_only = false", "read_only = true"), retiring);
         assert!(Settings::Closed.text().contains("default_transaction_read_only = false"));
+    }
+
+    #[test]
+    fn a_host_is_not_looked_up_where_it_was_found() {
+        let address = PostgresAddress { host: "db".to_owned(), port: 5432, database: "atoll".to_owned() };
+        let text = |found: &[IpAddr]| connection(&address, found, disk(1), None, None);
+        assert!(text(&[]).starts_with("host='db' port=5432 "));
+        let both = [IpAddr::from([192, 0, 2, 1]), "2001:db8::1".parse().unwrap()];
+        assert!(text(&both).starts_with("host='db,db' hostaddr='192.0.2.1,2001:db8::1' port=5432 "));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Look {
     pub server: Server,
     /// How far its log goes; none while it does not run.
     pub position: Option<Position>,
+    /// Of a standby: whether it receives from its primary.
+    pub connected: bool,
     /// PostgreSQL's number of the history that its newest generation began, if it recorded one.
     pub(super) timeline: Option<i32>,
     /// Whom it counts, as its settings in force have it; none where they name nobody.
@@ -42,7 +44,14 @@ impl Replica {
         if matches!(self.steering.now(), Run::Stop | Run::Stopped) {
             let standby = self.layout.standby_signal().exists();
             let server = Server::Stopped { standby };
-            return Ok(Look { server, position: None, timeline: None, list: None, streaming: BTreeMap::new() });
+            return Ok(Look {
+                server,
+                position: None,
+                connected: false,
+                timeline: None,
+                list: None,
+                streaming: BTreeMap::new(),
+            });
         }
         let mut kept = self.session.lock().await;
         let session = match kept.take().filter(|session| !session.is_closed()) {
@@ -88,6 +97,7 @@ async fn look(session: &Session) -> Result<Result<Look, ReplicaError>, PgError> 
     Ok(Ok(Look {
         server,
         position: Some(Position { generation, lsn }),
+        connected: row.get("connected"),
         timeline: newest.map(|row| row.get(1)),
         list: row.get::<_, Option<String>>("listed").and_then(|text| settings::listed(&text)),
         streaming,
