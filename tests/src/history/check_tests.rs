@@ -70,7 +70,7 @@ impl Told {
     }
 
     #[track_caller]
-    fn is_fine(self) {
+    fn passes(self) {
         assert_eq!(self.kinds(), []);
     }
 }
@@ -81,37 +81,38 @@ fn told() -> Told {
 
 #[test]
 fn an_acknowledged_write_that_is_gone_is_lost() {
-    told().put(1, 1).ends_with(Some((1, 1))).is_fine();
+    told().put(1, 1).ends_with(Some((1, 1))).passes();
     assert_eq!(told().put(1, 1).ends_with(None).kinds(), [Kind::Lost]);
     assert_eq!(told().put(1, 1).put(2, 2).ends_with(Some((1, 1))).kinds(), [Kind::Lost]);
-    told().delete().put(1, 1).delete().ends_with(None).is_fine();
+    told().delete().put(1, 1).delete().ends_with(None).passes();
     assert_eq!(told().delete().put(1, 1).ends_with(None).kinds(), [Kind::Lost]);
 }
 
 #[test]
 fn writes_at_the_same_time_may_end_either_way() {
-    told().put(1, 2).put(2, 1).overlapping().ends_with(Some((1, 2))).is_fine();
-    told().put(1, 1).put(2, 2).overlapping().ends_with(Some((2, 2))).is_fine();
-    told().put(1, 1).delete().overlapping().ends_with(Some((1, 1))).is_fine();
-    told().put(1, 1).ends_with(None).overlapping().is_fine();
+    told().put(1, 2).put(2, 1).overlapping().ends_with(Some((1, 2))).passes();
+    told().put(1, 1).put(2, 2).overlapping().ends_with(Some((2, 2))).passes();
+    told().put(1, 1).delete().overlapping().ends_with(Some((1, 1))).passes();
+    told().put(1, 1).ends_with(None).overlapping().passes();
 }
 
 #[test]
 fn what_is_in_doubt_may_be_done_or_not_and_late_but_not_for_ever() {
-    told().put(1, 1).doubtful_put(2).ends_with(Some((1, 1))).is_fine();
-    told().put(1, 1).doubtful_put(2).ends_with(Some((2, 2))).is_fine();
-    told().doubtful_put(1).put(2, 2).ends_with(Some((1, 1))).is_fine();
+    told().put(1, 1).doubtful_put(2).ends_with(Some((1, 1))).passes();
+    told().put(1, 1).doubtful_put(2).ends_with(Some((2, 2))).passes();
+    told().put(1, 1).doubtful_put(2).later(LATE).ends_with(Some((1, 1))).passes();
+    told().doubtful_put(1).put(2, 2).ends_with(Some((1, 1))).passes();
     assert_eq!(told().doubtful_put(1).later(LATE).put(2, 2).ends_with(Some((1, 1))).kinds(), [Kind::Lost]);
     let deleted = |told: Told| told.writes(&["k"], None, Outcome::Unknown);
-    deleted(told().put(1, 1)).ends_with(None).is_fine();
+    deleted(told().put(1, 1)).ends_with(None).passes();
     assert_eq!(deleted(told()).later(LATE).put(1, 1).ends_with(None).kinds(), [Kind::Lost]);
 }
 
 #[test]
 fn what_was_deleted_stays_deleted() {
-    told().put(1, 1).delete().ends_with(None).is_fine();
+    told().put(1, 1).delete().ends_with(None).passes();
     assert_eq!(told().put(1, 1).delete().ends_with(Some((1, 1))).kinds(), [Kind::Undeleted]);
-    told().put(1, 1).delete().put(2, 1).ends_with(Some((2, 1))).is_fine();
+    told().put(1, 1).delete().put(2, 1).ends_with(Some((2, 1))).passes();
 }
 
 #[test]
@@ -134,7 +135,7 @@ fn a_batch_is_there_as_a_whole_or_not_at_all() {
     let in_doubt = told().writes(&["a", "b"], Some(1), Outcome::Unknown);
     assert_eq!(sees(in_doubt, None, Some((1, 1))), [Kind::HalfBatch]);
     let alone = told().batch(1).reads(2, Promise::Something, &[("a", Some((1, 1)))]);
-    alone.is_fine();
+    alone.passes();
 }
 
 #[test]
@@ -142,9 +143,9 @@ fn versions_follow_the_order_of_writes() {
     assert_eq!(told().put(1, 1).put(2, 1).kinds(), [Kind::Order], "two primaries");
     assert_eq!(told().put(1, 2).put(2, 1).kinds(), [Kind::Order]);
     assert_eq!(told().put(1, 1).put(2, 1).overlapping().kinds(), [Kind::Order], "at the same time too");
-    told().put(1, 2).put(2, 1).overlapping().is_fine();
-    told().put(1, 4).delete().put(2, 1).is_fine();
-    told().put(1, 4).writes(&["k"], None, Outcome::Unknown).put(2, 1).is_fine();
+    told().put(1, 2).put(2, 1).overlapping().passes();
+    told().put(1, 4).delete().put(2, 1).passes();
+    told().put(1, 4).writes(&["k"], None, Outcome::Unknown).put(2, 1).passes();
     assert_eq!(told().delete().put(1, 4).put(2, 1).kinds(), [Kind::Order]);
     let seen = told().put(1, 1).reads(2, Promise::Something, &[("k", Some((1, 2)))]);
     assert_eq!(seen.kinds(), [Kind::Order], "another version than was told");
@@ -160,7 +161,7 @@ fn a_session_sees_what_it_wrote() {
     assert_eq!(own(told().put(1, 1).doubtful_put(2), Some((1, 1))), []);
     assert_eq!(own(told().doubtful_put(1).put(2, 2), Some((1, 3))), [], "it may have come late");
     let others = told().put(1, 1).put(2, 2).reads(2, Promise::Session, &[("k", Some((1, 1)))]);
-    others.is_fine();
+    others.passes();
 }
 
 #[test]
