@@ -104,12 +104,9 @@ async fn try_all(arguments: &Arguments, faults: &[GroupFault]) -> Outcome {
                 continue;
             }
             // What is never whole again panics, or fails here. Its cluster goes, and the next trial gets another.
-            let trial = match AssertUnwindSafe(range.run(fault)).catch_unwind().await {
-                Ok(trial) => trial,
-                Err(_) => {
-                    outcome.failures.push(format!("{fault}: it broke off, see above"));
-                    continue;
-                }
+            let Ok(trial) = AssertUnwindSafe(range.run(fault)).catch_unwind().await else {
+                outcome.failures.push(format!("{fault}: it broke off, see above"));
+                continue;
             };
             tell(arguments, &format!("{round} {trial}"));
             if !trial.is_fine() {
