@@ -26,11 +26,7 @@ impl Load {
     /// An answer came.
     pub fn answered(&mut self, took_us: u64, now_us: u64) {
         self.observe(took_us as f64, now_us);
-        match self.recent_us.get_mut(self.next) {
-            Some(oldest) => *oldest = took_us,
-            None => self.recent_us.push(took_us),
-        }
-        self.next = (self.next + 1) % RECENT;
+        self.remember(took_us);
     }
 
     /// A failure came in place of an answer.
@@ -38,8 +34,12 @@ impl Load {
         self.observe(FAILURE_US, now_us);
     }
 
-    /// Nobody waits any more for an answer that had not come in this time.
+    /// Nobody waits any more for an answer that had not come in this time. If it was late it counts among what is usual, too: a member
+    /// that has become slower would else be late for ever, and lose the connections that it was just getting used to.
     pub fn given_up(&mut self, waited_us: u64, now_us: u64) {
+        if self.late_after_us().is_some_and(|late| waited_us >= late) {
+            self.remember(waited_us);
+        }
         if waited_us as f64 > self.latency_us(now_us) {
             self.observe(waited_us as f64, now_us);
         }
@@ -59,6 +59,14 @@ impl Load {
         let mut sorted = self.recent_us.clone();
         sorted.sort_unstable();
         sorted.get(sorted.len() * 19 / 20).copied()
+    }
+
+    fn remember(&mut self, took_us: u64) {
+        match self.recent_us.get_mut(self.next) {
+            Some(oldest) => *oldest = took_us,
+            None => self.recent_us.push(took_us),
+        }
+        self.next = (self.next + 1) % RECENT;
     }
 
     fn observe(&mut self, took_us: f64, now_us: u64) {
@@ -114,6 +122,17 @@ mod tests {
         assert_eq!(load.cost(0, 0), 10_000);
         load.given_up(400_000, 0);
         assert_eq!(load.cost(0, 0), 400_000);
+    }
+
+    #[test]
+    fn a_member_that_has_become_slower_is_not_late_for_ever() {
+        let mut load = Load::default();
+        (0..64).for_each(|_| load.answered(1_000, 0));
+        load.given_up(900, 0);
+        (0..3).for_each(|_| load.given_up(5_000, 0));
+        assert_eq!(load.late_after_us(), Some(1_000));
+        load.given_up(5_000, 0);
+        assert_eq!(load.late_after_us(), Some(5_000));
     }
 
     #[test]
