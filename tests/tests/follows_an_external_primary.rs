@@ -101,6 +101,8 @@ async fn an_external_worker_follows_its_primary() {
     })
     .await;
     assert_eq!(group_when(&client, |_| true).await["generation"], 2);
+    second.kill().await;
+    stranger.kill().await;
     cluster.finish(&EXPECTED).await;
 }
 

@@ -1,14 +1,12 @@
 //! One of several servers of which one takes writes, in an agent's configuration: `db1.example.com:5432`.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// Where a server listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
 pub struct Endpoint {
     /// Its host; an IPv6 address without brackets.
     pub host: String,

@@ -25,6 +25,7 @@ pub struct PostgresSection {
     pub advertise_host: Option<String>,
     /// Instead of `host` and `port`: servers such as `db1.example.com:5432` that hold the same data by replication which is looked after
     /// elsewhere. The agent finds the one that takes writes, and follows it when it changes; coordinators connect where it listens. External only.
+    #[schemars(with = "Vec<String>")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
     /// Folder of PostgreSQL's programs; without it one is looked for, or fetched. Managed only.
