@@ -122,7 +122,11 @@ async fn free() -> SocketAddr {
 /// Everything until the coordinator closes the connection.
 async fn read(mut stream: TcpStream) -> Answer {
     let mut bytes = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the connection ends in time").unwrap();
+    let ended = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the connection ends in time");
+    // One that is reset has said nothing, which is no answer to whoever looks for one.
+    if let Err(error) = ended {
+        bytes.extend(error.to_string().into_bytes());
+    }
     Answer { text: String::from_utf8(bytes).unwrap().to_ascii_lowercase() }
 }
 
