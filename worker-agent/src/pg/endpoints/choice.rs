@@ -132,7 +132,7 @@ mod tests {
         for own in [identity(None), identity(Some("7"))] {
             let choice = chosen(&[standby.clone(), primary.clone(), standby.clone()], &own, Some(0));
             assert_eq!(choice, Choice { primary: Some(1), ..Choice::default() });
-            assert_eq!(chosen(&[standby.clone()], &own, Some(0)), Choice::default());
+            assert_eq!(chosen(std::slice::from_ref(&standby), &own, Some(0)), Choice::default());
             assert_eq!(chosen(&[], &own, None), Choice::default());
         }
     }
@@ -174,7 +174,7 @@ mod tests {
     fn where_no_system_identifier_can_be_read_the_claim_counts() {
         let claimed = server(Some(2), None, Some(UID));
         for own in [identity(Some("7")), identity(Some(UID)), identity(None)] {
-            assert_eq!(chosen(&[claimed.clone()], &own, None).primary, Some(0));
+            assert_eq!(chosen(std::slice::from_ref(&claimed), &own, None).primary, Some(0));
         }
         // It can be read by now.
         assert_eq!(chosen(&[server(Some(2), Some("7"), Some(UID))], &identity(Some(UID)), None).primary, Some(0));
