@@ -241,7 +241,8 @@ async fn let_go(node: CatalogNode, workers: Arc<Workers>) {
         let catalog = views.borrow_and_update().catalog.clone();
         workers.keep_only(|worker| catalog.workers.contains_key(&worker));
         for (id, group) in &before.groups {
-            if catalog.groups.get(id).is_some_and(|now| now.generation != group.generation) {
+            // One that is the primary again serves those who have waited for it.
+            if catalog.groups.get(id).is_some_and(|now| now.primary != group.primary) {
                 workers.supersede(group.primary);
             }
         }

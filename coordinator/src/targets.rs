@@ -260,8 +260,9 @@ pub async fn read_at<T, F: Future<Output = Result<T, ShardError>>>(
     if matches!(done, Err(ShardError::Stale { .. })) {
         return read_where_it_went(views, workers, place.clone(), read, done).await;
     }
-    if done.as_ref().is_err_and(worth_a_second_try)
+    if let Err(error) = &done
         && let Some(latest) = place.latest(views, workers)
+        && (worth_a_second_try(error) || latest.pool.worker_id() != place.pool.worker_id())
     {
         let done = read(latest.clone()).await;
         return (latest, done);

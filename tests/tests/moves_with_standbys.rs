@@ -104,7 +104,10 @@ fn key(writer: u64, number: u64) -> String {
 fn write_always(client: &Client, writer: u64) -> Traffic {
     Traffic::begin(client.clone(), move |client, number| {
         let path = format!("/v1/collections/c/namespaces/moving/entries/{}", key(writer, number));
-        client.request(Method::PUT, &path).json(&json!({"vector": [writer + 1, number, 1]}))
+        client
+            .request(Method::PUT, &path)
+            .header("X-Timeout-Ms", "15000")
+            .json(&json!({"vector": [writer + 1, number, 1]}))
     })
 }
 

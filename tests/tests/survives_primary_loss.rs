@@ -86,7 +86,11 @@ fn key(round: u64, writer: u64, number: u64) -> String {
 
 fn write<'a>(client: &'a Client, round: u64, writer: u64, number: u64) -> Request<'a> {
     let path = format!("/v1/collections/c/namespaces/n{writer}/entries/{}", key(round, writer, number));
-    let request = client.request(Method::PUT, &path).json(&json!({"vector": [writer + 1, number, 1]}));
+    // Longer than a failover takes, on a machine that does much else.
+    let request = client
+        .request(Method::PUT, &path)
+        .header("X-Timeout-Ms", "15000")
+        .json(&json!({"vector": [writer + 1, number, 1]}));
     match writer {
         CAREFUL => request.header("Idempotency-Key", key(round, writer, number)),
         _ => request,

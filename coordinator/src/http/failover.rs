@@ -44,6 +44,9 @@ pub(super) async fn accept_loss(
 ) -> Answer<Json<GroupInfo>> {
     let of = Replicated::named(&app, &name)?;
     let survivor = of.worker(&body.value.survivor, "/survivor")?;
+    if !app.node.is_confirmed_leader() {
+        return Err(of.for_the_leader(&app));
+    }
     let lately = app.board.lately(&of.record.workers);
     let change = acceptance(&of.record, &lately, survivor).map_err(|refused| of.refused(refused, "/survivor"))?;
     of.carry_out(&app, change, terms).await
@@ -86,6 +89,21 @@ impl Replicated {
 
     fn name_of(&self, worker: WorkerId) -> String {
         self.catalog.workers.get(&worker).map_or_else(|| worker.to_string(), |worker| worker.name.to_string())
+    }
+
+    /// One that is cut off from workers would take them for lost: whoever decides about them anyway is to say so.
+    fn for_the_leader(&self, app: &App) -> ApiError {
+        let info = app.node.cluster_info();
+        let leader = info.coordinators.into_iter().find(|one| Some(one.id) == info.leader);
+        let leader = leader.map_or_else(
+            || "and there is none just now".to_owned(),
+            |leader| format!("coordinator {} at {}", leader.id, leader.http),
+        );
+        let detail = format!(
+            "only the coordinator that leads can tell that workers of group {} are lost: ask that one, {leader}",
+            self.name
+        );
+        Problem::new(ProblemCode::NoLeader, detail).into()
     }
 
     async fn carry_out(self, app: &App, change: Change, terms: Terms) -> Answer<Json<GroupInfo>> {
@@ -145,7 +163,8 @@ impl Replicated {
                  if none ever comes back, choose {primary}"
             )),
             NotByHand::EnoughAnswer => needless(format!(
-                "enough workers of group {group} answer, so nothing needs to be lost: it goes on by itself within seconds (atoll group list)"
+                "enough workers of group {group} answer, so nothing needs to be lost: it goes on by itself within seconds (atoll group list). \
+                 If it does not because a worker's server can't start, stop that worker's agent and ask again"
             )),
             NotByHand::NotUsable(worker) => later(format!(
                 "{} does not answer, or its data is not whole; start it, or choose another",

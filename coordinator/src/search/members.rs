@@ -10,8 +10,10 @@ use atoll_proto::search::Consistency;
 use atoll_proto::{CatalogVersion, Lsn};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
+/// How long a view is waited for that a session's token has seen.
+const VIEW_WAIT: Duration = Duration::from_secs(2);
 /// How long standbys are waited for to replay what is wanted. Mostly it takes less than a search; the primary has it in any case.
 const REPLAY_WAIT: Duration = Duration::from_millis(50);
 /// Between two looks.
@@ -109,6 +111,12 @@ impl<'a> Members<'a> {
             let asks = self.members(&place, first);
             let waits = Waits { late: asks.first().and_then(|place| place.pool.late_after()), ..waits(deadline) };
             self.hedges().earn();
+            let first_asked = asks.first().map(|place| place.pool.clone());
+            // A queue is no reason to stand in another one too; a server that answers nobody is.
+            let may_ask = |is_late: bool| {
+                let hangs = !is_late && first_asked.as_ref().is_some_and(|pool| pool.hangs());
+                hangs || self.hedges().take()
+            };
             let asks = asks.into_iter().map(|place| async move {
                 let pool = place.pool.clone();
                 let asked = pool.asked();
@@ -120,7 +128,7 @@ impl<'a> Members<'a> {
                 }
                 done.map(|logged| (place, logged.value))
             });
-            let mut failures = match race(asks, waits, || self.hedges().take()).await {
+            let mut failures = match race(asks, waits, may_ask).await {
                 Ok((place, value)) => return (place, Ok(value)),
                 Err(failures) => failures,
             };
@@ -149,10 +157,14 @@ impl<'a> Members<'a> {
         deadline: Instant,
         read: &impl Fn(Place, Watch) -> F,
     ) -> (Place, Result<T, ShardError>) {
+        let Some(place) = &self.known_to_session(place, deadline).await else {
+            return (place.clone(), Err(ShardError::Stale { worker: place.pool.worker().to_owned() }));
+        };
+        let view = self.view.max(self.session.catalog());
         let route = &place.route;
         let primary = place.on(self.workers, &route.primary);
         let is_for_primary = first == First::Same && place.is_primary();
-        let wanted = Wanted::of(&self.session, route.group, route.group_generation, self.view);
+        let wanted = Wanted::of(&self.session, route.group, route.group_generation, view);
         let wanted = wanted.filter(|_| !is_for_primary);
         let mut places = if wanted.is_some() { self.members(place, first) } else { Vec::new() };
         places.retain(|place| !place.is_primary());
@@ -164,13 +176,27 @@ impl<'a> Members<'a> {
                 None => self.shown_by_primary(place, read).await.map_err(Some),
             }
         });
-        match race(asks, waits(deadline), || false).await {
+        match race(asks, waits(deadline), |is_late| !is_late).await {
             Ok((place, value)) => (place, Ok(value)),
             Err(failures) => {
                 let error = failures.into_iter().flatten().next();
                 (primary, Err(error.expect("the primary is always asked, and tells why it failed")))
             }
         }
+    }
+
+    /// The place by a view that knows where all that the session names was written; none while there is no such view. What a later one has
+    /// made the primary shows what the primary of an earlier one may lack.
+    async fn known_to_session(&self, place: &Place, deadline: Instant) -> Option<Place> {
+        let wanted = self.session.catalog();
+        if wanted <= self.view {
+            return Some(place.clone());
+        }
+        let mut views = self.views.clone();
+        let seen =
+            timeout_at(deadline.min(Instant::now() + VIEW_WAIT), views.wait_for(|view| view.version >= wanted)).await;
+        let is_seen = seen.is_ok_and(|view| view.is_ok());
+        if is_seen { place.latest(self.views, self.workers) } else { None }
     }
 
     async fn shown_by_primary<T, F: Future<Output = Result<Logged<T>, ShardError>>>(

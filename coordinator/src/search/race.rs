@@ -10,22 +10,23 @@ use tokio::time::timeout;
 pub(super) struct Waits {
     /// When the first one is late: then the next may be asked, if there is leave to. None if nobody knows.
     pub(super) late: Option<Duration>,
-    /// When whoever was asked last is given up hope of: then the next is asked.
+    /// When there is no more hope of whoever was asked last, and each time so long after: then the next may be asked.
     pub(super) patience: Duration,
 }
 
 /// Asks the first, and the next each time that one fails, or none has answered in time. The first answer wins, and what else is
-/// under way is dropped; the failures, if there are no answers.
+/// under way is dropped; the failures, if there are no answers. `may_ask` gives leave to ask the next because of time alone: told whether it is
+/// only late.
 pub(super) async fn race<T, E, F: Future<Output = Result<T, E>>>(
     asks: impl IntoIterator<Item = F>,
     waits: Waits,
-    may_hedge: impl FnOnce() -> bool,
+    mut may_ask: impl FnMut(bool) -> bool,
 ) -> Result<T, Vec<E>> {
     let (mut asks, mut failures) = (asks.into_iter().peekable(), Vec::new());
     let mut under_way: FuturesUnordered<F> = asks.next().into_iter().collect();
-    let mut late = waits.late.filter(|late| *late < waits.patience).map(|late| (late, may_hedge));
+    let mut late = waits.late.filter(|late| *late < waits.patience);
     loop {
-        let wait = late.as_ref().map_or(waits.patience, |(late, _)| *late);
+        let wait = late.unwrap_or(waits.patience);
         let ended = match asks.peek() {
             Some(_) => timeout(wait, under_way.next()).await,
             None => Ok(under_way.next().await),
@@ -37,7 +38,7 @@ pub(super) async fn race<T, E, F: Future<Output = Result<T, E>>>(
                 true
             }
             Ok(None) => return Err(failures),
-            Err(_) => late.take().is_none_or(|(_, may_hedge)| may_hedge()),
+            Err(_) => may_ask(late.take().is_some()),
         };
         if is_next_asked {
             under_way.extend(asks.next());
@@ -68,7 +69,7 @@ mod tests {
                 *outcome
             }
         });
-        let done = race(asks, Waits { late: Some(LATE), patience: PATIENCE }, || may_hedge).await;
+        let done = race(asks, Waits { late: Some(LATE), patience: PATIENCE }, |is_late| may_hedge || !is_late).await;
         (done, began.elapsed().as_millis(), asked.load(Ordering::Relaxed))
     }
 

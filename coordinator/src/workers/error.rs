@@ -59,7 +59,8 @@ pub enum ShardError {
         /// The worker.
         worker: String,
     },
-    /// The shard is being handed over to another group, and that took too long, or too many requests wait for it. Nothing happened.
+    /// The shard is being handed over to another group, or its group to another primary, and that took too long, or too many requests wait
+    /// for it. Nothing happened.
     #[error("a shard on worker {worker} is being handed over")]
     Fenced {
         /// The worker.

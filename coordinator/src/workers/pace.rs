@@ -53,6 +53,12 @@ impl Pace {
         self.answers.load(Ordering::Relaxed)
     }
 
+    /// Whether nobody has had an answer for a while.
+    pub(super) fn is_silent(&self) -> bool {
+        let answered = Duration::from_millis(self.answered_ms.load(Ordering::Relaxed));
+        self.since.elapsed().saturating_sub(answered) > SILENCE
+    }
+
     /// Whether so many statements can be begun while there is time enough for their answers, where `waiting` others come first and
     /// `places` are worked on at once. A search of two `rounds` waits twice.
     pub(super) fn has_room(
@@ -63,8 +69,7 @@ impl Pace {
         left: Duration,
         rounds: u32,
     ) -> bool {
-        let answered = Duration::from_millis(self.answered_ms.load(Ordering::Relaxed));
-        if waiting == 0 || self.since.elapsed().saturating_sub(answered) > SILENCE {
+        if waiting == 0 || self.is_silent() {
             return true;
         }
         let turns = (waiting + statements) as u64 / places.max(1) as u64;

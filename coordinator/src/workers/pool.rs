@@ -87,7 +87,11 @@ impl Workers {
             return pool.clone();
         }
         let pool = Arc::new(WorkerPool::new(route, &settings));
-        pools.insert(route.worker, pool.clone());
+        let before = pools.insert(route.worker, pool.clone());
+        // The server of before is not the worker's any more.
+        if let Some(before) = before.filter(|before| before.route.postgres != route.postgres) {
+            before.superseded.notify_waiters();
+        }
         pool
     }
 
@@ -271,6 +275,11 @@ impl WorkerPool {
     pub fn has_room(&self, statements: usize, deadline: Instant, rounds: u32) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
         self.pace.has_room(statements, self.waiting.load(Ordering::Relaxed), self.size, left, rounds)
+    }
+
+    /// Whether its server has answered nobody for a while.
+    pub fn hangs(&self) -> bool {
+        self.pace.is_silent()
     }
 
     /// A search was answered, and held its connection for so long.

@@ -200,7 +200,8 @@ impl Writer {
                     | ShardError::InDoubt { .. }
                     | ShardError::Superseded { .. }
                     | ShardError::Overloaded { .. }
-                    | ShardError::Fenced { .. },
+                    | ShardError::Fenced { .. }
+                    | ShardError::Stale { .. },
                 ) if Instant::now() < patience => {
                     tokio::time::sleep(Duration::from_millis(250)).await;
                     place = self.latest(place);

@@ -142,8 +142,8 @@ struct PartTerms<'a> {
 }
 
 /// Runs one shard's write, again where nothing happened and a retry may succeed: after a deadlock, once when nothing could be sent,
-/// when the shard is not where the view says, and when its group gets another primary. The marks that it touches tell of it from before it is sent until its
-/// outcome is known, and the session then names what was written.
+/// when the shard is not where the view says, and when its group gets another primary. The marks that it touches tell of it from before it is
+/// sent until its outcome is known, and the session then names what was written.
 async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
     writer: &Writer,
     terms: PartTerms<'_>,
@@ -158,10 +158,14 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
     let held_until = deadline.min(Instant::now() + NEW_PRIMARY_WAIT);
     let (mut turn, mut doubt, mut tries) = (None, None, 0);
     // Sent at once it would be refused, or cut off in the middle.
-    if writer.is_changing(&place)
-        && let Some(found) = writer.hold(&place, held_until, &mut turn).await
-    {
-        place = found;
+    if writer.is_changing(&place) {
+        match writer.hold(&place, held_until, &mut turn).await {
+            Some(found) => place = found,
+            None => {
+                writing.known();
+                return Err(ShardError::Fenced { worker: place.pool.worker().to_owned() });
+            }
+        }
     }
     let done = loop {
         tries += 1;

@@ -11,8 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 const GONE_MS: u64 = 1_500;
 
 /// How the record's sets should change, by the report of its primary, which serves at the record's generation; none if they are right, or
-/// nothing can be done yet. `absent_ms` says for how long a voter has not been streaming.
-pub(super) fn reform(record: &GroupRecord, report: &Report, absent_ms: &BTreeMap<Disk, u64>) -> Option<Change> {
+/// nothing can be done yet. `absent_ms` says for how long a voter has not been streaming, `following` which disks say themselves that they
+/// follow the primary: it may take others for standbys, such as a disk whose worker has another one now, which nobody could fence.
+pub(super) fn reform(
+    record: &GroupRecord,
+    report: &Report,
+    absent_ms: &BTreeMap<Disk, u64>,
+    following: &BTreeSet<Disk>,
+) -> Option<Change> {
     let is_gone = |disk: &Disk| {
         let absent = absent_ms.get(disk).is_some_and(|ms| *ms >= GONE_MS);
         *disk != record.primary && absent && !report.streaming.contains(disk)
@@ -24,7 +30,7 @@ pub(super) fn reform(record: &GroupRecord, report: &Report, absent_ms: &BTreeMap
     };
     let staying: BTreeSet<Disk> = record.voters.iter().copied().filter(|disk| !is_gone(disk)).collect();
     let mut voters = staying.clone();
-    for disk in &held_by {
+    for disk in held_by.iter().filter(|disk| following.contains(*disk)) {
         if voters.iter().all(|voter| voter.worker != disk.worker) {
             voters.insert(*disk);
         }

@@ -7,7 +7,7 @@ use super::suspicion::{Evidence, suspicion};
 use atoll_proto::WorkerId;
 use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A member that said something within this time can be reached, in milliseconds.
 const REACHABLE_MS: u64 = 2_000;
@@ -62,7 +62,7 @@ pub fn next_step(record: &GroupRecord, seen: &Observed) -> Step {
         Phase::Steady => serving(record, seen)
             .and_then(|report| {
                 leave(record, seen, report)
-                    .or_else(|| reform(record, report, &seen.absent_ms))
+                    .or_else(|| reform(record, report, &seen.absent_ms, &following(record, seen)))
                     .or_else(|| mend(record, seen, report))
             })
             .map_or(Step::Wait, Step::Record),
@@ -93,18 +93,30 @@ fn is_primary(record: &GroupRecord, report: &Report) -> bool {
     report.server == Server::Primary && report.position.is_some_and(|at| at.generation == record.generation)
 }
 
+/// Disks that said lately that they follow the primary.
+fn following(record: &GroupRecord, seen: &Observed) -> BTreeSet<Disk> {
+    let follows = Server::Following { worker: record.primary.worker };
+    let says_so = |heard: &&Heard| heard.report.server == follows && is_fresh(heard);
+    seen.heard.values().filter(says_so).map(|heard| heard.report.disk).collect()
+}
+
+/// Whether it tells of a moment ago. An agent whose server hangs answers, and has nothing new to tell.
+fn is_fresh(Heard { report, age_ms }: &Heard) -> bool {
+    age_ms.saturating_add(report.age_ms) < REACHABLE_MS
+}
+
 /// Whether enough voters would answer. The primary counts as one that can be reached if its agent can.
 fn may_fence(record: &GroupRecord, seen: &Observed) -> bool {
     record.voters.iter().filter(|disk| would_answer(seen, **disk)).count() >= record.answers_needed()
 }
 
 fn would_answer(seen: &Observed, disk: Disk) -> bool {
-    seen.heard.get(&disk.worker).is_some_and(|Heard { report, age_ms }| {
-        let usable = match report.server {
+    seen.heard.get(&disk.worker).is_some_and(|heard| {
+        let usable = match heard.report.server {
             Server::Stopped { .. } | Server::Detached | Server::Following { .. } | Server::Primary => true,
             Server::Unusable { .. } => false,
         };
-        usable && *age_ms < REACHABLE_MS && report.disk == disk
+        usable && is_fresh(heard) && heard.report.disk == disk
     })
 }
 

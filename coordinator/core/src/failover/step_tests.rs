@@ -132,9 +132,17 @@ fn whoever_is_gone_leaves_postgresql_first_and_the_catalog_when_the_others_hold_
 fn a_standby_that_has_all_joins() {
     let two = GroupRecord { voters: set(&[1, 2]), listed: set(&[1, 2]), ..record(Phase::Steady) };
     let (voters, held_by) = (set(&[1, 2, 3]), set(&[1, 2, 3]));
-    assert_eq!(next_step(&two, &seen(&[primary(&[2, 3])])), Step::Record(Change::Vote { voters, held_by }));
+    let joins = Step::Record(Change::Vote { voters, held_by });
+    assert_eq!(next_step(&two, &seen(&[primary(&[2, 3]), follower(3)])), joins);
     let behind = Report { caught_up: set(&[2]), ..primary(&[2, 3]) };
-    assert_eq!(next_step(&two, &seen(&[behind])), Step::Wait);
+    assert_eq!(next_step(&two, &seen(&[behind, follower(3)])), Step::Wait);
+    // Whom the primary takes for a standby is none before it says so itself.
+    let copies = Report { server: Server::Unusable { can_rewind: false }, position: None, ..follower(3) };
+    let replaced = Report { disk: Disk { incarnation: Incarnation(2), ..disk(3) }, ..follower(3) };
+    let hangs = Report { age_ms: 2_000, ..follower(3) };
+    for said in [copies, replaced, hangs] {
+        assert_eq!(next_step(&two, &seen(&[primary(&[2, 3]), said.clone()])), Step::Wait, "{said:?}");
+    }
 }
 
 #[test]

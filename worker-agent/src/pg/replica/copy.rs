@@ -33,7 +33,7 @@ impl Replica {
         self.stop().await;
         // A crash is recovered from by a server of its own, which cannot be a standby's.
         init::remove_file(&self.layout.standby_signal())?;
-        let source = settings::connection(address, &[], me, None, self.authorities.as_deref());
+        let source = settings::connection(address, &[], settings::COPY, None, self.authorities.as_deref());
         let arguments = [
             OsStr::new("--target-pgdata"),
             self.layout.data_dir().as_os_str(),
@@ -61,7 +61,7 @@ impl Replica {
         std::fs::create_dir(&copy).map_err(init::at(&copy))?;
         std::fs::set_permissions(&copy, Permissions::from_mode(0o700)).map_err(init::at(&copy))?;
         init::give(self.account.as_ref(), &copy)?;
-        let source = settings::connection(address, &[], me, None, self.authorities.as_deref());
+        let source = settings::connection(address, &[], settings::COPY, None, self.authorities.as_deref());
         let arguments = [
             OsStr::new("--pgdata"),
             copy.as_os_str(),

@@ -160,7 +160,8 @@ impl Replica {
         let connection = self.connection_to(me, address, &self.look_up(address).await)?;
         let session = self.owner()?.connect(LOOK_LIMIT).await?;
         let statement = "select pg_drop_replication_slot(slot_name) from pg_replication_slots
-                          where slot_type = 'logical' and not active";
+                          where slot_type = 'logical' and not active
+                            and (slot_name like 'atoll\\_move\\_%' or slot_name like 'pg\\_%\\_sync\\_%')";
         session.query("drop slots of before", statement, &[]).await?;
         self.take_up(&Settings::Following { worker, connection: &connection }).await
     }
@@ -249,14 +250,17 @@ impl Replica {
 
     fn connection_to(&self, me: Disk, address: &PostgresAddress, found: &[IpAddr]) -> Result<String, ReplicaError> {
         let password = Secret::read(&self.password_file)?;
-        Ok(settings::connection(address, found, me, Some(&password), self.authorities.as_deref()))
+        Ok(settings::connection(address, found, &settings::name(me), Some(&password), self.authorities.as_deref()))
     }
 
     /// At which addresses a host is; none where that can't be told. A receiver that looks a name up itself is deaf meanwhile, which is
     /// many seconds where nobody answers, and the host that is gone may be the reason.
     async fn look_up(&self, address: &PostgresAddress) -> Vec<IpAddr> {
         let found = timeout(LOOK_UP_LIMIT, self.names.addresses(&address.host)).await;
-        found.ok().and_then(Result::ok).unwrap_or_default()
+        let mut found = found.ok().and_then(Result::ok).unwrap_or_default();
+        // Some name servers give another order each time.
+        found.sort();
+        found
     }
 
     fn be_standby(&self, settings: &Settings<'_>) -> Result<(), ReplicaError> {

@@ -14,6 +14,9 @@ use std::path::Path;
 /// Nobody has this name, so a commit that waits for it waits on.
 const NOBODY: &str = "ANY 1 (atoll_nobody)";
 
+/// Whoever copies a server has this name, which is no disk's: PostgreSQL takes a base backup for a standby that may confirm commits.
+pub(super) const COPY: &str = "atoll_copy";
+
 /// A disk's name in `application_name` and `synchronous_standby_names`.
 pub(super) fn name(disk: Disk) -> String {
     format!("w{}_i{}", disk.worker.0, disk.incarnation.0)
@@ -62,6 +65,7 @@ impl Settings<'_> {
              default_transaction_read_only = {read_only}\n\
              hot_standby_feedback = on\n\
              max_standby_streaming_delay = 500ms\n\
+             max_standby_archive_delay = 500ms\n\
              wal_keep_size = 1GB\n\
              wal_receiver_timeout = 5s\n\
              wal_receiver_status_interval = 1s\n\
@@ -94,7 +98,7 @@ pub(super) fn listed(text: &str) -> Option<BTreeSet<Disk>> {
 pub(super) fn connection(
     address: &PostgresAddress,
     found: &[IpAddr],
-    me: Disk,
+    application_name: &str,
     password: Option<&Secret>,
     authorities: Option<&Path>,
 ) -> String {
@@ -113,7 +117,7 @@ pub(super) fn connection(
         value(&hosts),
         address.port,
         value(&address.database),
-        name(me)
+        value(application_name)
     )
 }
 
@@ -157,7 +161,7 @@ mod tests {
     #[test]
     fn a_host_is_not_looked_up_where_it_was_found() {
         let address = PostgresAddress { host: "db".to_owned(), port: 5432, database: "atoll".to_owned() };
-        let text = |found: &[IpAddr]| connection(&address, found, disk(1), None, None);
+        let text = |found: &[IpAddr]| connection(&address, found, COPY, None, None);
         assert!(text(&[]).starts_with("host='db' port=5432 "));
         let both = [IpAddr::from([192, 0, 2, 1]), "2001:db8::1".parse().unwrap()];
         assert!(text(&both).starts_with("host='db,db' hostaddr='192.0.2.1,2001:db8::1' port=5432 "));
@@ -170,5 +174,6 @@ mod tests {
         assert_eq!(listed(""), None);
         assert_eq!(named("w1_i2"), Some(Disk { worker: WorkerId(1), incarnation: Incarnation(2) }));
         assert_eq!(named("atoll_move_3"), None);
+        assert_eq!(named(COPY), None);
     }
 }

@@ -266,7 +266,9 @@ impl Member {
         let known = self.known.as_ref().filter(|_| self.agent_runs(now))?;
         let mut server = self.server;
         let mut position = self.position(now);
-        if broken == Some(Broken::FencedMembersGoOnReceiving) && matches!(server, Server::Following { .. }) {
+        let is_fenced = known.phase != Phase::Steady;
+        if broken == Some(Broken::FencedMembersGoOnReceiving) && is_fenced && matches!(server, Server::Following { .. })
+        {
             server = Server::Detached;
         }
         if broken == Some(Broken::LsnAloneDecides) && server == Server::Detached {
