@@ -83,7 +83,7 @@ const DIES: Bar = Bar { worst: Duration::from_secs(2), median: Duration::from_se
 const SILENT: Bar = Bar { worst: Duration::from_secs(5), median: Duration::from_secs(3) };
 
 impl GroupFault {
-    /// All of them. The restart comes first: what is started by the trials can be cut off, see [`super::wires`].
+    /// All of them. The restart comes first: what is started by the trials can be cut off, see `wires`.
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::RollingRestart];
         let parts = [Part::Server, Part::Agent, Part::Host];
