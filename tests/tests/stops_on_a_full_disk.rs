@@ -56,6 +56,8 @@ async fn stops_on_a_full_disk() {
         if [200, 201].contains(&answer.status) { Ok(()) } else { Err(answer.text()) }
     })
     .await;
-    let expected = ["No space left on device", "the coordinator cannot be reached", "the agent does not answer"];
+    // Whoever still has something to write then finds the writer gone.
+    let expected =
+        ["No space left on device", "channel closed", "the coordinator cannot be reached", "the agent does not answer"];
     cluster.finish(&expected).await;
 }
