@@ -27,6 +27,7 @@ pub mod seeded;
 pub mod slow_import;
 pub mod small_disk;
 pub mod sql;
+pub mod standbys;
 pub mod traffic;
 pub mod wordnet;
 

@@ -5,11 +5,12 @@
 #![allow(clippy::unwrap_used)]
 
 use cluster_tests::client::Request;
-use cluster_tests::poll;
+use cluster_tests::logs::WORKER_LOSS;
+use cluster_tests::standbys::{self, PRIMARY_LOSS, holds, whole};
 use cluster_tests::traffic::{Asked, Traffic};
 use cluster_tests::{Client, Cluster, ClusterOptions};
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -20,29 +21,13 @@ const CAREFUL: u64 = 0;
 const ENOUGH: usize = 60;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is said of servers that die, and of members that become what they are not yet.
-const EXPECTED: [&str; 11] = [
-    r#""code":"write-outcome-unknown""#,
-    r#""code":"deadline-exceeded""#,
-    "a shard's part of a batch was not written",
-    "the agent does not answer",
-    "PostgreSQL died, starting it again",
-    "PostgreSQL does not serve",
-    "desired state not applied",
-    "the agent could not apply the desired state; will retry",
-    // Of counts, graphs and whatever else was under way on a server that died.
-    "trying again later",
-    "some metrics of PostgreSQL are missing",
-    "the group's record cannot be followed yet",
-];
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn survives_primary_loss() {
     let options = ClusterOptions::new("survives_primary_loss").workers(3).replicas(3);
     let mut cluster = Cluster::start(options).await;
     let client = cluster.client();
     client.put("/v1/collections/c", &json!({"dimensions": 3})).await.expect(201);
-    whole(&client, None).await;
+    whole(&client).await;
 
     let mut acknowledged = BTreeSet::new();
     let mut primaries = Vec::new();
@@ -54,7 +39,7 @@ async fn survives_primary_loss() {
         for (_, traffic) in &writers {
             traffic.wait_for_successes(ENOUGH, PATIENCE).await;
         }
-        let primary = group(&client).await["primary"].as_str().unwrap().to_owned();
+        let primary = standbys::primary(&client, "g1").await;
         let lost = cluster.layout().workers.into_iter().find(|worker| worker.name == primary).unwrap();
         let killed = Instant::now();
         cluster.kill_worker(&lost).await;
@@ -67,17 +52,17 @@ async fn survives_primary_loss() {
             let kept = asked.iter().filter(|one| one.succeeded());
             acknowledged.extend(kept.map(|one| key(round, writer, one.number)));
         }
-        let now = group(&client).await;
-        assert_ne!(now["primary"], primary, "{now}");
-        holds(&client, &acknowledged).await;
+        assert_ne!(standbys::primary(&client, "g1").await, primary);
+        holds(&client, "c", &acknowledged).await;
         cluster.start_member(&lost.name);
-        whole(&client, Some(&lost.name)).await;
-        holds(&client, &acknowledged).await;
+        whole(&client).await;
+        assert_ne!(standbys::primary(&client, "g1").await, lost.name);
+        holds(&client, "c", &acknowledged).await;
         primaries.push(primary);
     }
     assert_ne!(primaries[0], primaries[1]);
     println!("{} acknowledged writes outlived two primaries", acknowledged.len());
-    cluster.finish(&EXPECTED).await;
+    cluster.finish(&[&PRIMARY_LOSS[..], &WORKER_LOSS].concat()).await;
 }
 
 fn key(round: u64, writer: u64, number: u64) -> String {
@@ -111,27 +96,4 @@ fn gap_ms(asked: &[Asked], killed: Instant) -> u128 {
     let ended: Vec<Instant> = asked.iter().filter(|one| one.succeeded()).map(|one| one.ended).collect();
     let gaps = ended.windows(2).filter(|pair| pair[1] > killed).map(|pair| pair[1] - pair[0]);
     gaps.max().unwrap_or_default().as_millis()
-}
-
-async fn group(client: &Client) -> Value {
-    client.get("/v1/admin/groups").await.expect(200).json()["groups"][0].clone()
-}
-
-/// Waits until all three are in sync, and `standby` is none but that.
-async fn whole(client: &Client, standby: Option<&str>) {
-    poll::until("three in sync", PATIENCE, async || {
-        let group = group(client).await;
-        let in_sync = group["in_sync"].as_array().map_or(0, Vec::len);
-        let is_whole =
-            in_sync == 3 && group["phase"] == "steady" && standby.is_none_or(|name| group["primary"] != name);
-        if is_whole { Ok(()) } else { Err(group.to_string()) }
-    })
-    .await;
-}
-
-async fn holds(client: &Client, acknowledged: &BTreeSet<String>) {
-    let exported = client.export("c", None).await;
-    let found: BTreeSet<&str> = exported.iter().map(|entry| entry["key"].as_str().unwrap()).collect();
-    let lost: Vec<&String> = acknowledged.iter().filter(|key| !found.contains(key.as_str())).collect();
-    assert!(lost.is_empty(), "{} of {} acknowledged writes are lost: {lost:?}", lost.len(), acknowledged.len());
 }

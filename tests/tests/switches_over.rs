@@ -7,11 +7,12 @@
 use cluster_tests::client::Request;
 use cluster_tests::command_line::CommandLine;
 use cluster_tests::processes::{signal, wait_gone};
+use cluster_tests::standbys::{group, holds, primary, whole};
 use cluster_tests::traffic::{Asked, Traffic};
 use cluster_tests::{Client, Cluster, ClusterOptions, poll};
 use http::Method;
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,7 @@ async fn switches_over() {
     refuses_what_is_not_needed(&client, &atoll).await;
 
     // To the one that is named.
-    let (old, new) = (primary(&client).await, standbys(&client).await.remove(1));
+    let (old, new) = (primary(&client, "g1").await, standbys(&client).await.remove(1));
     let writers = Writers::begin(&cluster, 0).await;
     let began = Instant::now();
     let shown = atoll.json(&["group", "failover", "g1", "--to", &new]).await;
@@ -55,13 +56,13 @@ async fn switches_over() {
     writers.end("to a named standby", began, &mut acknowledged).await;
     whole(&client).await;
     shows_how_members_stand(&client, &atoll, &new).await;
-    holds(&client, &acknowledged).await;
+    holds(&client, "c", &acknowledged).await;
 
     // To the one that is left, while another is away.
     let away = cluster.layout().workers.into_iter().find(|worker| worker.name == old).unwrap();
     cluster.kill_worker(&away).await;
     poll::until("it leaves the set", PATIENCE, async || {
-        let group = group(&client).await;
+        let group = group(&client, "g1").await;
         if group["in_sync"].as_array().map_or(0, Vec::len) == 2 { Ok(()) } else { Err(group.to_string()) }
     })
     .await;
@@ -74,16 +75,16 @@ async fn switches_over() {
     let began = Instant::now();
     atoll.run(&["group", "failover", "g1"]).await.expect(0).prints(&["steady"]);
     writers.end("to the only one left", began, &mut acknowledged).await;
-    let now = primary(&client).await;
+    let now = primary(&client, "g1").await;
     assert!(now != old && now != new, "{now} is the primary");
     cluster.start_member(&old);
     whole(&client).await;
-    holds(&client, &acknowledged).await;
+    holds(&client, "c", &acknowledged).await;
 
     // Each is restarted, the primary among them: it hands over before it stops.
     for (round, worker) in (2..).zip(["w1", "w2", "w3"]) {
         let pid = cluster.extra_pid(worker).unwrap_or_else(|| agent_pid(&cluster, worker));
-        let was_primary = primary(&client).await == worker;
+        let was_primary = primary(&client, "g1").await == worker;
         let writers = Writers::begin(&cluster, round).await;
         let began = Instant::now();
         signal(pid, Signal::TERM);
@@ -93,7 +94,7 @@ async fn switches_over() {
         writers.end(&what, began, &mut acknowledged).await;
         whole(&client).await;
     }
-    holds(&client, &acknowledged).await;
+    holds(&client, "c", &acknowledged).await;
     let planned = "atoll_failovers_total{group=\"g1\",kind=\"planned\"}";
     let (planned, lost) = (metric(&client, planned).await, metric(&client, &planned.replace("planned", "lost")).await);
     assert!(planned.is_some_and(|planned| planned >= 3.0) && lost.is_none(), "{planned:?} were planned, {lost:?} not");
@@ -103,7 +104,7 @@ async fn switches_over() {
 }
 
 async fn refuses_what_is_not_needed(client: &Client, atoll: &CommandLine) {
-    let primary = primary(client).await;
+    let primary = primary(client, "g1").await;
     let run = async |arguments: &[&str], code| atoll.run(arguments).await.expect(code);
     run(&["group", "failover", "g9"], 1).await.complains(&["there is no group g9"]);
     run(&["group", "failover", "g1", "--to", "w9"], 1).await.complains(&["has no worker w9; it has w1, w2, w3"]);
@@ -198,16 +199,8 @@ fn agent_pid(cluster: &Cluster, worker: &str) -> u32 {
     cluster.layout().workers.into_iter().find(|one| one.name == worker).unwrap().agent_pid
 }
 
-async fn group(client: &Client) -> Value {
-    client.get("/v1/admin/groups").await.expect(200).json()["groups"][0].clone()
-}
-
-async fn primary(client: &Client) -> String {
-    group(client).await["primary"].as_str().unwrap().to_owned()
-}
-
 async fn standbys(client: &Client) -> Vec<String> {
-    let group = group(client).await;
+    let group = group(client, "g1").await;
     let members = group["members"].as_array().unwrap();
     let standbys = members.iter().filter(|member| member["role"] == "standby");
     standbys.map(|member| member["worker"].as_str().unwrap().to_owned()).collect()
@@ -216,22 +209,4 @@ async fn standbys(client: &Client) -> Vec<String> {
 async fn metric(client: &Client, series: &str) -> Option<f64> {
     let text = client.get("/metrics").await.expect(200).text();
     text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
-}
-
-/// Waits until all three are in sync and up.
-async fn whole(client: &Client) {
-    poll::until("three in sync", PATIENCE, async || {
-        let group = group(client).await;
-        let in_sync = group["in_sync"].as_array().map_or(0, Vec::len);
-        let all_up = group["members"].as_array().unwrap().iter().all(|member| member["up"] == true);
-        if in_sync == 3 && all_up && group["phase"] == "steady" { Ok(()) } else { Err(group.to_string()) }
-    })
-    .await;
-}
-
-async fn holds(client: &Client, acknowledged: &BTreeSet<String>) {
-    let exported = client.export("c", None).await;
-    let found: BTreeSet<&str> = exported.iter().map(|entry| entry["key"].as_str().unwrap()).collect();
-    let lost: Vec<&String> = acknowledged.iter().filter(|key| !found.contains(key.as_str())).collect();
-    assert!(lost.is_empty(), "{} of {} acknowledged writes are lost: {lost:?}", lost.len(), acknowledged.len());
 }

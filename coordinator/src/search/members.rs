@@ -3,7 +3,7 @@
 
 use super::race::{Waits, race};
 use crate::targets::{Place, Views, read_at};
-use crate::workers::{Logged, ShardError, Watch, Workers};
+use crate::workers::{Logged, ShardError, Watch, WorkerPool, Workers, position};
 use atoll_core::freshness::{Position, SessionToken, Shown, Wanted};
 use atoll_core::members::{Hedges, in_order};
 use atoll_proto::search::Consistency;
@@ -250,7 +250,8 @@ impl<'a> Members<'a> {
                     self.note(&place, log.after);
                     return Some((place, value));
                 }
-                Shown::NotYet if Instant::now() < until => sleep(REPLAY_PAUSE).await,
+                // Asking for the position costs next to nothing, reading all again would not.
+                Shown::NotYet if has_replayed(&pool, wanted.lsn(), until).await => {}
                 Shown::NotYet | Shown::Doubtful => return None,
             }
         }
@@ -282,6 +283,19 @@ impl<'a> Members<'a> {
     fn hedges(&self) -> MutexGuard<'_, Hedges> {
         self.hedges.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits until a standby has replayed its log so far. False if it has not by then, or nobody can tell.
+async fn has_replayed(pool: &WorkerPool, wanted: Lsn, until: Instant) -> bool {
+    while Instant::now() < until {
+        sleep(REPLAY_PAUSE).await;
+        match position(pool, until + REPLAY_WAIT).await {
+            Ok(replayed) if replayed >= wanted => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// How long members are waited for that have to answer by then.

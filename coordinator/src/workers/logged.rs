@@ -91,6 +91,15 @@ pub(super) async fn ask(
     Ok(Logged { value, log: Some(LogSpan { is_standby, before, after, generation }) })
 }
 
+/// Up to where a server's log is visible, of a standby what it has replayed.
+pub async fn position(pool: &WorkerPool, deadline: Instant) -> Result<Lsn, ShardError> {
+    let asked = pool.run(deadline, async |session| {
+        let row = session.query_one(&session.prepare_cached(POSITION).await?, &[]).await?;
+        place(&row)
+    });
+    Ok(asked.await?.1)
+}
+
 /// Whether it is a standby, and its position. A standby that has replayed nothing since it was started tells none: it is at its beginning.
 fn place(row: &Row) -> Result<(bool, Lsn), Error> {
     let position: Option<PgLsn> = row.try_get(1)?;

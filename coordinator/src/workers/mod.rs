@@ -32,7 +32,7 @@ pub mod write;
 
 pub use error::ShardError;
 pub use flight::Written;
-pub use logged::{Logged, Watch};
+pub use logged::{Logged, Watch, position};
 pub use member_load::Asked;
 pub use pool::{Connection, PoolGauge, UNSENT_TIME, WorkerPool, Workers, WorkersSettings};
 pub use session::Session;

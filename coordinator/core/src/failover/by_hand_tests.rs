@@ -1,15 +1,7 @@
+use super::super::testing::{disk, report, set};
 use super::*;
 use atoll_proto::group::{Incarnation, Lag, Position};
 use atoll_proto::{CatalogVersion, Generation, Lsn};
-use std::collections::BTreeSet;
-
-fn disk(worker: u64) -> Disk {
-    Disk { worker: WorkerId(worker), incarnation: Incarnation(1) }
-}
-
-fn set(workers: &[u64]) -> BTreeSet<Disk> {
-    workers.iter().copied().map(disk).collect()
-}
 
 /// Four workers, three of them in sync at generation 4, the first is the primary.
 fn record(phase: Phase) -> GroupRecord {
@@ -19,19 +11,7 @@ fn record(phase: Phase) -> GroupRecord {
 }
 
 fn seen(worker: u64, server: Server, lsn: u64) -> MemberSeen {
-    let report = Report {
-        disk: disk(worker),
-        generation: Generation(4),
-        server,
-        position: Some(Position { generation: Generation(4), lsn: Lsn(lsn) }),
-        diverged: false,
-        listed_at: None,
-        streaming: BTreeSet::new(),
-        caught_up: BTreeSet::new(),
-        age_ms: 0,
-        leaving: false,
-    };
-    MemberSeen { report, lags: BTreeMap::new() }
+    MemberSeen { report: report(worker, server, (4, lsn)), lags: BTreeMap::new() }
 }
 
 fn follower(worker: u64) -> MemberSeen {

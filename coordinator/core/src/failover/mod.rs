@@ -11,6 +11,8 @@ mod in_sync;
 mod simulation;
 mod step;
 mod suspicion;
+#[cfg(test)]
+mod testing;
 
 pub use by_hand::{BEHIND_BYTES_MAX, Lately, NotByHand, acceptance, serves, switchover};
 pub use change::{Change, changed};

@@ -1,37 +1,15 @@
 use super::super::suspicion::Word;
+use super::super::testing::{disk, report, set};
 use super::*;
-use atoll_proto::group::{Incarnation, Position};
-use atoll_proto::{CatalogVersion, Generation, Lsn};
+use atoll_proto::group::Incarnation;
+use atoll_proto::{CatalogVersion, Generation};
 use std::collections::BTreeSet;
-
-fn disk(worker: u64) -> Disk {
-    Disk { worker: WorkerId(worker), incarnation: Incarnation(1) }
-}
-
-fn set(workers: &[u64]) -> BTreeSet<Disk> {
-    workers.iter().copied().map(disk).collect()
-}
 
 /// Three workers in sync at generation 4, the first is the primary.
 fn record(phase: Phase) -> GroupRecord {
     let founded = GroupRecord::founded(disk(1), (1..=3).map(WorkerId).collect(), 2, CatalogVersion(5));
     let generation = Generation(4);
     GroupRecord { voters: set(&[1, 2, 3]), listed: set(&[1, 2, 3]), generation, phase, ..founded }
-}
-
-fn report(worker: u64, server: Server, at: (u64, u64)) -> Report {
-    Report {
-        disk: disk(worker),
-        generation: Generation(4),
-        server,
-        position: Some(Position { generation: Generation(at.0), lsn: Lsn(at.1) }),
-        diverged: false,
-        listed_at: None,
-        streaming: BTreeSet::new(),
-        caught_up: BTreeSet::new(),
-        age_ms: 0,
-        leaving: false,
-    }
 }
 
 fn seen(reports: &[Report]) -> Observed {

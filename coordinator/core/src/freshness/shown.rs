@@ -60,6 +60,11 @@ impl Wanted {
         }
     }
 
+    /// Up to where a log has to be replayed.
+    pub fn lsn(&self) -> Lsn {
+        self.0.lsn
+    }
+
     /// Whether it was shown.
     pub fn is_shown(&self, span: &LogSpan) -> Shown {
         let same_log = span.is_standby && span.generation == Some(self.0.generation);
