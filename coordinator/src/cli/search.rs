@@ -14,6 +14,8 @@ use atoll_proto::{EntryKey, Namespace, limits};
 
 /// What `--profile` takes.
 pub(super) const PROFILES: &[&str] = &["accuracy", "balanced", "speed", "auto"];
+/// What `--consistency` takes: `session` needs a token, which programs keep.
+pub(super) const CONSISTENCIES: &[&str] = &["primary", "eventual"];
 /// What `--include` takes.
 pub(super) const INCLUDES: &[&str] = &["value", "metadata", "tags", "vector"];
 
@@ -70,6 +72,9 @@ pub(crate) struct SearchArgs {
     /// Look at every entry: the true answer, slowly.
     #[arg(long)]
     exact: bool,
+    /// Who is asked in a group with standbys: its primary, or any member, which may be a moment behind.
+    #[arg(long, value_parser = one_of::<Consistency>(CONSISTENCIES), default_value = "primary")]
+    consistency: Consistency,
     /// Least score of a hit.
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f64>,
@@ -118,7 +123,7 @@ impl SearchArgs {
             overfetch: 2.0,
             include: self.include,
             group_by_namespace: None,
-            consistency: Consistency::default(),
+            consistency: self.consistency,
             partial: Partial::default(),
             cache: CachePolicy::default(),
             explain: self.explain,

@@ -4,9 +4,11 @@ use super::import::PrepareArgs;
 use super::quality::QualityArgs;
 use super::scenario::Scenario;
 use crate::cli::InCollection;
-use crate::cli::search::parse_filter;
+use crate::cli::one_of;
+use crate::cli::search::{CONSISTENCIES, parse_filter};
 use atoll_proto::filter::Filter;
 use atoll_proto::limits;
+use atoll_proto::search::Consistency;
 use std::path::PathBuf;
 
 const AFTER_HELP: &str = "\
@@ -90,6 +92,9 @@ pub(super) struct MeasureArgs {
     /// Filter of `filtered`, as the API's.
     #[arg(long, value_name = "JSON", value_parser = parse_filter)]
     pub(super) filter: Option<Filter>,
+    /// Whom searches ask in groups with standbys: the primary, or any member.
+    #[arg(long, value_parser = one_of::<Consistency>(CONSISTENCIES), default_value = "primary")]
+    pub(super) consistency: Consistency,
     /// Queries that are also asked exactly, to tell recall; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(super) recall_queries: u32,

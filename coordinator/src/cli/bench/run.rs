@@ -80,6 +80,7 @@ async fn empty_report(args: &MeasureArgs, client: &Client) -> Result<Report, Com
             "filter": filter,
             "queries": args.queries.as_ref().map_or_else(|| "sample".to_owned(), |path| path.display().to_string()),
             "base64": args.base64,
+            "consistency": args.consistency,
             "floor": args.cluster.is_some(),
         }),
         ended_early: false,
@@ -124,6 +125,7 @@ async fn measure(
         k: args.k,
         recall_queries: args.recall_queries as usize,
         base64: args.base64,
+        consistency: args.consistency,
         truths: HashMap::new(),
         written: Arc::default(),
     };

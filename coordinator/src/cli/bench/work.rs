@@ -16,6 +16,7 @@ use crate::cli::path;
 use atoll_core::filter::Expr;
 use atoll_proto::entry::{EntryId, EntryPage};
 use atoll_proto::filter::Filter;
+use atoll_proto::search::Consistency;
 use atoll_proto::{CollectionName, EntryKey, Namespace, Vector};
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
@@ -89,6 +90,8 @@ pub(super) struct Builder<'a> {
     pub(super) k: u32,
     pub(super) recall_queries: usize,
     pub(super) base64: bool,
+    /// Of searches; the truth is always the primaries'.
+    pub(super) consistency: Consistency,
     /// The truths of scenarios that were looked up already.
     pub(super) truths: HashMap<Scenario, Vec<Arc<Truth>>>,
     /// Upserts that were made so far: no two are the same.
@@ -145,6 +148,7 @@ impl Builder<'_> {
                 }
                 asks = learned[&at].iter().map(|search| search.ask(&query.vector)).collect();
             }
+            body["consistency"] = json!(self.consistency);
             let truth = truths.get(i);
             operations.push(Arc::new(Operation {
                 request: Request::json(Method::POST, &to, body.to_string()),
