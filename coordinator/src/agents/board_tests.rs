@@ -152,6 +152,7 @@ fn primary(age_ms: u64) -> AgentRecord {
         streaming: BTreeSet::new(),
         caught_up: BTreeSet::new(),
         age_ms,
+        cut: false,
         leaving: false,
     };
     let member = Some(MemberSeen { report, lags: BTreeMap::from([(WORKERS[1], Lag { bytes: 7, ms: 0 })]) });

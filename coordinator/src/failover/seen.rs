@@ -1,7 +1,7 @@
 //! What this leader has heard of a group's members, and what that is at a moment. Nothing of it outlives the leader.
 
 use super::knock::Knock;
-use atoll_core::failover::{Evidence, Heard, Observed, Word};
+use atoll_core::failover::{CutOff, Evidence, Heard, Observed, Word};
 use atoll_proto::group::{Disk, GroupRecord, Report, Server};
 use atoll_proto::{CatalogVersion, Generation, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +35,9 @@ pub(super) struct Seen {
     refused_since: Option<Instant>,
     /// Since when voters have not been streaming, by what the primary said.
     absent_since: BTreeMap<Disk, Instant>,
+    cut_off: CutOff,
+    /// When this began: the clock of the above.
+    began: Instant,
 }
 
 /// A report, when it was asked for, and since when what it says can be no older.
@@ -59,6 +62,8 @@ impl Seen {
             failing_since: None,
             refused_since: None,
             absent_since: BTreeMap::new(),
+            cut_off: CutOff::default(),
+            began: now,
         }
     }
 
@@ -122,6 +127,7 @@ impl Seen {
         if !self.misses(record, now) {
             (self.failing_since, self.refused_since) = (None, None);
         }
+        self.cut_off.look(record, &self.heard(now), millis(now.saturating_duration_since(self.began)));
         let is_new = self.record.is_none_or(|(at, _)| at != record.changed_at);
         if is_new {
             self.record = Some((record.changed_at, now));
@@ -134,16 +140,21 @@ impl Seen {
         let said_at = self.heard.get(&record.primary.worker).map(|said| said.at);
         // What the primary said last is not stretched by its silence, which is held against it elsewhere.
         let by_its_word = |since: &Instant| said_at.map_or(0, |at| millis(at.saturating_duration_since(*since)));
+        Observed {
+            heard: self.heard(now),
+            phase_ms: self.record.map_or(0, |(_, since)| millis(now.saturating_duration_since(since))),
+            evidence: self.evidence(record, now),
+            absent_ms: self.absent_since.iter().map(|(disk, since)| (*disk, by_its_word(since))).collect(),
+            cut_ms: self.cut_off.ms(millis(now.saturating_duration_since(self.began))),
+        }
+    }
+
+    fn heard(&self, now: Instant) -> BTreeMap<WorkerId, Heard> {
         let heard = self.heard.iter().map(|(worker, said)| {
             let age_ms = millis(now.saturating_duration_since(said.at));
             (*worker, Heard { report: said.report.clone(), age_ms })
         });
-        Observed {
-            heard: heard.collect(),
-            phase_ms: self.record.map_or(0, |(_, since)| millis(now.saturating_duration_since(since))),
-            evidence: self.evidence(record, now),
-            absent_ms: self.absent_since.iter().map(|(disk, since)| (*disk, by_its_word(since))).collect(),
-        }
+        heard.collect()
     }
 
     fn evidence(&self, record: &GroupRecord, now: Instant) -> Evidence {

@@ -29,6 +29,7 @@ fn says(worker: u64, server: Server, streaming: &[u64]) -> Report {
         streaming: streaming.iter().map(|worker| disk(*worker)).collect(),
         caught_up: BTreeSet::new(),
         age_ms: 0,
+        cut: false,
         leaving: false,
     }
 }

@@ -28,6 +28,9 @@ pub struct Report {
     /// How long before the answer all this was seen, in milliseconds: a server that hangs is not seen anew.
     #[serde(default)]
     pub age_ms: u64,
+    /// Of a member that follows: whether it has no connection to the primary.
+    #[serde(default)]
+    pub cut: bool,
     /// Whether its agent was told to stop and waits for another to take over.
     #[serde(default)]
     pub leaving: bool,

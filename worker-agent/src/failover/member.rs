@@ -107,6 +107,7 @@ impl Member {
             streaming: BTreeSet::new(),
             caught_up: BTreeSet::new(),
             age_ms: 0,
+            cut: false,
             leaving: false,
         })
     }

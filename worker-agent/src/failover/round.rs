@@ -145,6 +145,7 @@ impl Rounds<'_> {
     }
 
     fn report(&mut self, known: &GroupRecord, sight: &Sight, found: Option<&Look>) -> Report {
+        let cut = found.is_some_and(|found| matches!(found.server, Server::Following { .. }) && !found.connected);
         let found = found.filter(|found| found.server == Server::Primary);
         let in_force = sight.list.as_ref().filter(|_| found.is_some());
         let lsn = sight.position.map_or(Lsn(0), |position| position.lsn);
@@ -172,6 +173,7 @@ impl Rounds<'_> {
             streaming: those(&|_| true),
             caught_up: those(&|lsn| barrier.is_some_and(|barrier| lsn >= barrier)),
             age_ms: 0,
+            cut,
             leaving: self.member.is_leaving(),
         }
     }
@@ -249,6 +251,7 @@ impl Rounds<'_> {
             streaming: BTreeSet::new(),
             caught_up: BTreeSet::new(),
             age_ms: 0,
+            cut: false,
             leaving: false,
         };
         self.member.saw(known, report);

@@ -3,8 +3,10 @@
 //! ([`switchover`], [`acceptance`]). What each member does by the record
 //! is in [`atoll_proto::group`]. Decisions only. `docs/failover.md` is the protocol.
 
+mod alone;
 mod by_hand;
 mod change;
+mod cut_off;
 mod in_sync;
 #[cfg(test)]
 #[path = "tests/mod.rs"]
@@ -16,5 +18,6 @@ mod testing;
 
 pub use by_hand::{BEHIND_BYTES_MAX, Lately, NotByHand, acceptance, serves, switchover};
 pub use change::{Change, changed};
+pub use cut_off::CutOff;
 pub use step::{Heard, Observed, Step, next_step};
 pub use suspicion::{Evidence, Suspicion, Word, suspicion};

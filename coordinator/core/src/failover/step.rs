@@ -1,9 +1,10 @@
 //! What the leader's driver does next about a group, by its record and by what it has heard. All of it may be forgotten: whoever
 //! leads next goes on from the record. There is nothing to order: members are sent the record, and act by it.
 
+use super::alone;
 use super::change::Change;
 use super::in_sync::reform;
-use super::suspicion::{Evidence, suspicion};
+use super::suspicion::{Evidence, Suspicion, suspicion};
 use atoll_proto::WorkerId;
 use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server};
 use std::cmp::Reverse;
@@ -40,6 +41,9 @@ pub struct Observed {
     pub evidence: Evidence,
     /// For how long voters have not been streaming, by what the primary said, in milliseconds.
     pub absent_ms: BTreeMap<Disk, u64>,
+    /// For how long standbys have had no connection to the primary, by what they said; only of those that had one at the record's
+    /// generation and have been heard ever since.
+    pub cut_ms: BTreeMap<Disk, u64>,
 }
 
 /// What to do next.
@@ -54,25 +58,16 @@ pub enum Step {
 /// What to do next about a group.
 pub fn next_step(record: &GroupRecord, seen: &Observed) -> Step {
     match record.phase {
-        Phase::Steady if suspicion(&seen.evidence).is_some() => match may_fence(record, seen) {
-            true => Step::Record(Change::Fence { wish: None }),
-            // To fence too few would stop a primary that may be well, and put none in its place.
-            false => Step::Wait,
-        },
-        Phase::Steady => serving(record, seen)
-            .and_then(|report| {
-                leave(record, seen, report)
-                    .or_else(|| reform(record, report, &seen.absent_ms, &following(record, seen)))
-                    .or_else(|| mend(record, seen, report))
-            })
-            .map_or(Step::Wait, Step::Record),
-        Phase::HandingOver { to } => match has_all(record, seen, to) || seen.phase_ms >= HAND_OVER_MS {
-            true => Step::Record(Change::Fence { wish: Some(to) }),
-            false => Step::Wait,
+        Phase::Steady => steady(record, seen).map_or(Step::Wait, Step::Record),
+        Phase::HandingOver { to } => match (has_all(record, seen, to), seen.phase_ms >= HAND_OVER_MS) {
+            (true, _) => Step::Record(Change::Fence { wish: Some(to) }),
+            // Without a wish: what only the old primary has is not given up for a switchover.
+            (false, true) => Step::Record(Change::Fence { wish: None }),
+            (false, false) => Step::Wait,
         },
         Phase::Fencing { wish } => match most_advanced(record, seen, wish) {
             // Others may be as far and quicker to say so, the old primary among them.
-            Some(candidate) if wish.is_some_and(|wish| wish != candidate && is_awaited(record, seen, wish)) => {
+            Some(candidate) if wish.is_some_and(|wish| wish != candidate) && others_are_awaited(record, seen) => {
                 Step::Wait
             }
             Some(candidate) => Step::Record(Change::Promote { candidate }),
@@ -82,8 +77,24 @@ pub fn next_step(record: &GroupRecord, seen: &Observed) -> Step {
     }
 }
 
+fn steady(record: &GroupRecord, seen: &Observed) -> Option<Change> {
+    if let Some(suspicion) = suspicion(&seen.evidence) {
+        // One that nobody reaches is there, has the longest log, and would be out of reach again.
+        let wish = (suspicion == Suspicion::Unreachable).then(|| alone::most_advanced(record, seen)).flatten();
+        // To fence too few would stop a primary that may be well, and put none in its place.
+        return may_fence(record, seen).then_some(Change::Fence { wish });
+    }
+    if let Some(instead) = alone::instead(record, seen) {
+        return Some(Change::Fence { wish: Some(instead) });
+    }
+    let report = serving(record, seen)?;
+    leave(record, seen, report)
+        .or_else(|| reform(record, report, &seen.absent_ms, &following(record, seen)))
+        .or_else(|| mend(record, seen, report))
+}
+
 /// What the primary says, if it serves at the record's generation.
-fn serving<'a>(record: &GroupRecord, seen: &'a Observed) -> Option<&'a Report> {
+pub(super) fn serving<'a>(record: &GroupRecord, seen: &'a Observed) -> Option<&'a Report> {
     let Heard { report, age_ms } = seen.heard.get(&record.primary.worker)?;
     let serves = *age_ms < REACHABLE_MS && report.disk == record.primary && is_primary(record, report);
     serves.then_some(report)
@@ -94,10 +105,19 @@ fn is_primary(record: &GroupRecord, report: &Report) -> bool {
 }
 
 /// Disks that said lately that they follow the primary.
-fn following(record: &GroupRecord, seen: &Observed) -> BTreeSet<Disk> {
-    let follows = Server::Following { worker: record.primary.worker };
-    let says_so = |heard: &&Heard| heard.report.server == follows && is_fresh(heard);
-    seen.heard.values().filter(says_so).map(|heard| heard.report.disk).collect()
+pub(super) fn following(record: &GroupRecord, seen: &Observed) -> BTreeSet<Disk> {
+    let follow = seen.heard.values().filter(|heard| is_following(record, heard));
+    follow.map(|heard| heard.report.disk).collect()
+}
+
+/// Whether one said lately that it follows the primary.
+fn is_following(record: &GroupRecord, heard: &Heard) -> bool {
+    heard.report.server == Server::Following { worker: record.primary.worker } && is_fresh(heard)
+}
+
+/// The same, and that it does so at the record's generation.
+pub(super) fn says_that_it_follows(record: &GroupRecord, heard: &Heard) -> bool {
+    is_following(record, heard) && heard.report.generation == record.generation
 }
 
 /// Whether it tells of a moment ago. An agent whose server hangs answers, and has nothing new to tell.
@@ -161,6 +181,9 @@ fn has_all(record: &GroupRecord, seen: &Observed, to: Disk) -> bool {
 }
 
 /// The most advanced of the voters that are fenced, if these are enough. Among equals the one wished for, then the lowest.
+///
+/// Any voters that are enough will do: one of them has each acknowledged write. So where another than the old primary is wished for and
+/// others are enough, they decide without it, and what only it has is given up: nobody confirmed that.
 fn most_advanced(record: &GroupRecord, seen: &Observed, wish: Option<Disk>) -> Option<Disk> {
     let mut fenced = BTreeMap::new();
     for Heard { report, age_ms: _ } in seen.heard.values() {
@@ -169,17 +192,23 @@ fn most_advanced(record: &GroupRecord, seen: &Observed, wish: Option<Disk>) -> O
             fenced.insert(report.disk, position);
         }
     }
+    let others = fenced.keys().filter(|disk| **disk != record.primary).count();
+    if wish.is_some_and(|wish| wish != record.primary) && others >= record.answers_needed() {
+        fenced.remove(&record.primary);
+    }
     let best = *fenced.values().max()?;
     let mut equals = fenced.iter().filter(|(_, position)| **position == best).map(|(disk, _)| *disk);
     let wished = wish.filter(|wish| fenced.get(wish) == Some(&best));
     wished.or_else(|| equals.next()).filter(|_| fenced.len() >= record.answers_needed())
 }
 
-/// Whether one that is wished for may yet say how far it is: nobody waits long for that.
-fn is_awaited(record: &GroupRecord, seen: &Observed, wish: Disk) -> bool {
+/// Whether another than the old primary may yet say how far it is: nobody waits long for that.
+fn others_are_awaited(record: &GroupRecord, seen: &Observed) -> bool {
     let has_said =
         |heard: &Heard| heard.report.generation == record.generation && heard.report.server == Server::Detached;
-    seen.phase_ms < WISH_MS && would_answer(seen, wish) && !seen.heard.get(&wish.worker).is_some_and(has_said)
+    let is_awaited = |disk: &Disk| would_answer(seen, *disk) && !seen.heard.get(&disk.worker).is_some_and(has_said);
+    let mut others = record.voters.iter().filter(|disk| **disk != record.primary);
+    seen.phase_ms < WISH_MS && others.any(is_awaited)
 }
 
 /// The generation belongs to the candidate. If it does not become the primary, the next generation goes to whom it may.

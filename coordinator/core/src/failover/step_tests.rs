@@ -22,7 +22,7 @@ fn seen(reports: &[Report]) -> Observed {
         standbys_cut: 0,
         standbys_heard: 2,
     };
-    Observed { heard: heard.collect(), phase_ms: 100, evidence, absent_ms: BTreeMap::new() }
+    Observed { heard: heard.collect(), phase_ms: 100, evidence, absent_ms: BTreeMap::new(), cut_ms: BTreeMap::new() }
 }
 
 fn follower(worker: u64) -> Report {
@@ -147,8 +147,10 @@ fn a_switchover_waits_for_the_whole_log_and_not_for_ever() {
     let has = |lsn| report(2, Server::Following { worker: WorkerId(1) }, (4, lsn));
     assert_eq!(next_step(&handing, &seen(&[primary(&[2]), has(99)])), Step::Wait);
     assert_eq!(next_step(&handing, &seen(&[stopped.clone(), has(98)])), Step::Wait);
-    assert_eq!(next_step(&handing, &seen(&[stopped, has(99)])), fence);
-    assert_eq!(next_step(&handing, &Observed { phase_ms: HAND_OVER_MS, ..seen(&[]) }), fence);
+    assert_eq!(next_step(&handing, &seen(&[stopped.clone(), has(99)])), fence);
+    let without_wish = Step::Record(Change::Fence { wish: None });
+    let late = Observed { phase_ms: HAND_OVER_MS, ..seen(&[stopped, has(98)]) };
+    assert_eq!(next_step(&handing, &late), without_wish, "what only the primary has may be a local write");
 }
 
 #[test]
@@ -175,4 +177,19 @@ fn the_one_wished_for_has_a_moment_to_answer() {
     assert_eq!(next_step(&fencing, &Observed { phase_ms: WISH_MS, ..seen(&late) }), promote(1));
     assert_eq!(next_step(&fencing, &seen(&[detached(1), detached(3)])), promote(1), "it is not there");
     assert_eq!(next_step(&fencing, &seen(&[detached(1), detached(2)])), promote(2));
+}
+
+#[test]
+fn where_another_is_wished_for_the_others_decide_without_the_old_primary_if_they_are_enough() {
+    let fencing = record(Phase::Fencing { wish: Some(disk(2)) });
+    let detached = |worker, lsn| report(worker, Server::Detached, (4, lsn));
+    let promote = |worker| Step::Record(Change::Promote { candidate: disk(worker) });
+    let alone = detached(1, 99);
+    assert_eq!(next_step(&fencing, &seen(&[alone.clone(), detached(2, 90), detached(3, 90)])), promote(2));
+    assert_eq!(next_step(&fencing, &seen(&[alone.clone(), detached(2, 90), detached(3, 91)])), promote(3));
+    let late = [alone.clone(), detached(2, 90), follower(3)];
+    assert_eq!(next_step(&fencing, &seen(&late)), Step::Wait, "it may yet be enough without the old primary");
+    assert_eq!(next_step(&fencing, &Observed { phase_ms: WISH_MS, ..seen(&late) }), promote(1), "all that is there");
+    let nobody = record(Phase::Fencing { wish: None });
+    assert_eq!(next_step(&nobody, &seen(&[alone, detached(2, 90), detached(3, 90)])), promote(1));
 }

@@ -26,6 +26,7 @@ pub(super) fn report(worker: u64, server: Server, at: (u64, u64)) -> Report {
         streaming: BTreeSet::new(),
         caught_up: BTreeSet::new(),
         age_ms: 0,
+        cut: false,
         leaving: false,
     }
 }

@@ -250,7 +250,9 @@ impl Replica {
 
     fn connection_to(&self, me: Disk, address: &PostgresAddress, found: &[IpAddr]) -> Result<String, ReplicaError> {
         let password = Secret::read(&self.password_file)?;
-        Ok(settings::connection(address, found, &settings::name(me), Some(&password), self.authorities.as_deref()))
+        let authorities = self.authorities.as_deref();
+        let connection = settings::connection(address, found, &settings::name(me), Some(&password), authorities);
+        Ok(format!("{connection} {}", settings::SOON_GIVEN_UP))
     }
 
     /// At which addresses a host is; none where that can't be told. A receiver that looks a name up itself is deaf meanwhile, which is

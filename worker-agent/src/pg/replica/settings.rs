@@ -28,6 +28,10 @@ pub(super) fn named(name: &str) -> Option<Disk> {
     Some(Disk { worker: WorkerId(worker.parse().ok()?), incarnation: Incarnation(incarnation.parse().ok()?) })
 }
 
+/// In the connection of a standby: a primary gives up one that falls silent after so long, and not only after its own minute, which others
+/// need who are slower to answer.
+pub(super) const SOON_GIVEN_UP: &str = "options='-c wal_sender_timeout=5s'";
+
 /// What the file says.
 pub(super) enum Settings<'a> {
     /// Receives from nobody, waits for nobody who exists.
@@ -67,7 +71,7 @@ impl Settings<'_> {
              max_standby_streaming_delay = 500ms\n\
              max_standby_archive_delay = 500ms\n\
              wal_keep_size = 1GB\n\
-             wal_receiver_timeout = 5s\n\
+             wal_receiver_timeout = 2s\n\
              wal_receiver_status_interval = 1s\n\
              wal_retrieve_retry_interval = 100ms\n",
             quoted(&waits_for)

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use super::world::{Broken, Message, World};
-use crate::failover::{Change, Evidence, Heard, Observed, Step, Word, changed, next_step};
+use crate::failover::{Change, CutOff, Evidence, Heard, Observed, Step, Word, changed, next_step};
 use atoll_proto::group::{Disk, takes};
 use atoll_proto::group::{GroupRecord, Phase, Report, Server};
 use atoll_proto::{CatalogVersion, WorkerId};
@@ -20,6 +20,7 @@ pub(super) struct Driver {
     down_since: Option<u64>,
     failing_since: Option<u64>,
     absent_since: BTreeMap<Disk, u64>,
+    cut_off: CutOff,
     pub(super) lags: bool,
 }
 
@@ -32,6 +33,7 @@ impl Driver {
             down_since: None,
             failing_since: None,
             absent_since: BTreeMap::new(),
+            cut_off: CutOff::default(),
             lags: false,
         }
     }
@@ -84,11 +86,14 @@ impl Driver {
             let heard = Heard { report: report.clone(), age_ms: now - at };
             (*worker, heard)
         });
+        let heard: BTreeMap<WorkerId, Heard> = heard.collect();
+        self.cut_off.look(&self.view, &heard, now);
         Observed {
-            heard: heard.collect(),
+            heard,
             phase_ms: now - self.since,
             evidence,
             absent_ms: self.absent_since.iter().map(|(disk, since)| (*disk, now - since)).collect(),
+            cut_ms: self.cut_off.ms(now),
         }
     }
 }
@@ -127,6 +132,15 @@ impl World {
             Some(Broken::OneAnswerTooFew) if matches!(view.phase, Phase::Fencing { .. }) => view.copies += 1,
             Some(Broken::WipedDisksAreMembers) | None => {}
             Some(Broken::LeastAdvancedIsPromoted) => return self.least_advanced(&view, seen),
+            Some(Broken::WishesAreOrders) => {
+                let step = next_step(&view, seen);
+                return match (&step, view.phase) {
+                    (Step::Record(Change::Promote { .. }), Phase::Fencing { wish: Some(candidate) }) => {
+                        Step::Record(Change::Promote { candidate })
+                    }
+                    _ => step,
+                };
+            }
             Some(Broken::LeavesCatalogFirst) => return leaves_catalog_first(&view, seen),
             Some(Broken::GenerationsAreOld) if matches!(view.phase, Phase::Fencing { .. }) => {
                 for heard in seen.heard.values_mut() {
@@ -165,6 +179,7 @@ impl World {
         }
         let Some(next) = changed(&record, decided_at, change.clone(), CatalogVersion(self.entries)) else { return };
         match change {
+            Change::Fence { wish: Some(_) } if record.phase == Phase::Steady => self.happened.alone += 1,
             Change::HandOver { .. } => self.happened.hand_overs += 1,
             Change::Activate => self.happened.failovers += 1,
             Change::Vote { voters, .. } if voters.is_superset(&record.voters) => self.happened.joins += 1,

@@ -32,6 +32,7 @@ fn whatever_breaks_nothing_acknowledged_is_lost_and_it_heals() {
         in_doubt,
         failovers,
         hand_overs,
+        alone,
         joins,
         leaves,
         wiped,
@@ -41,7 +42,7 @@ fn whatever_breaks_nothing_acknowledged_is_lost_and_it_heals() {
     } = happened;
     let enough = [(acknowledged, 50), (in_doubt, 5), (failovers, 1), (joins, 1)];
     assert!(needs_operator <= seeds() / 1_000, "{needs_operator}");
-    assert!(leaves > seeds() / 4, "{leaves}");
+    assert!(leaves > seeds() / 4 && alone > seeds() / 30, "{leaves} {alone}");
     assert!(enough.iter().all(|(seen, each)| *seen > each * seeds()), "{enough:?}");
     assert!(
         hand_overs > seeds() / 10 && wiped > seeds() / 10 && mended > seeds() / 10,

@@ -50,6 +50,8 @@ pub(super) struct Member {
     /// In the agent's memory: the record whose list is in force, and the end of the log when it came into force.
     listed: Option<(CatalogVersion, usize)>,
     pub(super) heard_at: u64,
+    /// Of a standby: when it last had a connection.
+    pub(super) connected_at: u64,
 }
 
 impl Member {
@@ -72,6 +74,7 @@ impl Member {
             known: Some(known.clone()),
             listed: None,
             heard_at: 0,
+            connected_at: 0,
         }
     }
 
@@ -290,6 +293,7 @@ impl Member {
             streaming,
             caught_up,
             age_ms: 0,
+            cut: matches!(server, Server::Following { .. }) && now - self.connected_at > CONNECTED_MS,
             leaving: false,
         })
     }

@@ -88,6 +88,7 @@ impl World {
             && self.linked(at, from)
             && self.linked(from, at);
         if connected && from != at {
+            self.members[at].connected_at = self.now;
             self.receive(at, from);
         }
         let (flushes, all) = (self.one_in(2), self.broken == Some(Broken::ReceivedCountsAsFlushed));

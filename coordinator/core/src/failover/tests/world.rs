@@ -52,10 +52,12 @@ pub(super) enum Broken {
     RepeatsWaitForNothing,
     /// A standby says that it has flushed what it has only received.
     ReceivedCountsAsFlushed,
+    /// The one that is wished for is promoted, whatever it has.
+    WishesAreOrders,
 }
 
 impl Broken {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::OneAnswerTooFew,
         Self::OldRecordsAreTaken,
         Self::FencedMembersGoOnReceiving,
@@ -70,6 +72,7 @@ impl Broken {
         Self::CancelledIsAcknowledged,
         Self::RepeatsWaitForNothing,
         Self::ReceivedCountsAsFlushed,
+        Self::WishesAreOrders,
     ];
 }
 
@@ -80,6 +83,8 @@ pub(super) struct Happened {
     pub(super) in_doubt: u64,
     pub(super) failovers: u64,
     pub(super) hand_overs: u64,
+    /// A primary was given up that only its standbys, or only the leader and they, had lost.
+    pub(super) alone: u64,
     pub(super) joins: u64,
     pub(super) leaves: u64,
     pub(super) wiped: u64,
@@ -96,6 +101,7 @@ impl Happened {
             in_doubt,
             failovers,
             hand_overs,
+            alone,
             joins,
             leaves,
             wiped,
@@ -107,6 +113,7 @@ impl Happened {
         self.in_doubt += in_doubt;
         self.failovers += failovers;
         self.hand_overs += hand_overs;
+        self.alone += alone;
         self.joins += joins;
         self.leaves += leaves;
         self.wiped += wiped;
