@@ -4,6 +4,7 @@
 
 #![allow(clippy::missing_panics_doc)]
 
+pub mod balanced;
 pub mod bare_postgres;
 pub mod certificates;
 pub mod client;

@@ -1,6 +1,6 @@
 //! Clients that go on asking while a story breaks things, and what they were told.
 
-use crate::client::{Client, Request};
+use crate::client::{Answer, Client, Request};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,7 +47,25 @@ pub struct Traffic {
 
 impl Traffic {
     /// Begins. `make` puts together the request of a number.
-    pub fn begin(client: Client, make: impl for<'a> Fn(&'a Client, u64) -> Request<'a> + Send + 'static) -> Self {
+    pub fn begin(
+        client: Client,
+        make: impl for<'a> Fn(&'a Client, u64) -> Request<'a> + Send + Sync + 'static,
+    ) -> Self {
+        let asks = Arc::new((client, make));
+        Self::of(move |number| {
+            let asks = Arc::clone(&asks);
+            async move {
+                let (client, make) = &*asks;
+                make(client, number).try_send().await
+            }
+        })
+    }
+
+    /// Begins. `ask` sends the request of a number, and gives its answer or why there was none.
+    pub fn of<F>(ask: impl Fn(u64) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<Answer, String>> + Send,
+    {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (told, list) = (stop.clone(), asked.clone());
@@ -55,7 +73,7 @@ impl Traffic {
             let mut number = 0;
             while !told.load(Ordering::Relaxed) {
                 let sent = Instant::now();
-                let answer = make(&client, number).try_send().await;
+                let answer = ask(number).await;
                 let body = match &answer {
                     Ok(answer) if answer.status >= 207 => answer.text(),
                     Ok(_) | Err(_) => String::new(),

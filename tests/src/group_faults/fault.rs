@@ -100,13 +100,12 @@ impl GroupFault {
     }
 
     /// Whether another member has to take over before it ends. A server that dies alone is started again by its agent, maybe before anybody
-    /// takes over; a primary that its standbys have lost, and coordinators have not, is not suspected.
+    /// takes over.
     pub fn needs_failover(self) -> bool {
         match self {
             Self::Break(Victim::Primary(Part::Server), Blow::Kill)
             | Self::Break(Victim::Standby(_) | Victim::Leader, _)
-            | Self::RollingRestart
-            | Self::Cut(Cut::Standbys | Cut::FromStandbys | Cut::ToStandbys) => false,
+            | Self::RollingRestart => false,
             Self::Break(Victim::Primary(_) | Victim::LeaderAndPrimary, _) | Self::Cut(_) | Self::Unacknowledged => true,
         }
     }

@@ -3,7 +3,7 @@
 use super::fault::{Blow, Part, Victim};
 use crate::Cluster;
 use crate::cluster::WorkerPlace;
-use crate::processes::{signal, signal_tree};
+use crate::processes::{signal, signal_tree, wait_gone};
 use rustix::process::Signal;
 
 /// What was broken, and has to be brought back.
@@ -84,17 +84,29 @@ impl Broken {
 }
 
 /// The process of a worker's agent, whoever started it.
-pub(super) fn agent(cluster: &Cluster, worker: &WorkerPlace) -> u32 {
+pub fn agent(cluster: &Cluster, worker: &WorkerPlace) -> u32 {
     cluster.extra_pid(&worker.name).unwrap_or(worker.agent_pid)
 }
 
 /// The process of a coordinator, whoever started it.
-pub(super) fn coordinator(cluster: &Cluster, number: u16) -> u32 {
+pub fn coordinator(cluster: &Cluster, number: u16) -> u32 {
     let started = cluster.extra_pid(&coordinator_name(number));
     started.unwrap_or_else(|| cluster.layout().coordinators[usize::from(number) - 1].pid)
 }
 
 /// Its name as a member.
-pub(super) fn coordinator_name(number: u16) -> String {
+pub fn coordinator_name(number: u16) -> String {
     format!("coordinator-{number}")
+}
+
+/// Stops a member in an orderly way, whoever started it, and starts it again.
+pub async fn restart(cluster: &mut Cluster, name: &str, pid: u32) {
+    let is_ours = cluster.extra_pid(name).is_some();
+    signal(pid, Signal::TERM);
+    if is_ours {
+        cluster.wait_ended(name).await;
+    } else {
+        wait_gone(&[pid]).await;
+    }
+    cluster.start_member(name);
 }

@@ -12,6 +12,7 @@ mod trial;
 mod wires;
 
 pub use fault::{Blow, Cut, GroupFault, Part, Victim};
+pub use members::{agent, coordinator, coordinator_name, restart};
 pub use range::GroupRange;
 pub use tally::Tally;
 pub use trial::Trial;

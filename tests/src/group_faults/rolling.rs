@@ -1,11 +1,9 @@
 //! A rolling restart: every member is stopped in an orderly way and started again, when all before it are whole.
 
-use super::members::{agent, coordinator, coordinator_name};
+use super::members::{agent, coordinator, coordinator_name, restart};
 use super::range::{COORDINATORS, GroupRange};
 use crate::poll;
-use crate::processes::{signal, wait_gone};
 use http::Method;
-use rustix::process::Signal;
 use serde_json::json;
 use std::time::Duration;
 
@@ -48,14 +46,7 @@ impl GroupRange {
 
     /// Stops a member, which takes its server with it, starts it again and waits until all is whole.
     async fn restart(&mut self, name: &str, pid: u32) -> Result<(), String> {
-        let is_ours = self.cluster.extra_pid(name).is_some();
-        signal(pid, Signal::TERM);
-        if is_ours {
-            self.cluster.wait_ended(name).await;
-        } else {
-            wait_gone(&[pid]).await;
-        }
-        self.cluster.start_member(name);
+        restart(&mut self.cluster, name, pid).await;
         self.wait_whole().await.map_err(|waited| format!("{name} was restarted: {waited}"))
     }
 }
