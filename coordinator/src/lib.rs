@@ -14,6 +14,7 @@ pub mod freshness;
 pub mod http;
 pub mod internal_client;
 pub mod moves;
+pub mod next_primary;
 pub mod raft;
 pub mod read;
 pub mod rebalance;

@@ -7,6 +7,7 @@ use crate::failover::Gaps;
 use crate::findings::Findings;
 use crate::freshness::Freshness;
 use crate::http::{self, App, Bodies, Door, Parts, Patience};
+use crate::next_primary::NextPrimary;
 use crate::raft::{CatalogNode, FirstStart, RaftSettings, StartError};
 use crate::read::{CursorKey, Reader};
 use crate::rebalance::{PlanRunner, Rebalancer, Scheduler};
@@ -39,6 +40,8 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
 /// For one try to catch up with the catalog, and between two.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
 const CATCH_UP_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// Most reads of single shards that wait at a time for a primary; further ones are told at once that there is none.
+const READS_HELD: usize = 1_000;
 
 /// Why a coordinator ended.
 #[derive(Debug, thiserror::Error)]
@@ -264,13 +267,14 @@ fn app(
     let facts: Arc<dyn TableFacts> = Arc::new(board.clone());
     let recall = Arc::new(Recall::new(config.search.clone()));
     let load_agents = LoadAgents::new(AgentClient::new(node.client().clone()), board.clone());
+    let reads = NextPrimary::new(views.clone(), workers.clone(), Arc::new(Semaphore::new(READS_HELD)));
     let cache = AnswerCache::new(&config.cache, freshness.clone(), metrics.clone());
     App::new(Parts {
         findings: Findings::start(node.clone(), board.clone(), recall.clone(), strangers_reach(config)),
         rebalancer,
-        searcher: Searcher::new(views.clone(), workers.clone(), facts, metrics.clone(), recall, cache),
+        searcher: Searcher::new(views.clone(), workers.clone(), facts, metrics.clone(), recall, cache, reads.clone()),
         writer: Writer::new(views.clone(), workers.clone(), freshness, config.import_settings(), load_agents),
-        reader: Reader::new(views, workers.clone(), cursors),
+        reader: Reader::new(views, workers.clone(), cursors, reads),
         node,
         board,
         workers,

@@ -27,7 +27,8 @@ const ENOUGH: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is said of members that stop and are not there for a moment.
-const EXPECTED: [&str; 5] = [
+const EXPECTED: [&str; 6] = [
+    "\"target\":\"openraft::",
     "the agent does not answer",
     "PostgreSQL does not serve",
     "desired state not applied",
@@ -117,7 +118,7 @@ fn write(client: &Client, writer: u64, number: u64) -> Request<'_> {
 }
 
 fn search<'a>(client: &'a Client, consistency: &str) -> Request<'a> {
-    let body = json!({"vector": [1, 2, 3], "k": 5, "consistency": consistency, "cache": "bypass"});
+    let body = json!({"vector": [1, 2, 3], "k": 5, "all": true, "consistency": consistency, "cache": "bypass"});
     client.request(Method::POST, "/v1/collections/c/search").json(&body)
 }
 

@@ -161,7 +161,7 @@ fn names_stay_in_their_folders() {
 }
 
 /// Who may use whom inside the coordinator, beyond itself. `serve` knows all parts; `cli` and `dev` belong to the program.
-const MAY_USE: [(&str, &[&str]); 23] = [
+const MAY_USE: [(&str, &[&str]); 24] = [
     ("access", &[]),
     ("agents", &["freshness", "internal_client"]),
     // Workers for the floor of benchmarks alone: `commands_go_through_the_coordinator` keeps it there.
@@ -196,16 +196,17 @@ const MAY_USE: [(&str, &[&str]); 23] = [
     ),
     ("internal_client", &[]),
     ("moves", &["agents", "internal_client", "raft"]),
+    ("next_primary", &["targets", "workers"]),
     ("raft", &["internal_client", "telemetry"]),
-    ("read", &["error", "targets", "telemetry", "vectors", "workers"]),
+    ("read", &["error", "next_primary", "targets", "telemetry", "vectors", "workers"]),
     ("rebalance", &["agents", "raft"]),
-    ("search", &["error", "freshness", "targets", "telemetry", "vectors", "workers"]),
+    ("search", &["error", "freshness", "next_primary", "targets", "telemetry", "vectors", "workers"]),
     ("settle", &["agents", "internal_client", "raft"]),
     ("targets", &["error", "workers"]),
     ("telemetry", &[]),
     ("vectors", &[]),
     ("workers", &[]),
-    ("write", &["agents", "error", "freshness", "targets", "telemetry", "vectors", "workers"]),
+    ("write", &["agents", "error", "freshness", "next_primary", "targets", "telemetry", "vectors", "workers"]),
 ];
 const KNOW_ALL: [&str; 3] = ["lib", "main", "serve"];
 

@@ -5,7 +5,8 @@ mod export;
 mod namespaces;
 
 use crate::error::RequestError;
-use crate::targets::{Place, Target, Views, read_at};
+use crate::next_primary::NextPrimary;
+use crate::targets::{Place, Target, Views};
 use crate::workers::read::{self, After, ListPage};
 use crate::workers::{ShardError, Workers};
 use atoll_core::access::Grant;
@@ -26,6 +27,7 @@ pub struct Reader {
     views: Views,
     workers: Arc<Workers>,
     cursors: CursorKey,
+    next_primary: NextPrimary,
 }
 
 /// Where a namespace lies, and how many entries it holds.
@@ -41,8 +43,8 @@ pub struct Located {
 
 impl Reader {
     /// Reads by the latest of `views`; signs cursors with a key that all coordinators share.
-    pub fn new(views: Views, workers: Arc<Workers>, cursors: CursorKey) -> Self {
-        Self { views, workers, cursors }
+    pub fn new(views: Views, workers: Arc<Workers>, cursors: CursorKey, next_primary: NextPrimary) -> Self {
+        Self { views, workers, cursors, next_primary }
     }
 
     /// The entries of the ids that exist, in the order asked.
@@ -67,7 +69,7 @@ impl Reader {
         }
         let gets = by_shard.into_values().map(|(place, ids)| async move {
             let ids = &ids;
-            self.read(&place, |place: Place| async move {
+            self.read(&place, deadline, |place: Place| async move {
                 read::get(&place.pool, &place.table, ids, None, &request.include, deadline).await
             })
             .await
@@ -111,7 +113,9 @@ impl Reader {
             include: &request.include,
         };
         let mut entries = self
-            .read(&place, |place: Place| async move { read::list(&place.pool, &place.table, page, deadline).await })
+            .read(&place, deadline, |place: Place| async move {
+                read::list(&place.pool, &place.table, page, deadline).await
+            })
             .await?;
         let more = entries.len() > request.limit as usize;
         entries.truncate(request.limit as usize);
@@ -144,7 +148,7 @@ impl Reader {
         deadline: Instant,
     ) -> Result<u64, RequestError> {
         let place = target.place(&self.workers, target.route(namespace)?);
-        self.read(&place, |place: Place| async move {
+        self.read(&place, deadline, |place: Place| async move {
             read::count(&place.pool, &place.table, namespace.as_str(), filter, deadline).await
         })
         .await
@@ -167,9 +171,10 @@ impl Reader {
     async fn read<T, F: Future<Output = Result<T, ShardError>>>(
         &self,
         place: &Place,
+        deadline: Instant,
         read: impl Fn(Place) -> F,
     ) -> Result<T, RequestError> {
-        let (place, done) = read_at(&self.views, &self.workers, place, read).await;
+        let (place, done) = self.next_primary.read_at(place, deadline, read).await;
         done.map_err(|error| place.read_error(error))
     }
 }

@@ -63,7 +63,7 @@ impl Reader {
     ) -> Result<Vec<String>, RequestError> {
         let reads = target.routes(touched)?.iter().map(|route| async move {
             let place = target.place(&self.workers, route);
-            self.read(&place, |place: Place| async move {
+            self.read(&place, deadline, |place: Place| async move {
                 read::namespaces(&place.pool, &place.table, touched, after, limit, deadline).await
             })
             .await

@@ -2,6 +2,7 @@
 //! whoever seems to be free first.
 
 use super::race::{Waits, race};
+use crate::next_primary::NextPrimary;
 use crate::targets::{Place, Views, read_at};
 use crate::workers::{Logged, ShardError, Watch, WorkerPool, Workers, position};
 use atoll_core::freshness::{Position, SessionToken, Shown, Wanted};
@@ -29,6 +30,8 @@ pub(super) struct Members<'a> {
     views: &'a Views,
     workers: &'a Workers,
     hedges: &'a Mutex<Hedges>,
+    /// Whom a search waits for that needs a primary; none if it does not wait.
+    next_primary: Option<&'a NextPrimary>,
     consistency: Consistency,
     /// The view that the search began with.
     view: CatalogVersion,
@@ -53,11 +56,12 @@ impl<'a> Members<'a> {
         views: &'a Views,
         workers: &'a Workers,
         hedges: &'a Mutex<Hedges>,
+        next_primary: Option<&'a NextPrimary>,
         consistency: Consistency,
         view: CatalogVersion,
         session: SessionToken,
     ) -> Self {
-        Self { views, workers, hedges, consistency, view, session, seen: Mutex::default() }
+        Self { views, workers, hedges, next_primary, consistency, view, session, seen: Mutex::default() }
     }
 
     /// Whether the primaries alone are asked.
@@ -79,7 +83,7 @@ impl<'a> Members<'a> {
         read: impl Fn(Place, Watch) -> F,
     ) -> (Place, Result<T, ShardError>) {
         match self.consistency {
-            Consistency::Primary => self.at_primary(place, &read).await,
+            Consistency::Primary => self.at_primary(place, deadline, &read).await,
             Consistency::Session => self.in_session(place, first, deadline, &read).await,
             Consistency::Eventual => self.anywhere(place, first, deadline, &read).await,
         }
@@ -88,13 +92,27 @@ impl<'a> Members<'a> {
     async fn at_primary<T, F: Future<Output = Result<Logged<T>, ShardError>>>(
         &self,
         place: &Place,
+        deadline: Instant,
         read: &impl Fn(Place, Watch) -> F,
     ) -> (Place, Result<T, ShardError>) {
         let read = |place: Place| {
             let reading = read(place, Watch::Nothing);
             async move { Ok(reading.await?.value) }
         };
-        read_at(self.views, self.workers, place, read).await
+        self.now_or_later(place, deadline, read).await
+    }
+
+    /// Reads at a primary, if need be at the next one.
+    async fn now_or_later<T, F: Future<Output = Result<T, ShardError>>>(
+        &self,
+        place: &Place,
+        deadline: Instant,
+        read: impl Fn(Place) -> F,
+    ) -> (Place, Result<T, ShardError>) {
+        match self.next_primary {
+            Some(next_primary) => next_primary.read_at(place, deadline, read).await,
+            None => read_at(self.views, self.workers, place, read).await,
+        }
     }
 
     /// Asks members until one answers.
@@ -134,7 +152,7 @@ impl<'a> Members<'a> {
             };
             if failures.iter().any(|error| matches!(error, ShardError::Stale { .. })) {
                 // Standbys may be late; if the primary has no such table, either, it is somewhere else.
-                match self.at_primary(&place.on(self.workers, &place.route.primary), read).await {
+                match self.at_primary(&place.on(self.workers, &place.route.primary), deadline, read).await {
                     (place, Ok(value)) => return (place, Ok(value)),
                     (_, Err(error)) => failures.push(error),
                 }
@@ -173,7 +191,7 @@ impl<'a> Members<'a> {
         let asks = places.into_iter().map(|place| async move {
             match wanted.filter(|_| !place.is_primary()) {
                 Some(wanted) => self.shown_by_standby(place, wanted, until, read).await.ok_or(None),
-                None => self.shown_by_primary(place, read).await.map_err(Some),
+                None => self.shown_by_primary(place, deadline, read).await.map_err(Some),
             }
         });
         match race(asks, waits(deadline), |is_late| !is_late).await {
@@ -202,6 +220,7 @@ impl<'a> Members<'a> {
     async fn shown_by_primary<T, F: Future<Output = Result<Logged<T>, ShardError>>>(
         &self,
         place: Place,
+        deadline: Instant,
         read: &impl Fn(Place, Watch) -> F,
     ) -> Result<(Place, T), ShardError> {
         let read = |place: Place| {
@@ -216,7 +235,7 @@ impl<'a> Members<'a> {
                 }
             }
         };
-        let (place, done) = read_at(self.views, self.workers, &place, read).await;
+        let (place, done) = self.now_or_later(&place, deadline, read).await;
         let (value, after) = done?;
         self.note(&place, after);
         Ok((place, value))

@@ -18,6 +18,7 @@ mod summaries;
 mod winners;
 
 use crate::error::RequestError;
+use crate::next_primary::NextPrimary;
 use crate::targets::{Place, Target, Views};
 use crate::telemetry::Metrics;
 use crate::workers::knn::KnnRow;
@@ -86,6 +87,7 @@ pub struct Searcher {
     recall: Arc<Recall>,
     cache: Arc<AnswerCache>,
     hedges: Arc<Mutex<Hedges>>,
+    next_primary: NextPrimary,
 }
 
 /// What a search gave that was run.
@@ -129,9 +131,11 @@ impl Searcher {
         metrics: Metrics,
         recall: Arc<Recall>,
         cache: AnswerCache,
+        next_primary: NextPrimary,
     ) -> Self {
         let (samples, summaries, cache) = (Samples::new(), Summaries::new(), Arc::new(cache));
-        Self { views, workers, facts, samples, summaries, recall, metrics, cache, hedges: Arc::default() }
+        let hedges = Arc::default();
+        Self { views, workers, facts, samples, summaries, recall, metrics, cache, hedges, next_primary }
     }
 
     /// Answers one search before the deadline, from the cache if an answer there shows what this session has written.
@@ -241,7 +245,9 @@ impl Searcher {
     /// Which members a search reads that belongs to this session.
     fn members(&self, target: &Target, search: &CheckedSearch, session: SessionToken) -> Members<'_> {
         let Self { views, workers, hedges, .. } = self;
-        Members::new(views, workers, hedges, search.consistency, target.view.version, session)
+        // Who takes an answer without a part does not wait for it.
+        let next_primary = (!search.partial.allow).then_some(&self.next_primary);
+        Members::new(views, workers, hedges, next_primary, search.consistency, target.view.version, session)
     }
 
     /// What to look for.

@@ -14,12 +14,13 @@ mod terms;
 
 use crate::error::RequestError;
 use crate::freshness::Freshness;
+use crate::next_primary::{NEW_PRIMARY_WAIT, NextPrimary};
 use crate::targets::{Followed, HAND_OVER_WAIT, Place, Target, Views};
 use crate::workers::idempotency::{self, Replay};
 use crate::workers::{ShardError, UNSENT_TIME, Workers, Written};
 use atoll_core::freshness::{MarkSet, Position};
 use atoll_proto::Durability;
-use hold::{NEW_PRIMARY_WAIT, can_be_sent_again};
+use hold::can_be_sent_again;
 pub use import::{ImportSettings, ImportState};
 pub use loading::LoadAgents;
 pub use single::Precondition;
@@ -60,6 +61,7 @@ pub struct Writer {
     reference_writers: Arc<Mutex<()>>,
     /// Writes that may wait for shards that are being handed over, or for a primary.
     held: Arc<Semaphore>,
+    next_primary: NextPrimary,
 }
 
 impl Writer {
@@ -71,15 +73,10 @@ impl Writer {
         import: ImportSettings,
         load_agents: LoadAgents,
     ) -> Self {
-        Self {
-            views,
-            workers,
-            freshness,
-            import,
-            load_agents,
-            reference_writers: Arc::default(),
-            held: Arc::new(Semaphore::new(HELD)),
-        }
+        let held = Arc::new(Semaphore::new(HELD));
+        let next_primary = NextPrimary::new(views.clone(), workers.clone(), held.clone());
+        let reference_writers = Arc::default();
+        Self { views, workers, freshness, import, load_agents, reference_writers, held, next_primary }
     }
 
     /// The same place by the latest view, if that knows it.
@@ -102,8 +99,8 @@ impl Writer {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(RequestError::KeyReused),
                 // It may have been remembered, and then is once more.
-                Err(error) if can_be_sent_again(&error, true) && self.waits_for_primary(&place, &error) => {
-                    match self.hold(&place, held_until, &mut turn).await {
+                Err(error) if can_be_sent_again(&error, true) && self.next_primary.may_help(&place, &error) => {
+                    match self.next_primary.wait(&place, held_until, &mut turn).await {
                         Some(_) => target.view = self.views.borrow().clone(),
                         None => return Err(place.read_error(error)),
                     }
@@ -158,8 +155,8 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
     let held_until = deadline.min(Instant::now() + NEW_PRIMARY_WAIT);
     let (mut turn, mut doubt, mut tries) = (None, None, 0);
     // Sent at once it would be refused, or cut off in the middle.
-    if writer.is_changing(&place) {
-        match writer.hold(&place, held_until, &mut turn).await {
+    if writer.next_primary.is_looked_for(&place) {
+        match writer.next_primary.wait(&place, held_until, &mut turn).await {
             Some(found) => place = found,
             None => {
                 writing.known();
@@ -171,8 +168,8 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
         tries += 1;
         match write(place.clone()).await {
             Err(ShardError::Conflict { .. }) if tries < TRIES => {}
-            Err(error) if can_be_sent_again(&error, once) && writer.waits_for_primary(&place, &error) => {
-                match writer.hold(&place, held_until, &mut turn).await {
+            Err(error) if can_be_sent_again(&error, once) && writer.next_primary.may_help(&place, &error) => {
+                match writer.next_primary.wait(&place, held_until, &mut turn).await {
                     Some(found) => place = found,
                     None => break Err(error),
                 }
@@ -180,7 +177,7 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
             }
             Err(ShardError::Unreachable { .. }) if tries == 1 => place = writer.latest(place),
             Err(ShardError::Stale { worker }) if tries < TRIES => {
-                turn = turn.or_else(|| writer.held.try_acquire().ok());
+                turn = turn.or_else(|| writer.held.clone().try_acquire_owned().ok());
                 if turn.is_none() {
                     break Err(ShardError::Fenced { worker });
                 }
@@ -203,6 +200,7 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
         writing.known();
     }
     let Written { value, position } = done?;
+    writer.next_primary.served(&place);
     if let Some(lsn) = position {
         let (group, position) = (place.route.group, Position { generation: place.route.group_generation, lsn });
         // No older than the view that the place is of.
