@@ -9,6 +9,7 @@ use crate::client::Request;
 use crate::faults::Anyone;
 use crate::history::{Deed, Least, Operation, Promise, Read, Terms, Violation, check};
 use crate::logs::WORKER_LOSS;
+use crate::standbys::is_whole;
 use crate::{Answer, Client, Cluster, ClusterOptions, CommandLine, poll};
 use http::Method;
 use serde_json::{Value, json};
@@ -271,7 +272,7 @@ impl GroupRange {
                     let asked = client.request(Method::GET, path).try_send();
                     let answer = tokio::time::timeout(WORD_PATIENCE, asked).await.map_err(|_| "silent".to_owned());
                     let answer = answer.flatten().map_err(|told| format!("coordinator {number}: {told}"))?;
-                    if answer.status != 200 || (path != "/readyz" && !is_whole(&answer.json())) {
+                    if answer.status != 200 || (path != "/readyz" && !is_whole(&answer.json()["groups"][0], WORKERS)) {
                         return Err(format!("coordinator {number}: {}", answer.text()));
                     }
                 }
@@ -280,7 +281,7 @@ impl GroupRange {
         })
         .await?;
         let run = CommandLine::new(self.cluster.client().base()).run(&["group", "list", "--json"]).await;
-        if run.code == 0 && is_whole(&run.json()) {
+        if run.code == 0 && is_whole(&run.json()["groups"][0], WORKERS) {
             Ok(())
         } else {
             Err(format!("group list: {} {}", run.out, run.err))
@@ -292,14 +293,6 @@ impl GroupRange {
         let workers = self.cluster.layout().workers.into_iter().map(|worker| worker.name);
         self.wires.is_err() || coordinators.chain(workers).all(|name| self.cluster.extra_pid(&name).is_some())
     }
-}
-
-fn is_whole(list: &Value) -> bool {
-    let group = &list["groups"][0];
-    let members = group["members"].as_array().into_iter().flatten();
-    let up = members.filter(|member| member["up"] == true).count();
-    let in_sync = group["in_sync"].as_array().map_or(0, Vec::len);
-    group["phase"] == "steady" && in_sync == usize::from(WORKERS) && up == usize::from(WORKERS)
 }
 
 /// Where members listen for others: as `atoll dev` spreads them.

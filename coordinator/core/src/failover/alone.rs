@@ -14,7 +14,7 @@ use atoll_proto::group::{Disk, GroupRecord};
 use std::cmp::Reverse;
 
 /// Standbys that were cut off for so long will not connect again in a moment, in milliseconds.
-const CUT_MS: u64 = 1_000;
+const CUT_MS: u64 = 600;
 
 /// Whom to prefer to a primary that serves and is alone; none if it is not, or those who have lost it are too few to do without its log.
 pub(super) fn instead(record: &GroupRecord, seen: &Observed) -> Option<Disk> {

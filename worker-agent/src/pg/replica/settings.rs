@@ -71,7 +71,7 @@ impl Settings<'_> {
              max_standby_streaming_delay = 500ms\n\
              max_standby_archive_delay = 500ms\n\
              wal_keep_size = 1GB\n\
-             wal_receiver_timeout = 2s\n\
+             wal_receiver_timeout = 1s\n\
              wal_receiver_status_interval = 1s\n\
              wal_retrieve_retry_interval = 100ms\n",
             quoted(&waits_for)
