@@ -125,6 +125,7 @@ pub(super) fn refusal_problem(refusal: &Refusal) -> Problem {
         Refusal::NotInitialised => ProblemCode::NoLeader,
         Refusal::AlreadyInitialised { .. }
         | Refusal::NameTaken { .. }
+        | Refusal::Replaced { .. }
         | Refusal::GroupTaken { .. }
         | Refusal::GroupFull { .. }
         | Refusal::OtherData { .. }

@@ -50,6 +50,8 @@ pub struct Sight {
     pub list: Option<BTreeSet<Disk>>,
     /// Whether its log holds what the primary's has not.
     pub diverged: bool,
+    /// Whether the primary no longer has what comes next in its log.
+    pub behind: bool,
     /// How long ago it last heard from the catalog, in milliseconds.
     pub silent_ms: u64,
 }
@@ -128,8 +130,14 @@ pub fn act(known: &GroupRecord, sight: &Sight) -> Act {
             true => Act::Rewind { from: primary },
             false => Act::Nothing,
         },
+        (Duty::Follow(primary), Server::Detached) if sight.behind => match may_give_up_data(known, sight.disk) {
+            true => Act::BaseBackup { from: primary },
+            false => Act::Nothing,
+        },
         (Duty::Follow(primary), Server::Detached) => Act::Follow { worker: primary.worker },
-        (Duty::Follow(primary), Server::Following { worker }) if worker == primary.worker && !sight.diverged => {
+        (Duty::Follow(primary), Server::Following { worker })
+            if worker == primary.worker && !sight.diverged && !sight.behind =>
+        {
             Act::Nothing
         }
         (Duty::Follow(primary), Server::Unusable { can_rewind: true }) => Act::Rewind { from: primary },

@@ -18,7 +18,15 @@ fn in_phase(phase: Phase) -> GroupRecord {
 
 fn sight(worker: u64, server: Server, generation: u64) -> Sight {
     let position = Some(Position { generation: Generation(generation), lsn: Lsn(9) });
-    Sight { disk: disk(worker), server, position, list: Some(steady().listed), diverged: false, silent_ms: 0 }
+    Sight {
+        disk: disk(worker),
+        server,
+        position,
+        list: Some(steady().listed),
+        diverged: false,
+        behind: false,
+        silent_ms: 0,
+    }
 }
 
 #[test]
@@ -79,6 +87,14 @@ fn a_standby_follows_and_gives_its_data_up_only_when_it_may() {
     assert_eq!(act(&mends, &diverged), Act::Rewind { from: disk(1) });
     let left = GroupRecord { voters: [1, 3].map(disk).into(), ..steady() };
     assert_eq!(act(&left, &diverged), Act::Rewind { from: disk(1) });
+    assert_eq!(
+        act(&known, &Sight { behind: true, ..sight(2, Server::Following { worker: WorkerId(1) }, 4) }),
+        Act::Detach
+    );
+    let behind = Sight { behind: true, ..sight(2, Server::Detached, 4) };
+    assert_eq!(act(&known, &behind), Act::Nothing);
+    assert_eq!(act(&mends, &behind), Act::BaseBackup { from: disk(1) });
+    assert_eq!(act(&left, &behind), Act::BaseBackup { from: disk(1) });
     let broken = |can_rewind| sight(2, Server::Unusable { can_rewind }, 0);
     assert_eq!(act(&known, &broken(true)), Act::Rewind { from: disk(1) });
     assert_eq!(act(&known, &broken(false)), Act::BaseBackup { from: disk(1) });

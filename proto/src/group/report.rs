@@ -17,7 +17,7 @@ pub struct Report {
     pub server: Server,
     /// How far its log goes; none where that can't be told.
     pub position: Option<Position>,
-    /// Whether its log holds what the primary's has not.
+    /// Whether its log holds what the primary's has not, or lacks what the primary does not have any more: its data has to be mended.
     pub diverged: bool,
     /// Of a primary: the record whose list PostgreSQL has had since before `caught_up` was judged.
     pub listed_at: Option<CatalogVersion>,

@@ -32,6 +32,9 @@ const TURNS_EVERY: usize = 6;
 const PAUSE: Duration = Duration::from_millis(8);
 /// A coordinator that says nothing for so long does not do. Longer than a request's own deadline.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How often a write is sent under the same key, and how long after the last time.
+const SENT_MAX: usize = 8;
+const SEND_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What a client is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +51,8 @@ pub(super) struct Account {
     pub(super) operations: Vec<Operation>,
     /// Requests that were not answered as they should be, by what came instead.
     pub(super) failed: BTreeMap<String, usize>,
+    /// Writes in doubt that were known to be done when they were sent again.
+    pub(super) repeated: usize,
 }
 
 /// All clients of a trial, at work.
@@ -77,7 +82,7 @@ impl Clients {
                 writes: 0,
                 versions: BTreeMap::new(),
                 successes,
-                account: Account { role, operations: Vec::new(), failed: BTreeMap::new() },
+                account: Account { role, operations: Vec::new(), failed: BTreeMap::new(), repeated: 0 },
             };
             clients.tasks.push(tokio::spawn(asker.work(Arc::clone(&stop))));
         }
@@ -186,12 +191,14 @@ struct Ask {
     path: String,
     body: Option<Value>,
     condition: Option<(&'static str, String)>,
+    /// `Idempotency-Key` of a write.
+    key: Option<String>,
 }
 
 impl Ask {
     fn post(path: &str, body: Value) -> Self {
         let path = format!("/v1/collections/{COLLECTION}/{path}");
-        Self { method: Method::POST, path, body: Some(body), condition: None }
+        Self { method: Method::POST, path, body: Some(body), condition: None, key: None }
     }
 }
 
@@ -265,7 +272,7 @@ impl Asker {
 
     async fn put_if(&mut self, namespace: &str, key: &str, condition: Option<(&'static str, String)>) -> Outcome {
         let (content, path) = (self.next_number(), entry_path(COLLECTION, namespace, key));
-        let ask = Ask { method: Method::PUT, path, body: Some(entry(content)), condition };
+        let ask = Ask { method: Method::PUT, path, body: Some(entry(content)), condition, key: None };
         self.write(ask, vec![place(namespace, key)], Some(content)).await
     }
 
@@ -285,25 +292,32 @@ impl Asker {
         let ask = match keys.as_slice() {
             [key] => {
                 let path = entry_path(COLLECTION, namespace, key);
-                Ask { method: Method::DELETE, path, body: None, condition: None }
+                Ask { method: Method::DELETE, path, body: None, condition: None, key: None }
             }
             keys => Ask::post("entries/delete", json!({"ids": ids(namespace, keys)})),
         };
         self.write(ask, keys.iter().map(|key| place(namespace, key)).collect(), None).await;
     }
 
-    /// Sends a write and notes what became of it.
+    /// Sends a write and notes what became of it. Every other one is sent under a key, and again while nobody knows whether it was done.
     async fn write(&mut self, ask: Ask, keys: Vec<String>, content: Option<u64>) -> Outcome {
+        self.writes += 1;
+        let is_keyed = self.chance.below(2) == 0;
+        let key = is_keyed.then(|| format!("{}-{}-{}", self.trial, self.number, self.writes));
+        let ask = Ask { key, ..ask };
         let (invoked, answer) = self.ask(&ask).await;
-        let outcome = match answer {
-            Some(answer) => match answer.status {
-                200 | 201 => Outcome::Done(versions(&answer)),
-                // Nothing was sent, or all that was sent has been undone.
-                400..=499 | 503 => Outcome::Refused,
-                _ => Outcome::Unknown,
-            },
-            None => Outcome::Unknown,
-        };
+        let mut outcome = told(answer.as_ref());
+        let mut times = 1;
+        while is_keyed && outcome == Outcome::Unknown && times < SENT_MAX {
+            tokio::time::sleep(SEND_AGAIN_AFTER).await;
+            let (_, answer) = self.ask(&ask).await;
+            times += 1;
+            // What is refused now may have been done before.
+            if let done @ Outcome::Done(_) = told(answer.as_ref()) {
+                outcome = done;
+                self.account.repeated += 1;
+            }
+        }
         let versions = match &outcome {
             Outcome::Done(versions) => versions.as_slice(),
             Outcome::Refused | Outcome::Unknown => &[],
@@ -351,6 +365,9 @@ impl Asker {
             if let Some((name, value)) = &ask.condition {
                 request = request.header(name, value);
             }
+            if let Some(key) = &ask.key {
+                request = request.header("idempotency-key", key);
+            }
             if is_session { request.header("x-session-token", &self.token) } else { request }
         });
         let failure = match answer.await {
@@ -393,6 +410,16 @@ fn entry(content: u64) -> Value {
 
 fn ids(namespace: &str, keys: &[String]) -> Vec<Value> {
     keys.iter().map(|key| json!({"namespace": namespace, "key": key})).collect()
+}
+
+/// What a writer knows by an answer.
+fn told(answer: Option<&Answer>) -> Outcome {
+    match answer.map(|answer| answer.status) {
+        Some(200 | 201) => Outcome::Done(answer.map(versions).unwrap_or_default()),
+        // Nothing was sent, or all that was sent has been undone.
+        Some(400..=499 | 503) => Outcome::Refused,
+        Some(_) | None => Outcome::Unknown,
+    }
 }
 
 /// The versions that a write was told to have made; none of a delete.

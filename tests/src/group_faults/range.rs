@@ -37,13 +37,15 @@ const TERMS: Terms = Terms {
 };
 
 /// What is said, as it should be, while parts of a group are away.
-const EXPECTED: [&str; 11] = [
+const EXPECTED: [&str; 13] = [
     "\"target\":\"openraft::",
     "the coordinator cannot be reached",
     r#""code":"shard-unavailable""#,
     r#""code":"write-outcome-unknown""#,
     r#""code":"deadline-exceeded""#,
     r#""code":"no-leader""#,
+    r#""code":"not-enough-replicas""#,
+    "a statement could not be cancelled in time",
     "a shard's part of a batch was not written",
     "trying again later",
     "some metrics of PostgreSQL are missing",
@@ -99,7 +101,7 @@ impl GroupRange {
         problems.extend(clients.wait_for_successes(PROOFS, OVER_PATIENCE).await.err());
         let roles = self.roles().await;
         let struck = began.elapsed();
-        if let Err(problem) = self.happen(fault, &roles, &clients, &mut notes).await {
+        if let Err(problem) = self.happen(fault, &roles, &clients).await {
             problems.push(problem);
         }
         let mended = Instant::now();
@@ -109,6 +111,11 @@ impl GroupRange {
         problems.extend(clients.wait_for_successes(PROOFS, OVER_PATIENCE).await.err());
         let accounts = clients.end().await;
         let failed = failures(&accounts);
+        let repeated: usize = accounts.iter().map(|account| account.repeated).sum();
+        notes.extend(
+            (repeated > 0)
+                .then(|| format!("{repeated} writes in doubt were known to be done when they were sent again")),
+        );
         let mut history: Vec<Operation> = accounts.into_iter().flat_map(|account| account.operations).collect();
         let ends = acknowledged(&history);
         match self.look(number, began).await {
@@ -150,13 +157,7 @@ impl GroupRange {
     }
 
     /// Breaks and mends.
-    async fn happen(
-        &mut self,
-        fault: GroupFault,
-        roles: &Roles,
-        clients: &Clients,
-        notes: &mut Vec<String>,
-    ) -> Result<(), String> {
+    async fn happen(&mut self, fault: GroupFault, roles: &Roles, clients: &Clients) -> Result<(), String> {
         match fault {
             GroupFault::Break(victim, blow) => {
                 let mut broken = Broken::strike(&mut self.cluster, roles, victim, blow).await;
@@ -187,10 +188,7 @@ impl GroupRange {
                 waits.and(over)?;
                 self.wait_for_a_repair(&roles.primary.name, before).await
             }
-            GroupFault::RollingRestart => {
-                notes.extend(self.restart_all().await?);
-                Ok(())
-            }
+            GroupFault::RollingRestart => self.restart_all().await,
         }
     }
 
@@ -217,9 +215,6 @@ impl GroupRange {
         } else if !leads_anew {
             // As long as it takes for others to notice, or to take over after all.
             let _ = poll::within("another primary", BROKEN_FOR, another).await;
-            if matches!(fault, GroupFault::Cut(_)) {
-                return Ok(());
-            }
         }
         clients.wait_for_successes(PROOFS, OVER_PATIENCE).await
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 const SWITCH_PATIENCE: Duration = Duration::from_secs(20);
 
 impl GroupRange {
-    /// Restarts standbys, then the primary, which hands over first where it can be asked to, then coordinators. Gives what is worth knowing.
-    pub(super) async fn restart_all(&mut self) -> Result<Option<String>, String> {
+    /// Restarts standbys, then the primary, which hands over first, then coordinators.
+    pub(super) async fn restart_all(&mut self) -> Result<(), String> {
         let group = self.group().await?;
         let (primary, standbys): (Vec<_>, Vec<_>) =
             self.cluster.layout().workers.into_iter().partition(|worker| group["primary"] == worker.name.as_str());
@@ -20,28 +20,29 @@ impl GroupRange {
             self.restart(&standby.name, agent(&self.cluster, standby)).await?;
         }
         let primary = primary.into_iter().next().ok_or_else(|| format!("no primary: {group}"))?;
-        let note = self.switch_over(&group["group"], &primary.name, &standbys[0].name).await?;
+        self.switch_over(&group["group"], &primary.name, &standbys[0].name).await?;
         self.restart(&primary.name, agent(&self.cluster, &primary)).await?;
         for number in 1..=COORDINATORS {
             self.restart(&coordinator_name(number), coordinator(&self.cluster, number)).await?;
         }
-        Ok(note)
+        Ok(())
     }
 
-    async fn switch_over(&self, group: &serde_json::Value, from: &str, to: &str) -> Result<Option<String>, String> {
+    async fn switch_over(&self, group: &serde_json::Value, from: &str, to: &str) -> Result<(), String> {
         let path = format!("/v1/admin/groups/{}/failover", group.as_str().unwrap_or_default());
         let body = json!({"to": to});
-        let answer = self.send(|client| client.request(Method::POST, &path).json(&body)).await?;
-        if !(200..300).contains(&answer.status) {
-            return Ok(Some(format!("no switchover: {} {}", answer.status, answer.code())));
-        }
+        // One that has just come back may not be known to follow yet.
+        poll::within("the switchover to be taken on", SWITCH_PATIENCE, async || {
+            let answer = self.send(|client| client.request(Method::POST, &path).json(&body)).await?;
+            if (200..300).contains(&answer.status) { Ok(()) } else { Err(answer.text()) }
+        })
+        .await?;
         poll::within("the switchover", SWITCH_PATIENCE, async || {
             let group = self.group().await?;
             let is_over = group["primary"] != from && group["phase"] == "steady";
             if is_over { Ok(()) } else { Err(group.to_string()) }
         })
-        .await?;
-        Ok(None)
+        .await
     }
 
     /// Stops a member, which takes its server with it, starts it again and waits until all is whole.

@@ -40,6 +40,8 @@ pub fn check(history: &[Operation], terms: &Terms) -> Vec<Violation> {
     for (key, writes) in &keys {
         let pairs = writes.out_of_order().into_iter();
         found.extend(pairs.map(|(a, b)| violation(Kind::Order, key, format!("{} then {}", shown(&a), shown(&b)))));
+        let pairs = writes.doubled().into_iter();
+        found.extend(pairs.map(|(a, b)| violation(Kind::Doubled, key, format!("{} then {}", shown(&a), shown(&b)))));
     }
     for operation in history {
         let Deed::Read(read) = &operation.deed else { continue };

@@ -152,6 +152,18 @@ fn versions_follow_the_order_of_writes() {
 }
 
 #[test]
+fn a_write_makes_one_version() {
+    assert_eq!(told().put(1, 1).put(2, 3).kinds(), [Kind::Doubled]);
+    assert_eq!(told().put(1, 1).doubtful_put(2).put(3, 4).kinds(), [Kind::Doubled], "a doubtful one counts once");
+    told().put(1, 1).doubtful_put(2).put(3, 3).passes();
+    told().put(1, 1).doubtful_put(2).put(3, 2).passes();
+    told().doubtful_put(1).put(2, 2).put(3, 3).passes();
+    told().put(1, 1).put(2, 3).put(3, 2).overlapping().passes();
+    told().put(1, 1).delete().put(2, 3).passes();
+    assert_eq!(told().put(1, 1).put(2, 2).put(3, 4).kinds(), [Kind::Doubled]);
+}
+
+#[test]
 fn a_session_sees_what_it_wrote() {
     let own = |told: Told, seen| told.reads(1, Promise::Session, &[("k", seen)]).kinds();
     assert_eq!(own(told().put(1, 1).put(2, 2), Some((2, 2))), []);

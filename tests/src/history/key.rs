@@ -85,6 +85,23 @@ impl KeyWrites {
         found
     }
 
+    /// Pairs of acknowledged writes, one over before the other began, whose versions are further apart than there were writes that may have
+    /// come between: each write makes one version, however often it was sent.
+    pub(super) fn doubled(&self) -> Vec<(Placed, Placed)> {
+        let told = || self.writes.iter().filter(|write| write.version.is_some());
+        let before =
+            |later: &Placed| told().filter(|other| other.over < later.invoked).max_by_key(|other| other.version);
+        let pairs = told().filter_map(|later| Some((before(later)?, later)));
+        let is_doubled = |(earlier, later): &(&Placed, &Placed)| {
+            let may_count =
+                |other: &&Placed| *other != *earlier && other.invoked <= later.over && other.over >= earlier.invoked;
+            let most = self.writes.iter().filter(may_count).count() as i64;
+            let leap = later.version.unwrap_or_default() - earlier.version.unwrap_or_default();
+            leap > most && !self.may_be_deleted_between(earlier.invoked, later.over)
+        };
+        pairs.filter(is_doubled).map(|(earlier, later)| (*earlier, *later)).collect()
+    }
+
     fn may_be_deleted_between(&self, from: Duration, to: Duration) -> bool {
         self.writes.iter().any(|write| write.content.is_none() && write.invoked <= to && write.over >= from)
     }

@@ -26,6 +26,8 @@ pub enum Kind {
     RefusedYetDone,
     /// A batch is there in part.
     HalfBatch,
+    /// A write was done more than once: the versions of an entry grew by more than there were writes.
+    Doubled,
     /// Versions of an entry do not follow the order of its writes.
     Order,
     /// A session does not see what it wrote.
@@ -44,6 +46,7 @@ impl fmt::Display for Kind {
             Self::Phantom => "never written",
             Self::RefusedYetDone => "refused and done",
             Self::HalfBatch => "half a batch",
+            Self::Doubled => "done more than once",
             Self::Order => "versions out of order",
             Self::OwnWriteUnseen => "own write unseen",
             Self::WentBack => "session went back",

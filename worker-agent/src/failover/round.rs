@@ -5,7 +5,7 @@ use super::kept::{Kept, Mendable};
 use super::member::Member;
 use crate::identity::IdentityError;
 use crate::pg::connect::chain;
-use crate::pg::replica::{Look, ReplicaError};
+use crate::pg::replica::{Fit, Look, ReplicaError};
 use crate::stop::Stop;
 use crate::worker::Worker;
 use atoll_proto::group::{Act, Disk, GroupRecord, Phase, Position, Report, Server, Sight, act};
@@ -18,6 +18,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A primary is not asked more often whether our log has diverged from its own.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
+/// One that has not received for so long is compared with it again: it may wait for what is gone.
+const COMPARE_AFTER: Duration = Duration::from_secs(5);
 /// A standby that does not receive looks this often where its primary is.
 const FOLLOW_ON_EVERY: Duration = Duration::from_secs(1);
 /// An agent before us may have changed the list just before it ended, and the server may be about to take it up.
@@ -41,9 +43,11 @@ struct Rounds<'a> {
     /// The list that the server was first seen with, and up to where it had written then.
     barrier: Option<(BTreeSet<Disk>, Lsn)>,
     /// Whose log ours was compared with, where ours stood, what came out, and when.
-    compared: Option<(Disk, Position, bool, Instant)>,
+    compared: Option<(Disk, Position, Fit, Instant)>,
     /// When a standby that does not receive looked last where its primary is.
     followed_on: Option<Instant>,
+    /// When it was last seen to receive, or was compared.
+    received: Instant,
     told: String,
 }
 
@@ -58,6 +62,7 @@ impl Member {
             barrier: None,
             compared: None,
             followed_on: None,
+            received: Instant::now(),
             told: String::new(),
         };
         loop {
@@ -118,11 +123,20 @@ impl Rounds<'_> {
             position: found.as_ref().ok().and_then(|found| found.position),
             list: found.as_ref().ok().and_then(|found| found.list.clone()),
             diverged: false,
+            behind: false,
             silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
         };
         let mut next = act(known, &sight);
-        if let (Ok(found), Act::Follow { .. }) = (&found, &next) {
-            sight.diverged = self.diverged(kept, known, found).await?;
+        if let Ok(found) = &found {
+            let fit = if matches!(next, Act::Follow { .. }) {
+                self.compare(kept, known, found).await?
+            } else if self.follows_in_vain(found) {
+                // Where the primary can't be asked, that is why nothing is received.
+                self.compare(kept, known, found).await.unwrap_or(Fit::GoesOn)
+            } else {
+                Fit::GoesOn
+            };
+            (sight.diverged, sight.behind) = (fit == Fit::Diverged, fit == Fit::Behind);
             next = act(known, &sight);
         }
         let is_active = known.phase == Phase::Steady
@@ -168,7 +182,7 @@ impl Rounds<'_> {
             generation: known.generation,
             server: sight.server,
             position: sight.position,
-            diverged: sight.diverged,
+            diverged: sight.diverged || sight.behind,
             listed_at: barrier.map(|_| known.changed_at),
             streaming: those(&|_| true),
             caught_up: those(&|lsn| barrier.is_some_and(|barrier| lsn >= barrier)),
@@ -178,20 +192,30 @@ impl Rounds<'_> {
         }
     }
 
-    /// Whether our log holds what the primary's has not. Not known is not no: then nothing is followed yet.
-    async fn diverged(&mut self, kept: &Kept, known: &GroupRecord, found: &Look) -> Result<bool, RoundError> {
+    /// Whether a standby has received nothing for a while, each time anew after that.
+    fn follows_in_vain(&mut self, found: &Look) -> bool {
+        let is_well = found.connected || !matches!(found.server, Server::Following { .. });
+        let in_vain = !is_well && self.received.elapsed() >= COMPARE_AFTER;
+        if is_well || in_vain {
+            self.received = Instant::now();
+        }
+        in_vain
+    }
+
+    /// How our log stands to the primary's. Not known is not well: then nothing is followed yet.
+    async fn compare(&mut self, kept: &Kept, known: &GroupRecord, found: &Look) -> Result<Fit, RoundError> {
         let position = found.position.unwrap_or(Position { generation: Generation(0), lsn: Lsn(0) });
-        if let Some((primary, at, diverged, when)) = self.compared
+        if let Some((primary, at, fit, when)) = self.compared
             && (primary, at) == (known.primary, position)
             && when.elapsed() < COMPARE_EVERY
         {
-            return Ok(diverged);
+            return Ok(fit);
         }
         let address = kept.servers.get(&known.primary.worker);
         let address = address.ok_or(ReplicaError::NotYet("nobody has said where the primary listens"))?;
-        let diverged = self.member.replica.diverged(found, address).await?;
-        self.compared = Some((known.primary, position, diverged, Instant::now()));
-        Ok(diverged)
+        let fit = self.member.replica.compare(found, address).await?;
+        self.compared = Some((known.primary, position, fit, Instant::now()));
+        Ok(fit)
     }
 
     async fn carry_out(

@@ -119,8 +119,10 @@ impl Catalog {
         let name = now.name.to_string();
         let group = before.group;
         let is_another = before.uid != now.uid;
-        let was_replaced = before.replaced.contains(&now.uid);
-        if was_replaced || (is_another && !self.may_be_replaced(&self.groups[&group], id)) {
+        if before.replaced.contains(&now.uid) {
+            return Outcome::Refused(Refusal::Replaced { name });
+        }
+        if is_another && !self.may_be_replaced(&self.groups[&group], id) {
             return Outcome::Refused(Refusal::NameTaken { name });
         }
         let same_data = before.facts.system_identifier == now.facts.system_identifier;

@@ -133,7 +133,7 @@ fn a_member_that_is_lost_is_replaced_by_another_of_its_name_once_nothing_is_coun
     assert_eq!(catalog.workers[&WorkerId(4)].agent_url, "http://10.0.0.9:7800");
     another.facts.system_identifier = "system of w2".to_owned();
     assert_eq!(register(&mut catalog, 9, another), replaced, "it was copied");
-    assert_eq!(refused(register(&mut catalog, 10, member("w4", "g"))), Refusal::NameTaken { name: "w4".to_owned() });
+    assert_eq!(refused(register(&mut catalog, 10, member("w4", "g"))), Refusal::Replaced { name: "w4".to_owned() });
 }
 
 #[test]

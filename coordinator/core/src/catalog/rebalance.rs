@@ -135,6 +135,7 @@ fn skip_reason(refusal: &Refusal) -> SkipReason {
         | Refusal::AlreadyInitialised { .. }
         | Refusal::NotInitialised
         | Refusal::NameTaken { .. }
+        | Refusal::Replaced { .. }
         | Refusal::GroupTaken { .. }
         | Refusal::GroupFull { .. }
         | Refusal::KnowsNoGroups { .. }

@@ -26,6 +26,15 @@ pub enum Refusal {
         /// The name.
         name: String,
     },
+    /// Another agent took its place while it was lost.
+    #[error(
+        "another agent has taken the place of {name}, so this one's data does not count any more; take it out of service, or empty its data \
+         directory and give it a name of its own"
+    )]
+    Replaced {
+        /// The name.
+        name: String,
+    },
     /// A group takes one worker.
     #[error("group {group} already has the worker {member}; choose another group")]
     GroupTaken {

@@ -1,4 +1,4 @@
-//! Whether a log holds what the primary's has not. PostgreSQL's numbers of timelines do not tell it alone: servers that are promoted
+//! Whether a log can go on by the primary's: it holds nothing that the primary's has not, and the primary has what comes next. PostgreSQL's numbers of timelines do not tell it alone: servers that are promoted
 //! apart from each other take the same one. With the generation that each of them began they do, for a generation has one primary.
 //! Where that leaves a doubt (a timeline that recorded no generation) the log is taken to have diverged: pg_rewind is then done needlessly.
 
@@ -14,6 +14,17 @@ use std::time::Duration;
 use tokio_postgres::types::PgLsn;
 
 const ASK_LIMIT: Duration = Duration::from_secs(2);
+
+/// How a log stands to the primary's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It is the beginning of the primary's, which has the rest.
+    GoesOn,
+    /// It holds what the primary's has not.
+    Diverged,
+    /// The primary has thrown away what comes next: more than it keeps was written since (`wal_keep_size`).
+    Behind,
+}
 
 /// Where a log ends.
 #[derive(Debug, Clone, Copy)]
@@ -33,16 +44,23 @@ struct Theirs {
     left: BTreeMap<i32, Lsn>,
     /// Generations and their timelines.
     generations: BTreeMap<i64, i32>,
+    /// Whether what comes next is gone.
+    lacks_next: bool,
 }
 
 impl Replica {
-    /// Compares the log of a standby of nobody, as [`Replica::look`] found it, with that of the primary at `address`.
-    pub async fn diverged(&self, found: &Look, address: &PostgresAddress) -> Result<bool, ReplicaError> {
+    /// Compares the log of a standby, as [`Replica::look`] found it, with that of the primary at `address`.
+    pub async fn compare(&self, found: &Look, address: &PostgresAddress) -> Result<Fit, ReplicaError> {
         let Some(position) = found.position else { return Err(ReplicaError::NotYet("its log is not known")) };
         let generation = i64::try_from(position.generation.0).unwrap_or(i64::MAX);
         let newest = found.timeline.map(|timeline| (generation, timeline));
         let timeline = self.newest_timeline()?.max(newest.map_or(1, |(_, timeline)| timeline));
-        Ok(diverged(Mine { timeline, lsn: position.lsn, newest }, &self.ask(address).await?))
+        let theirs = self.ask(address, position.lsn).await?;
+        Ok(match diverged(Mine { timeline, lsn: position.lsn, newest }, &theirs) {
+            true => Fit::Diverged,
+            false if theirs.lacks_next => Fit::Behind,
+            false => Fit::GoesOn,
+        })
     }
 
     /// The newest timeline that is known here: each but the first has a file that says where it comes from.
@@ -53,7 +71,7 @@ impl Replica {
         Ok(names.filter_map(number).max().unwrap_or(1))
     }
 
-    async fn ask(&self, address: &PostgresAddress) -> Result<Theirs, ReplicaError> {
+    async fn ask(&self, address: &PostgresAddress, from: Lsn) -> Result<Theirs, ReplicaError> {
         let file = self.password_file.clone();
         let target = Target {
             host: address.host.clone(),
@@ -79,6 +97,11 @@ impl Replica {
         let statement = "select generation, timeline from atoll.generation";
         let rows = session.query("tell its generations", statement, &[]).await?;
         theirs.generations = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        // Of a segment's name the first eight digits are the timeline's.
+        let statement =
+            "select coalesce(substr(pg_walfile_name($1), 9) collate \"C\" < min(substr(name, 9) collate \"C\"), false)
+                           from pg_ls_dir('pg_wal', true, false) as name where name ~ '^[0-9A-F]{24}$'";
+        theirs.lacks_next = session.query_one("tell what it keeps", statement, &[&PgLsn::from(from.0)]).await?.get(0);
         Ok(theirs)
     }
 }
@@ -118,6 +141,7 @@ mod tests {
             lsn: 900,
             left: left("1\t0/64\tno recovery target specified\n\n2\t0/C8\tno\n"),
             generations: [(2, 2), (4, 3)].into(),
+            lacks_next: false,
         };
         let mine = |timeline, lsn, newest| diverged(Mine { timeline, lsn: Lsn(lsn), newest }, &theirs);
         assert!(!mine(1, 100, None) && mine(1, 101, None), "the first one was left at 100");

@@ -6,6 +6,7 @@ mod history;
 mod settings;
 mod standing;
 
+pub use history::Fit;
 pub use standing::{Look, Reached};
 
 use crate::pg::account::Account;
@@ -47,8 +48,10 @@ const DRAIN_LIMIT: Duration = Duration::from_millis(300);
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(25);
 /// Processes of the server take new settings up one by one, within some milliseconds. Nobody says when the last one has.
 const TAKEN_UP_AFTER: Duration = Duration::from_millis(250);
-/// Sessions are ended one by one, each within this.
-const END_LIMIT_MS: i64 = 500;
+/// For sessions to end that were told to, and between two looks whether they have. `pg_terminate_backend` with a limit of its own looks
+/// each 100 ms, and waits for one after the other.
+const END_LIMIT: Duration = Duration::from_millis(500);
+const END_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Why an operation was not done.
 #[derive(Debug, thiserror::Error)]
@@ -288,12 +291,20 @@ impl Replica {
 
 /// Ends all connections of clients but this one: what they waited for is in doubt. Those that come meanwhile are no older.
 async fn end_others(session: &Session) -> Result<(), ReplicaError> {
-    let statement = "with others as materialized (
-                         select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid())
-                     select pid from others where pg_terminate_backend(pid, $1) is not null";
-    let ended = session.query("end older connections", statement, &[&END_LIMIT_MS]).await?;
-    let ended: Vec<i32> = ended.iter().map(|row| row.get(0)).collect();
-    let statement = "select exists (select from pg_stat_activity where pid = any ($1))";
-    let row = session.query_one("look whether they ended", statement, &[&ended]).await?;
-    if row.get(0) { Err(ReplicaError::NotYet("older connections do not end")) } else { Ok(()) }
+    let statement = "select pid, pg_terminate_backend(pid) from pg_stat_activity
+                      where backend_type = 'client backend' and pid <> pg_backend_pid()";
+    let told = session.query("end older connections", statement, &[]).await?;
+    let told: Vec<i32> = told.iter().map(|row| row.get(0)).collect();
+    let until = tokio::time::Instant::now() + END_LIMIT;
+    loop {
+        let statement = "select exists (select from pg_stat_activity where pid = any ($1))";
+        let are_left: bool = session.query_one("look whether they ended", statement, &[&told]).await?.get(0);
+        match are_left {
+            false => return Ok(()),
+            true if tokio::time::Instant::now() >= until => {
+                return Err(ReplicaError::NotYet("older connections do not end"));
+            }
+            true => tokio::time::sleep(END_LOOK_EVERY).await,
+        }
+    }
 }

@@ -133,6 +133,7 @@ impl Member {
             position: self.position(now),
             list: self.list.clone(),
             diverged: self.diverged,
+            behind: false,
             silent_ms: now - self.heard_at,
         };
         let wanted = act(known, &sight);
