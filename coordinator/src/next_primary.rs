@@ -63,6 +63,11 @@ impl NextPrimary {
         has_standbys && self.lost.for_how_long(group, generation, Instant::now()) < NEW_PRIMARY_WAIT
     }
 
+    /// Whether the place's group has had another primary since the place was looked up. What the one of before is asked waits in vain.
+    pub fn came(&self, place: &Place) -> bool {
+        is_elsewhere(&self.views.borrow(), place)
+    }
+
     /// A place's primary did its part.
     pub fn served(&self, place: &Place) {
         self.lost.found(place.route.group);
@@ -79,19 +84,13 @@ impl NextPrimary {
     /// or the time is up.
     pub async fn wait(&self, place: &Place, until: Instant, turn: &mut Turn) -> Option<Place> {
         let mut views = self.views.clone();
-        let (shard, group) = (place.route.shard, place.route.group);
         if turn.is_none() {
             *turn = Some(self.turns.clone().try_acquire_owned().ok()?);
         }
-        let is_elsewhere = |view: &RoutingTable| {
-            let generation = view.catalog.groups.get(&group).map(|group| group.generation);
-            let schema = view.shard(shard).map(|route| &route.schema);
-            generation != Some(place.route.group_generation) || schema != Some(&place.route.schema)
-        };
         loop {
             let again_at = until.min(Instant::now() + AGAIN_AFTER);
             let changed =
-                timeout_at(again_at, views.wait_for(|view| is_elsewhere(view))).await.map(|view| view.is_ok());
+                timeout_at(again_at, views.wait_for(|view| is_elsewhere(view, place))).await.map(|view| view.is_ok());
             if changed == Ok(false) {
                 // There will be no new view: the coordinator is going down.
                 sleep_until(again_at).await;
@@ -146,6 +145,14 @@ impl Lost {
         since.retain(|(lost, _), _| *lost != group);
         self.any.store(!since.is_empty(), Ordering::Relaxed);
     }
+}
+
+/// Whether another primary serves what was looked up, or it is somewhere else.
+fn is_elsewhere(view: &RoutingTable, place: &Place) -> bool {
+    let route = &place.route;
+    let generation = view.catalog.groups.get(&route.group).map(|group| group.generation);
+    let schema = view.shard(route.shard).map(|route| &route.schema);
+    generation != Some(route.group_generation) || schema != Some(&route.schema)
 }
 
 /// Whether a read that failed so met a server that is gone, or is not the primary any more.

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Members are told the record this often, and at once when it has changed.
 const TELL_EVERY: Duration = Duration::from_millis(200);
-/// While there is no primary, each of these is a part of how long writers wait.
-const TELL_SOON: Duration = Duration::from_millis(50);
+/// While there is no primary, or it may be down, each of these is a part of how long writers wait.
+const TELL_SOON: Duration = Duration::from_millis(20);
 /// For a sign of life of a server.
 const KNOCK_WITHIN: Duration = Duration::from_millis(300);
 /// Between two questions for one.
@@ -108,7 +108,8 @@ impl Driver {
     /// Tells all members, if it is time; gives when it is next.
     fn tell(&mut self, catalog: &Catalog, record: &GroupRecord) -> Instant {
         let now = Instant::now();
-        let every = if record.phase == Phase::Steady { TELL_EVERY } else { TELL_SOON };
+        let is_calm = record.phase == Phase::Steady && !self.seen.is_deciding(now);
+        let every = if is_calm { TELL_EVERY } else { TELL_SOON };
         if let Some((version, at)) = self.told
             && version == record.changed_at
             && now < at + every

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 const DEAF_AFTER: Duration = Duration::from_millis(1_000);
 /// A standby that said something within this time says anything.
 const LATELY: Duration = Duration::from_millis(2_000);
+/// Who says that it does not serve is suspected by then, or serves again.
+const DECIDED_WITHIN: Duration = Duration::from_millis(1_000);
 /// A primary whose agent has not seen it for so long is asked itself.
 const MISSED_AFTER: Duration = Duration::from_millis(300);
 
@@ -89,6 +91,11 @@ impl Seen {
         let is_old = |said: &Said| now.saturating_duration_since(said.seen_at) >= MISSED_AFTER;
         let is_unseen = primary.is_none_or(is_old) || self.unanswering.contains(&record.primary.worker);
         is_unseen || (standbys > 0 && cut == standbys)
+    }
+
+    /// Whether the primary said a moment ago for the first time that it does not serve: what it says next decides.
+    pub(super) fn is_deciding(&self, now: Instant) -> bool {
+        self.down_since.is_some_and(|since| now.saturating_duration_since(since) < DECIDED_WITHIN)
     }
 
     /// What came of asking the server of this disk itself, at `at`.

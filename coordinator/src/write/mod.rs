@@ -154,6 +154,10 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
     let until = deadline.min(Instant::now() + HAND_OVER_WAIT);
     let held_until = deadline.min(Instant::now() + NEW_PRIMARY_WAIT);
     let (mut turn, mut doubt, mut tries) = (None, None, 0);
+    // It may have been looked up a while ago: a key was claimed first.
+    if writer.next_primary.came(&place) {
+        place = writer.latest(place);
+    }
     // Sent at once it would be refused, or cut off in the middle.
     if writer.next_primary.is_looked_for(&place) {
         match writer.next_primary.wait(&place, held_until, &mut turn).await {

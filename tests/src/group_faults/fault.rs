@@ -113,8 +113,9 @@ impl GroupFault {
     /// How long writers may wait; none where nothing is wanted.
     pub fn bar(self) -> Option<Bar> {
         match self {
+            // Two at once: another leader has to be found before another primary.
+            Self::Break(Victim::LeaderAndPrimary, _) | Self::Break(Victim::Leader, Blow::Stop) => None,
             Self::Break(_, Blow::Kill) => Some(DIES),
-            Self::Break(Victim::Leader, Blow::Stop) => None,
             Self::Break(_, Blow::Stop) | Self::Cut(_) => Some(SILENT),
             Self::Unacknowledged | Self::RollingRestart => None,
         }

@@ -1,9 +1,10 @@
 //! When a primary is suspected, by all that is known of it. A false suspicion costs a second of writes and loses nothing, so what counts
 //! is to be quick without being nervous.
 
-/// The agent says that its server is down, or its host that neither runs, in milliseconds. A server that is started again is rarely back
-/// within that time.
-const DOWN_MS: u64 = 300;
+/// The agent says that its server is down, in milliseconds. It starts one that died after 250, which then takes some time to recover.
+const DOWN_MS: u64 = 100;
+/// The host says that neither runs, in milliseconds.
+const REFUSED_MS: u64 = 200;
 /// The server was not seen by its agent, and others miss it too, in milliseconds.
 const MISSED_MS: u64 = 1_500;
 /// The server was not seen by its agent, whatever others say, in milliseconds. After the lease, so that a primary that is cut off has stopped
@@ -65,7 +66,7 @@ pub fn suspicion(evidence: &Evidence) -> Option<Suspicion> {
     if silent_ms >= MISSED_MS && (failing_ms >= MISSED_MS || all_cut) {
         return Some(Suspicion::Missed);
     }
-    if silent_ms >= DOWN_MS && refused_ms >= DOWN_MS {
+    if silent_ms >= REFUSED_MS && refused_ms >= REFUSED_MS {
         return Some(Suspicion::Down);
     }
     match word {
@@ -98,13 +99,13 @@ mod tests {
         let cut = |silent_ms, standbys_cut| Evidence { silent_ms, standbys_cut, ..WELL };
         for (evidence, expected) in [
             (WELL, None),
-            (down(299), None),
-            (down(300), Some(Suspicion::Down)),
+            (down(99), None),
+            (down(100), Some(Suspicion::Down)),
             (silent(2_999), None),
             (silent(3_000), Some(Suspicion::Silent)),
-            (refused(300, 299), None),
-            (refused(299, 300), None),
-            (refused(300, 300), Some(Suspicion::Down)),
+            (refused(200, 199), None),
+            (refused(199, 200), None),
+            (refused(200, 200), Some(Suspicion::Down)),
             (failing(1_499, 1_499), None),
             (failing(1_500, 1_499), None),
             (failing(1_499, 1_500), None),
