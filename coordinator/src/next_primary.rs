@@ -33,12 +33,12 @@ pub struct NextPrimary {
     lost: Arc<Lost>,
 }
 
-/// Groups whose primary did not do its part, by generation, and since when.
+/// Groups whose primary did not do its part, by generation: when it was first found so, and when last.
 #[derive(Debug, Default)]
 struct Lost {
     /// Whether there are any: nobody else has to look.
     any: AtomicBool,
-    since: Mutex<BTreeMap<(GroupId, Generation), Instant>>,
+    found: Mutex<BTreeMap<(GroupId, Generation), (Instant, Instant)>>,
 }
 
 /// Leave to wait.
@@ -59,8 +59,13 @@ impl NextPrimary {
             let moves = matches!(error, ShardError::Stale { .. }) && view.is_moving(place.route.shard);
             group.is_some_and(|group| group.record.is_some()) && !moves
         };
+        has_standbys && self.is_worth_waiting_for(place)
+    }
+
+    /// Whether the place's group has been without a primary for so short a time that there will be one soon.
+    pub fn is_worth_waiting_for(&self, place: &Place) -> bool {
         let (group, generation) = (place.route.group, place.route.group_generation);
-        has_standbys && self.lost.for_how_long(group, generation, Instant::now()) < NEW_PRIMARY_WAIT
+        self.lost.for_how_long(group, generation, Instant::now()) < NEW_PRIMARY_WAIT
     }
 
     /// Whether the place's group has had another primary since the place was looked up. What the one of before is asked waits in vain.
@@ -103,6 +108,23 @@ impl NextPrimary {
         if Instant::now() < until { place.latest(&self.views, &self.workers) } else { None }
     }
 
+    /// Whether a read that failed so met a server that is gone, or is not the primary any more.
+    fn is_without_primary(&self, place: &Place, error: &ShardError) -> bool {
+        match error {
+            ShardError::Unreachable { .. } | ShardError::Broken { .. } | ShardError::Superseded { .. } => true,
+            // The table may as well be dropped.
+            ShardError::Stale { .. } => self.is_looked_for(place) || self.came(place),
+            ShardError::InDoubt { .. }
+            | ShardError::Deadline { .. }
+            | ShardError::TimedOut { .. }
+            | ShardError::Overloaded { .. }
+            | ShardError::Fenced { .. }
+            | ShardError::Conflict { .. }
+            | ShardError::Refused { .. }
+            | ShardError::Malformed { .. } => false,
+        }
+    }
+
     /// Reads at a place's primary as [`read_at`] does, and again where its group has another one in time. What is told in the end is how it
     /// is, not that time is up.
     pub async fn read_at<T, F: Future<Output = Result<T, ShardError>>>(
@@ -112,10 +134,12 @@ impl NextPrimary {
         read: impl Fn(Place) -> F,
     ) -> (Place, Result<T, ShardError>) {
         let now = Instant::now();
-        let (mut place, mut done) = read_at(&self.views, &self.workers, place, &read).await;
+        // It may have been looked up a while ago: another part of the request has waited.
+        let latest = if self.came(place) { place.latest(&self.views, &self.workers) } else { None };
+        let (mut place, mut done) = read_at(&self.views, &self.workers, latest.as_ref().unwrap_or(place), &read).await;
         let mut turn = None;
         while let Err(error) = &done
-            && is_without_primary(error)
+            && self.is_without_primary(&place, error)
             && self.may_help(&place, error)
         {
             let left = deadline.saturating_duration_since(now);
@@ -131,19 +155,25 @@ impl NextPrimary {
 }
 
 impl Lost {
+    /// For how long one is lost that is found so now. What nobody asked for so long was not found lost all the time.
     fn for_how_long(&self, group: GroupId, generation: Generation, now: Instant) -> Duration {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         self.any.store(true, Ordering::Relaxed);
-        now.saturating_duration_since(*since.entry((group, generation)).or_insert(now))
+        let (first, last) = found.entry((group, generation)).or_insert((now, now));
+        if now.saturating_duration_since(*last) >= NEW_PRIMARY_WAIT {
+            *first = now;
+        }
+        *last = now;
+        now.saturating_duration_since(*first)
     }
 
     fn found(&self, group: GroupId) {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.retain(|(lost, _), _| *lost != group);
-        self.any.store(!since.is_empty(), Ordering::Relaxed);
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.retain(|(lost, _), _| *lost != group);
+        self.any.store(!found.is_empty(), Ordering::Relaxed);
     }
 }
 
@@ -153,24 +183,6 @@ fn is_elsewhere(view: &RoutingTable, place: &Place) -> bool {
     let generation = view.catalog.groups.get(&route.group).map(|group| group.generation);
     let schema = view.shard(route.shard).map(|route| &route.schema);
     generation != Some(route.group_generation) || schema != Some(&route.schema)
-}
-
-/// Whether a read that failed so met a server that is gone, or is not the primary any more.
-fn is_without_primary(error: &ShardError) -> bool {
-    match error {
-        ShardError::Unreachable { .. }
-        | ShardError::Broken { .. }
-        | ShardError::Superseded { .. }
-        | ShardError::Stale { .. } => true,
-        ShardError::InDoubt { .. }
-        | ShardError::Deadline { .. }
-        | ShardError::TimedOut { .. }
-        | ShardError::Overloaded { .. }
-        | ShardError::Fenced { .. }
-        | ShardError::Conflict { .. }
-        | ShardError::Refused { .. }
-        | ShardError::Malformed { .. } => false,
-    }
 }
 
 #[cfg(test)]
@@ -191,5 +203,6 @@ mod tests {
         lost.found(one);
         lost.found(other);
         assert_eq!(for_how_long(other, 4, 9), 0);
+        assert_eq!((for_how_long(other, 4, 18), for_how_long(other, 4, 28)), (9, 0), "nobody asked for ten seconds");
     }
 }

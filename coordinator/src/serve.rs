@@ -40,8 +40,6 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
 /// For one try to catch up with the catalog, and between two.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
 const CATCH_UP_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// Most reads of single shards that wait at a time for a primary; further ones are told at once that there is none.
-const READS_HELD: usize = 1_000;
 
 /// Why a coordinator ended.
 #[derive(Debug, thiserror::Error)]
@@ -267,7 +265,9 @@ fn app(
     let facts: Arc<dyn TableFacts> = Arc::new(board.clone());
     let recall = Arc::new(Recall::new(config.search.clone()));
     let load_agents = LoadAgents::new(AgentClient::new(node.client().clone()), board.clone());
-    let reads = NextPrimary::new(views.clone(), workers.clone(), Arc::new(Semaphore::new(READS_HELD)));
+    // Reads of a group without a primary must not take all places from others.
+    let reads_held = (config.limits.concurrency / 2).max(1);
+    let reads = NextPrimary::new(views.clone(), workers.clone(), Arc::new(Semaphore::new(reads_held)));
     let cache = AnswerCache::new(&config.cache, freshness.clone(), metrics.clone());
     App::new(Parts {
         findings: Findings::start(node.clone(), board.clone(), recall.clone(), strangers_reach(config)),

@@ -114,7 +114,9 @@ fn key(writer: u64, number: u64) -> String {
 
 fn write(client: &Client, writer: u64, number: u64) -> Request<'_> {
     let path = format!("/v1/collections/c/namespaces/n{writer}/entries/{}", key(writer, number));
-    client.request(Method::PUT, &path).json(&json!({"vector": [writer + 1, number, 1]}))
+    // Without a key one that was under way when its primary stopped could be in doubt.
+    let request = client.request(Method::PUT, &path).header("idempotency-key", key(writer, number));
+    request.json(&json!({"vector": [writer + 1, number, 1]}))
 }
 
 fn search<'a>(client: &'a Client, consistency: &str) -> Request<'a> {

@@ -108,7 +108,7 @@ impl Driver {
     /// Tells all members, if it is time; gives when it is next.
     fn tell(&mut self, catalog: &Catalog, record: &GroupRecord) -> Instant {
         let now = Instant::now();
-        let is_calm = record.phase == Phase::Steady && !self.seen.is_deciding(now);
+        let is_calm = !self.seen.is_deciding(record, now);
         let every = if is_calm { TELL_EVERY } else { TELL_SOON };
         if let Some((version, at)) = self.told
             && version == record.changed_at

@@ -2,7 +2,7 @@
 
 use super::knock::Knock;
 use atoll_core::failover::{CutOff, Evidence, Heard, Observed, Word};
-use atoll_proto::group::{Disk, GroupRecord, Report, Server};
+use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server};
 use atoll_proto::{CatalogVersion, Generation, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,6 +14,8 @@ const DEAF_AFTER: Duration = Duration::from_millis(1_000);
 const LATELY: Duration = Duration::from_millis(2_000);
 /// Who says that it does not serve is suspected by then, or serves again.
 const DECIDED_WITHIN: Duration = Duration::from_millis(1_000);
+/// Another primary that is not found by then is missing members.
+const LOOKED_FOR_WITHIN: Duration = Duration::from_secs(5);
 /// A primary whose agent has not seen it for so long is asked itself.
 const MISSED_AFTER: Duration = Duration::from_millis(300);
 
@@ -93,9 +95,13 @@ impl Seen {
         is_unseen || (standbys > 0 && cut == standbys)
     }
 
-    /// Whether the primary said a moment ago for the first time that it does not serve: what it says next decides.
-    pub(super) fn is_deciding(&self, now: Instant) -> bool {
-        self.down_since.is_some_and(|since| now.saturating_duration_since(since) < DECIDED_WITHIN)
+    /// Whether what members say next decides: the primary said a moment ago for the first time that it does not serve, or another one is being
+    /// looked for, and not in vain already.
+    pub(super) fn is_deciding(&self, record: &GroupRecord, now: Instant) -> bool {
+        let lately = |since: Instant, within| now.saturating_duration_since(since) < within;
+        let is_looked_for = record.phase != Phase::Steady;
+        self.down_since.is_some_and(|since| lately(since, DECIDED_WITHIN))
+            || is_looked_for && self.record.is_none_or(|(_, since)| lately(since, LOOKED_FOR_WITHIN))
     }
 
     /// What came of asking the server of this disk itself, at `at`.
@@ -152,7 +158,7 @@ impl Seen {
             phase_ms: self.record.map_or(0, |(_, since)| millis(now.saturating_duration_since(since))),
             evidence: self.evidence(record, now),
             absent_ms: self.absent_since.iter().map(|(disk, since)| (*disk, by_its_word(since))).collect(),
-            cut_ms: self.cut_off.ms(millis(now.saturating_duration_since(self.began))),
+            cut_ms: self.cut_off.ms(),
         }
     }
 

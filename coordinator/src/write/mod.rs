@@ -96,7 +96,10 @@ impl Writer {
             let Some(route) = target.view.route_of_key(&ticket.key) else { return Ok(()) };
             let place = target.place(&self.workers, route);
             match idempotency::claim(&place.pool, route, durability, ticket, terms.deadline).await {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    self.next_primary.served(&place);
+                    return Ok(());
+                }
                 Ok(false) => return Err(RequestError::KeyReused),
                 // It may have been remembered, and then is once more.
                 Err(error) if can_be_sent_again(&error, true) && self.next_primary.may_help(&place, &error) => {
@@ -160,7 +163,11 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
     }
     // Sent at once it would be refused, or cut off in the middle.
     if writer.next_primary.is_looked_for(&place) {
-        match writer.next_primary.wait(&place, held_until, &mut turn).await {
+        let found = match writer.next_primary.is_worth_waiting_for(&place) {
+            true => writer.next_primary.wait(&place, held_until, &mut turn).await,
+            false => None,
+        };
+        match found {
             Some(found) => place = found,
             None => {
                 writing.known();

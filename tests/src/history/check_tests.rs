@@ -160,6 +160,7 @@ fn a_write_makes_one_version() {
     told().doubtful_put(1).put(2, 2).put(3, 3).passes();
     told().put(1, 1).put(2, 3).put(3, 2).overlapping().passes();
     told().put(1, 1).delete().put(2, 3).passes();
+    assert_eq!(told().put(1, 9).delete().put(2, 1).put(3, 3).kinds(), [Kind::Doubled], "in its second life");
     assert_eq!(told().put(1, 1).put(2, 2).put(3, 4).kinds(), [Kind::Doubled]);
 }
 

@@ -89,15 +89,18 @@ impl KeyWrites {
     /// come between: each write makes one version, however often it was sent.
     pub(super) fn doubled(&self) -> Vec<(Placed, Placed)> {
         let told = || self.writes.iter().filter(|write| write.version.is_some());
-        let before =
-            |later: &Placed| told().filter(|other| other.over < later.invoked).max_by_key(|other| other.version);
+        let is_same_life = |other: &Placed, later: &Placed| !self.may_be_deleted_between(other.invoked, later.over);
+        let before = |later: &Placed| {
+            let earlier = told().filter(|other| other.over < later.invoked && is_same_life(other, later));
+            earlier.max_by_key(|other| other.version)
+        };
         let pairs = told().filter_map(|later| Some((before(later)?, later)));
         let is_doubled = |(earlier, later): &(&Placed, &Placed)| {
             let may_count =
                 |other: &&Placed| *other != *earlier && other.invoked <= later.over && other.over >= earlier.invoked;
             let most = self.writes.iter().filter(may_count).count() as i64;
             let leap = later.version.unwrap_or_default() - earlier.version.unwrap_or_default();
-            leap > most && !self.may_be_deleted_between(earlier.invoked, later.over)
+            leap > most
         };
         pairs.filter(is_doubled).map(|(earlier, later)| (*earlier, *later)).collect()
     }

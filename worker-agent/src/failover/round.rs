@@ -20,6 +20,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// One that has not received for so long is compared with it again: it may wait for what is gone.
 const COMPARE_AFTER: Duration = Duration::from_secs(5);
+/// What it says of itself gets old meanwhile.
+const COMPARED_WITHIN: Duration = Duration::from_secs(1);
 /// A standby that does not receive looks this often where its primary is.
 const FOLLOW_ON_EVERY: Duration = Duration::from_secs(1);
 /// An agent before us may have changed the list just before it ended, and the server may be about to take it up.
@@ -132,7 +134,9 @@ impl Rounds<'_> {
                 self.compare(kept, known, found).await?
             } else if self.follows_in_vain(found) {
                 // Where the primary can't be asked, that is why nothing is received.
-                self.compare(kept, known, found).await.unwrap_or(Fit::GoesOn)
+                let compared = tokio::time::timeout(COMPARED_WITHIN, self.compare(kept, known, found)).await;
+                self.received = Instant::now();
+                compared.ok().and_then(Result::ok).unwrap_or(Fit::GoesOn)
             } else {
                 Fit::GoesOn
             };
@@ -195,11 +199,10 @@ impl Rounds<'_> {
     /// Whether a standby has received nothing for a while, each time anew after that.
     fn follows_in_vain(&mut self, found: &Look) -> bool {
         let is_well = found.connected || !matches!(found.server, Server::Following { .. });
-        let in_vain = !is_well && self.received.elapsed() >= COMPARE_AFTER;
-        if is_well || in_vain {
+        if is_well {
             self.received = Instant::now();
         }
-        in_vain
+        !is_well && self.received.elapsed() >= COMPARE_AFTER
     }
 
     /// How our log stands to the primary's. Not known is not well: then nothing is followed yet.

@@ -9,7 +9,8 @@
 //! `local` writes meanwhile. So one counts as cut off only if it was connected at this generation and has been heard ever since
 //! (`Observed::cut_ms`). For the same reason a new primary that nobody reaches either is left where it is: moving on would help nobody.
 
-use super::step::{Observed, following, serving};
+use super::step::{Observed, following, is_fresh, serving};
+use atoll_proto::WorkerId;
 use atoll_proto::group::{Disk, GroupRecord};
 use std::cmp::Reverse;
 
@@ -19,6 +20,12 @@ const CUT_MS: u64 = 600;
 /// Whom to prefer to a primary that serves and is alone; none if it is not, or those who have lost it are too few to do without its log.
 pub(super) fn instead(record: &GroupRecord, seen: &Observed) -> Option<Disk> {
     let report = serving(record, seen)?;
+    let is_fresh = |worker: &WorkerId| seen.heard.get(worker).is_some_and(is_fresh);
+    // Elsewhere nothing could be acknowledged either.
+    let workers = record.workers.iter().filter(|worker| **worker != record.primary.worker && is_fresh(worker)).count();
+    if !is_fresh(&record.primary.worker) || workers < record.copies as usize {
+        return None;
+    }
     let others = || record.voters.iter().filter(|disk| **disk != record.primary);
     let is_cut = |disk: &&Disk| seen.cut_ms.get(disk).is_some_and(|ms| *ms >= CUT_MS);
     let confirm = others().filter(|disk| report.streaming.contains(disk) && !is_cut(disk)).count();

@@ -49,10 +49,14 @@ fn a_primary_that_all_standbys_lost_is_fenced_with_a_wish_for_the_most_advanced_
     let without_one = [primary(&[]), follower(2, 90)];
     assert_eq!(next_step(&three, &seen(&without_one, &[(2, CUT_MS)])), Step::Wait, "the other may have more");
     let two = record(3, 2, &[1, 2]);
+    let step = |reports: &[Report]| next_step(&two, &seen(reports, &[(2, CUT_MS)]));
+    assert_eq!(step(&without_one), Step::Wait, "it could acknowledge nothing either");
     assert_eq!(
-        next_step(&two, &seen(&without_one, &[(2, CUT_MS)])),
+        step(&[primary(&[]), follower(2, 90), follower(3, 10)]),
         Step::Record(Change::Fence { wish: Some(disk(2)) })
     );
+    let hangs = Report { age_ms: 2_000, ..primary(&[]) };
+    assert_eq!(step(&[hangs, follower(2, 90), follower(3, 10)]), Step::Wait, "its word is old");
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const REACHABLE_MS: u64 = 2_000;
 /// A primary that stops for another has so long, in milliseconds.
 const HAND_OVER_MS: u64 = 2_000;
-/// One who shall take over is waited for so long while it is fenced, in milliseconds.
-const WISH_MS: u64 = 1_000;
+/// Others than the old primary are waited for so long while they are fenced, where one of them shall take over, in milliseconds.
+const WISH_MS: u64 = 3_000;
 /// A candidate that says nothing for so long is given up, in milliseconds.
 const CANDIDATE_SILENT_MS: u64 = 1_500;
 /// So is one that is not the primary after so long, in milliseconds.
@@ -79,10 +79,14 @@ pub fn next_step(record: &GroupRecord, seen: &Observed) -> Step {
 
 fn steady(record: &GroupRecord, seen: &Observed) -> Option<Change> {
     if let Some(suspicion) = suspicion(&seen.evidence) {
-        // One that nobody reaches is there, has the longest log, and would be out of reach again.
+        // One that nobody reaches is there, has the longest log, and would be out of reach again: others have to do without it.
         let wish = (suspicion == Suspicion::Unreachable).then(|| alone::most_advanced(record, seen)).flatten();
         // To fence too few would stop a primary that may be well, and put none in its place.
-        return may_fence(record, seen).then_some(Change::Fence { wish });
+        let may_fence = match wish {
+            Some(_) => others_are_enough(record, seen),
+            None => may_fence(record, seen),
+        };
+        return may_fence.then_some(Change::Fence { wish });
     }
     if let Some(instead) = alone::instead(record, seen) {
         return Some(Change::Fence { wish: Some(instead) });
@@ -121,13 +125,18 @@ pub(super) fn says_that_it_follows(record: &GroupRecord, heard: &Heard) -> bool 
 }
 
 /// Whether it tells of a moment ago. An agent whose server hangs answers, and has nothing new to tell.
-fn is_fresh(Heard { report, age_ms }: &Heard) -> bool {
+pub(super) fn is_fresh(Heard { report, age_ms }: &Heard) -> bool {
     age_ms.saturating_add(report.age_ms) < REACHABLE_MS
 }
 
 /// Whether enough voters would answer. The primary counts as one that can be reached if its agent can.
 fn may_fence(record: &GroupRecord, seen: &Observed) -> bool {
     record.voters.iter().filter(|disk| would_answer(seen, **disk)).count() >= record.answers_needed()
+}
+
+fn others_are_enough(record: &GroupRecord, seen: &Observed) -> bool {
+    let others = record.voters.iter().filter(|disk| **disk != record.primary);
+    others.filter(|disk| would_answer(seen, **disk)).count() >= record.answers_needed()
 }
 
 fn would_answer(seen: &Observed, disk: Disk) -> bool {

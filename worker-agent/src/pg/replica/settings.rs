@@ -57,6 +57,11 @@ impl Settings<'_> {
             Self::Closed | Self::Following { .. } => (String::new(), NOBODY.to_owned()),
         };
         let read_only = matches!(self, Self::Retiring { .. });
+        // A primary's is that of the workers which copy shards to it: they only look once a second, and sources may be busy for long.
+        let given_up_after = match self {
+            Self::Closed | Self::Following { .. } => "1s",
+            Self::Counting { .. } | Self::Retiring { .. } => "60s",
+        };
         // Standbys are read. The primary keeps what their statements may still want to see; where that is not all (a lock, a table that
         // goes), replay waits for them no longer than a promotion can, and coordinators ask another member for what it ended.
         // Who follows nobody looks this often whether it may again: nothing is acknowledged by a new primary before.
@@ -71,7 +76,7 @@ impl Settings<'_> {
              max_standby_streaming_delay = 500ms\n\
              max_standby_archive_delay = 500ms\n\
              wal_keep_size = 1GB\n\
-             wal_receiver_timeout = 1s\n\
+             wal_receiver_timeout = {given_up_after}\n\
              wal_receiver_status_interval = 1s\n\
              wal_retrieve_retry_interval = 100ms\n",
             quoted(&waits_for)
@@ -159,6 +164,10 @@ mod tests {
         let counting = Settings::Counting { me: disk(1), listed: &three, copies: 2 }.text();
         let retiring = Settings::Retiring { me: disk(1), listed: &three, copies: 2 }.text();
         assert_eq!(counting.replace("read_only = false", "read_only = true"), retiring);
+        assert!(
+            counting.contains("wal_receiver_timeout = 60s"),
+            "a second would end what copies a shard from an idle group"
+        );
         assert!(Settings::Closed.text().contains("default_transaction_read_only = false"));
     }
 

@@ -93,7 +93,7 @@ impl Driver {
             phase_ms: now - self.since,
             evidence,
             absent_ms: self.absent_since.iter().map(|(disk, since)| (*disk, now - since)).collect(),
-            cut_ms: self.cut_off.ms(now),
+            cut_ms: self.cut_off.ms(),
         }
     }
 }
