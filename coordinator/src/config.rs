@@ -121,7 +121,7 @@ pub struct Cluster {
     /// Groups of a new cluster to wait for before shards are placed.
     #[serde(default = "default_initial_groups")]
     pub initial_groups: u32,
-    /// Workers that a group of a new cluster has: 1 to 5. More than one is early, for trying: see failover.md.
+    /// Workers that a group of a new cluster has: 1 to 5. Three survive the loss of one: see failover.md.
     #[serde(default = "default_replicas")]
     pub replicas: u32,
     /// File with the secret that coordinators and agents share; of several lines the first is shown and each is taken.

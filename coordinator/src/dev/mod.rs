@@ -50,7 +50,7 @@ pub(crate) struct DevArgs {
     /// Workers: PostgreSQL servers, each with an agent. [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(WORKERS_MAX)))]
     workers: Option<u16>,
-    /// Workers of a group: a primary and its standbys; more than one is early, for trying. [default: 1]
+    /// Workers of a group: a primary and its standbys. [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=5))]
     replicas: Option<u16>,
     /// Coordinators. [default: 1]
