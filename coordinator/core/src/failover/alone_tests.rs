@@ -1,10 +1,8 @@
-use super::super::suspicion::{Evidence, Word};
-use super::super::testing::{disk, report, set};
-use super::super::{Change, Heard, Observed, Step, next_step};
+use super::super::testing::{self, disk, report, set};
+use super::super::{Change, Observed, Step, next_step};
 use super::*;
 use atoll_proto::group::{Phase, Report, Server};
 use atoll_proto::{CatalogVersion, Generation, WorkerId};
-use std::collections::BTreeMap;
 
 fn record(workers: u64, copies: u32, voters: &[u64]) -> GroupRecord {
     let founded = GroupRecord::founded(disk(1), (1..=workers).map(WorkerId).collect(), copies, CatalogVersion(5));
@@ -20,17 +18,8 @@ fn follower(worker: u64, lsn: u64) -> Report {
 }
 
 fn seen(reports: &[Report], cut: &[(u64, u64)]) -> Observed {
-    let heard = reports.iter().map(|said| (said.disk.worker, Heard { report: said.clone(), age_ms: 100 }));
-    let evidence = Evidence {
-        word: Some(Word::Serves),
-        silent_ms: 100,
-        failing_ms: 0,
-        refused_ms: 0,
-        standbys_cut: 0,
-        standbys_heard: reports.len() as u32 - 1,
-    };
     let cut_ms = cut.iter().map(|(worker, ms)| (disk(*worker), *ms)).collect();
-    Observed { heard: heard.collect(), phase_ms: 100, evidence, absent_ms: BTreeMap::new(), cut_ms }
+    Observed { cut_ms, ..testing::seen(reports) }
 }
 
 #[test]

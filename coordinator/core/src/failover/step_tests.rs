@@ -1,5 +1,4 @@
-use super::super::suspicion::Word;
-use super::super::testing::{disk, report, set};
+use super::super::testing::{disk, report, seen, set};
 use super::*;
 use atoll_proto::group::Incarnation;
 use atoll_proto::{CatalogVersion, Generation};
@@ -10,19 +9,6 @@ fn record(phase: Phase) -> GroupRecord {
     let founded = GroupRecord::founded(disk(1), (1..=3).map(WorkerId).collect(), 2, CatalogVersion(5));
     let generation = Generation(4);
     GroupRecord { voters: set(&[1, 2, 3]), listed: set(&[1, 2, 3]), generation, phase, ..founded }
-}
-
-fn seen(reports: &[Report]) -> Observed {
-    let heard = reports.iter().map(|said| (said.disk.worker, Heard { report: said.clone(), age_ms: 100 }));
-    let evidence = Evidence {
-        word: Some(Word::Serves),
-        silent_ms: 100,
-        failing_ms: 0,
-        refused_ms: 0,
-        standbys_cut: 0,
-        standbys_heard: 2,
-    };
-    Observed { heard: heard.collect(), phase_ms: 100, evidence, absent_ms: BTreeMap::new(), cut_ms: BTreeMap::new() }
 }
 
 fn follower(worker: u64) -> Report {

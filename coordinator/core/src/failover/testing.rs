@@ -1,8 +1,9 @@
 //! What tests of decisions about a group begin from.
 
+use super::{Evidence, Heard, Observed, Word};
 use atoll_proto::group::{Disk, Incarnation, Position, Report, Server};
 use atoll_proto::{Generation, Lsn, WorkerId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A worker's first disk.
 pub(super) fn disk(worker: u64) -> Disk {
@@ -29,4 +30,18 @@ pub(super) fn report(worker: u64, server: Server, at: (u64, u64)) -> Report {
         cut: false,
         leaving: false,
     }
+}
+
+/// What a driver knows that heard this a moment ago, and nothing bad of the primary.
+pub(super) fn seen(reports: &[Report]) -> Observed {
+    let heard = reports.iter().map(|said| (said.disk.worker, Heard { report: said.clone(), age_ms: 100 }));
+    let evidence = Evidence {
+        word: Some(Word::Serves),
+        silent_ms: 100,
+        failing_ms: 0,
+        refused_ms: 0,
+        standbys_cut: 0,
+        standbys_heard: 2,
+    };
+    Observed { heard: heard.collect(), phase_ms: 100, evidence, absent_ms: BTreeMap::new(), cut_ms: BTreeMap::new() }
 }
