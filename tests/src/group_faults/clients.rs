@@ -312,10 +312,14 @@ impl Asker {
             tokio::time::sleep(SEND_AGAIN_AFTER).await;
             let (_, answer) = self.ask(&ask).await;
             times += 1;
-            // What is refused now may have been done before.
-            if let done @ Outcome::Done(_) = told(answer.as_ref()) {
-                outcome = done;
-                self.account.repeated += 1;
+            match told(answer.as_ref()) {
+                done @ Outcome::Done(_) => {
+                    outcome = done;
+                    self.account.repeated += 1;
+                }
+                // It may have been done before all the same.
+                Outcome::Refused => break,
+                Outcome::Unknown => {}
             }
         }
         let versions = match &outcome {
