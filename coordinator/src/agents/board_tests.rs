@@ -142,19 +142,9 @@ fn positions_are_those_that_primaries_said_in_this_round() {
 
 /// A primary of the first generation whose standby lies 7 bytes behind, as its agent saw it so long ago.
 fn primary(age_ms: u64) -> AgentRecord {
-    let report = Report {
-        disk: Disk { worker: WORKERS[0], incarnation: Incarnation(1) },
-        generation: Generation(1),
-        server: Server::Primary,
-        position: Some(LogPosition { generation: Generation(1), lsn: Lsn(9) }),
-        diverged: false,
-        listed_at: None,
-        streaming: BTreeSet::new(),
-        caught_up: BTreeSet::new(),
-        age_ms,
-        cut: false,
-        leaving: false,
-    };
+    let disk = Disk { worker: WORKERS[0], incarnation: Incarnation(1) };
+    let position = LogPosition { generation: Generation(1), lsn: Lsn(9) };
+    let report = Report { age_ms, ..Report::bare(disk, Generation(1), Server::Primary, Some(position)) };
     let member = Some(MemberSeen { report, lags: BTreeMap::from([(WORKERS[1], Lag { bytes: 7, ms: 0 })]) });
     let before = record(0, None, true);
     let status = before.status.map(|status| AgentStatus { member, ..(*status).clone() }.into());

@@ -19,18 +19,11 @@ fn record() -> GroupRecord {
 }
 
 fn says(worker: u64, server: Server, streaming: &[u64]) -> Report {
+    let position = Position { generation: Generation(1), lsn: Lsn(9) };
     Report {
-        disk: disk(worker),
-        generation: Generation(1),
-        server,
-        position: Some(Position { generation: Generation(1), lsn: Lsn(9) }),
-        diverged: false,
         listed_at: Some(CatalogVersion(5)),
         streaming: streaming.iter().map(|worker| disk(*worker)).collect(),
-        caught_up: BTreeSet::new(),
-        age_ms: 0,
-        cut: false,
-        leaving: false,
+        ..Report::bare(disk(worker), Generation(1), server, Some(position))
     }
 }
 

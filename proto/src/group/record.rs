@@ -106,6 +106,11 @@ impl GroupRecord {
         }
     }
 
+    /// The voters but the primary.
+    pub fn voting_standbys(&self) -> impl Iterator<Item = Disk> + '_ {
+        self.voters.iter().copied().filter(|disk| *disk != self.primary)
+    }
+
     /// How many voters have to be fenced, so that every acknowledged write is on one of them and none can be acknowledged any more.
     /// A set that has fewer than `copies` acknowledges nothing, and all of it counts.
     pub fn answers_needed(&self) -> usize {

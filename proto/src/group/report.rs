@@ -35,3 +35,22 @@ pub struct Report {
     #[serde(default)]
     pub leaving: bool,
 }
+
+impl Report {
+    /// A report of a moment ago that says nothing more than this.
+    pub fn bare(disk: Disk, generation: Generation, server: Server, position: Option<Position>) -> Self {
+        Self {
+            disk,
+            generation,
+            server,
+            position,
+            diverged: false,
+            listed_at: None,
+            streaming: BTreeSet::new(),
+            caught_up: BTreeSet::new(),
+            age_ms: 0,
+            cut: false,
+            leaving: false,
+        }
+    }
+}

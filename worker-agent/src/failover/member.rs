@@ -6,7 +6,6 @@ use crate::identity::{IdentityError, Membership};
 use crate::pg::replica::{Look, Replica, ReplicaError};
 use atoll_proto::group::{Disk, GroupRecord, Incarnation, MemberSeen, Report, Server, ToldGroup, takes};
 use atoll_proto::{CatalogVersion, Generation, WorkerId};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,19 +96,8 @@ impl Member {
             return self.last_seen();
         }
         let look = self.replica.look().await.map_err(|error| TellError::NotSeen(Some(error)))?;
-        Ok(Report {
-            disk: Disk { worker, incarnation: self.incarnation() },
-            generation: Generation(0),
-            server: look.server,
-            position: look.position,
-            diverged: false,
-            listed_at: None,
-            streaming: BTreeSet::new(),
-            caught_up: BTreeSet::new(),
-            age_ms: 0,
-            cut: false,
-            leaving: false,
-        })
+        let disk = Disk { worker, incarnation: self.incarnation() };
+        Ok(Report::bare(disk, Generation(0), look.server, look.position))
     }
 
     /// Takes what a look by this record has seen.

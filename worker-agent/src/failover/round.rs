@@ -268,20 +268,8 @@ impl Rounds<'_> {
 
     /// Half data takes long to be whole again, and is told of from the beginning.
     fn say_unusable(&self, known: &GroupRecord, disk: Disk, can_rewind: bool) {
-        let report = Report {
-            disk,
-            generation: known.generation,
-            server: Server::Unusable { can_rewind },
-            position: None,
-            diverged: false,
-            listed_at: None,
-            streaming: BTreeSet::new(),
-            caught_up: BTreeSet::new(),
-            age_ms: 0,
-            cut: false,
-            leaving: false,
-        };
-        self.member.saw(known, report);
+        let server = Server::Unusable { can_rewind };
+        self.member.saw(known, Report::bare(disk, known.generation, server, None));
     }
 
     /// Does it as long as the group's primary is the one that it is done by.

@@ -26,10 +26,9 @@ pub(super) fn instead(record: &GroupRecord, seen: &Observed) -> Option<Disk> {
     if !is_fresh(&record.primary.worker) || workers < record.copies as usize {
         return None;
     }
-    let others = || record.voters.iter().filter(|disk| **disk != record.primary);
-    let is_cut = |disk: &&Disk| seen.cut_ms.get(disk).is_some_and(|ms| *ms >= CUT_MS);
-    let confirm = others().filter(|disk| report.streaming.contains(disk) && !is_cut(disk)).count();
-    let cut = others().filter(|disk| is_cut(disk)).count();
+    let is_cut = |disk: &Disk| seen.cut_ms.get(disk).is_some_and(|ms| *ms >= CUT_MS);
+    let confirm = record.voting_standbys().filter(|disk| report.streaming.contains(disk) && !is_cut(disk)).count();
+    let cut = record.voting_standbys().filter(is_cut).count();
     if confirm + 1 >= record.copies as usize || cut < record.answers_needed() {
         return None;
     }
@@ -39,9 +38,9 @@ pub(super) fn instead(record: &GroupRecord, seen: &Observed) -> Option<Disk> {
 /// The most advanced of those who say that they follow the primary.
 pub(super) fn most_advanced(record: &GroupRecord, seen: &Observed) -> Option<Disk> {
     let follow = following(record, seen);
-    let position = |disk: &Disk| Some((seen.heard.get(&disk.worker)?.report.position?, Reverse(*disk)));
-    let others = record.voters.iter().filter(|disk| **disk != record.primary && follow.contains(disk));
-    others.filter_map(position).max().map(|(_, Reverse(disk))| disk)
+    let position = |disk: Disk| Some((seen.heard.get(&disk.worker)?.report.position?, Reverse(disk)));
+    let able = record.voting_standbys().filter(|disk| follow.contains(disk));
+    able.filter_map(position).max().map(|(_, Reverse(disk))| disk)
 }
 
 #[cfg(test)]

@@ -70,8 +70,7 @@ pub fn switchover(record: &GroupRecord, lately: &Lately, to: Option<WorkerId>) -
             (*voter, behind(voter).ok_or(NotByHand::NotFollowing(to))?)
         }
         None => {
-            let others = record.voters.iter().filter(|disk| **disk != record.primary);
-            let able = others.filter_map(|disk| Some((*disk, behind(disk)?)));
+            let able = record.voting_standbys().filter_map(|disk| Some((disk, behind(&disk)?)));
             able.min_by_key(|(disk, bytes)| (*bytes, *disk)).ok_or(NotByHand::NobodyFollows)?
         }
     };

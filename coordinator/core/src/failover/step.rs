@@ -81,12 +81,10 @@ fn steady(record: &GroupRecord, seen: &Observed) -> Option<Change> {
     if let Some(suspicion) = suspicion(&seen.evidence) {
         // One that nobody reaches is there, has the longest log, and would be out of reach again: others have to do without it.
         let wish = (suspicion == Suspicion::Unreachable).then(|| alone::most_advanced(record, seen)).flatten();
-        // To fence too few would stop a primary that may be well, and put none in its place.
-        let may_fence = match wish {
-            Some(_) => others_are_enough(record, seen),
-            None => may_fence(record, seen),
-        };
-        return may_fence.then_some(Change::Fence { wish });
+        // To fence too few would stop a primary that may be well, and put none in its place. It counts as one that can be reached if its
+        // agent can, but where others have to do without it.
+        let without = wish.map(|_| record.primary);
+        return (answering(record, seen, without) >= record.answers_needed()).then_some(Change::Fence { wish });
     }
     if let Some(instead) = alone::instead(record, seen) {
         return Some(Change::Fence { wish: Some(instead) });
@@ -129,14 +127,9 @@ pub(super) fn is_fresh(Heard { report, age_ms }: &Heard) -> bool {
     age_ms.saturating_add(report.age_ms) < REACHABLE_MS
 }
 
-/// Whether enough voters would answer. The primary counts as one that can be reached if its agent can.
-fn may_fence(record: &GroupRecord, seen: &Observed) -> bool {
-    record.voters.iter().filter(|disk| would_answer(seen, **disk)).count() >= record.answers_needed()
-}
-
-fn others_are_enough(record: &GroupRecord, seen: &Observed) -> bool {
-    let others = record.voters.iter().filter(|disk| **disk != record.primary);
-    others.filter(|disk| would_answer(seen, **disk)).count() >= record.answers_needed()
+/// How many voters would answer, without that one.
+fn answering(record: &GroupRecord, seen: &Observed, without: Option<Disk>) -> usize {
+    record.voters.iter().filter(|disk| Some(**disk) != without && would_answer(seen, **disk)).count()
 }
 
 fn would_answer(seen: &Observed, disk: Disk) -> bool {
@@ -168,13 +161,12 @@ fn mend(record: &GroupRecord, seen: &Observed, primary: &Report) -> Option<Chang
         let is_lost = seen.heard.get(&disk.worker).is_some_and(|heard| heard.report.disk != disk);
         return (is_lost || primary.streaming.contains(&disk)).then_some(Change::Mend { disk: None });
     }
-    let asks = |disk: &&Disk| {
-        let heard = seen.heard.get(&disk.worker).filter(|heard| heard.report.disk == **disk);
+    let asks = |disk: &Disk| {
+        let heard = seen.heard.get(&disk.worker).filter(|heard| heard.report.disk == *disk);
         let diverged = heard.is_some_and(|Heard { report, .. }| report.diverged && report.server == Server::Detached);
-        let others = record.voters.iter().filter(|other| *other != *disk && would_answer(seen, **other)).count();
-        diverged && **disk != record.primary && others >= record.answers_needed()
+        diverged && answering(record, seen, Some(*disk)) >= record.answers_needed()
     };
-    record.voters.iter().find(asks).map(|disk| Change::Mend { disk: Some(*disk) })
+    record.voting_standbys().find(asks).map(|disk| Change::Mend { disk: Some(disk) })
 }
 
 /// Whether the primary has stopped and this standby has all of its log.
@@ -215,9 +207,8 @@ fn most_advanced(record: &GroupRecord, seen: &Observed, wish: Option<Disk>) -> O
 fn others_are_awaited(record: &GroupRecord, seen: &Observed) -> bool {
     let has_said =
         |heard: &Heard| heard.report.generation == record.generation && heard.report.server == Server::Detached;
-    let is_awaited = |disk: &Disk| would_answer(seen, *disk) && !seen.heard.get(&disk.worker).is_some_and(has_said);
-    let mut others = record.voters.iter().filter(|disk| **disk != record.primary);
-    seen.phase_ms < WISH_MS && others.any(is_awaited)
+    let is_awaited = |disk: Disk| would_answer(seen, disk) && !seen.heard.get(&disk.worker).is_some_and(has_said);
+    seen.phase_ms < WISH_MS && record.voting_standbys().any(is_awaited)
 }
 
 /// The generation belongs to the candidate. If it does not become the primary, the next generation goes to whom it may.

@@ -17,19 +17,8 @@ pub(super) fn set(workers: &[u64]) -> BTreeSet<Disk> {
 
 /// What a worker says that has promised generation 4, and whose log goes to this generation and LSN.
 pub(super) fn report(worker: u64, server: Server, at: (u64, u64)) -> Report {
-    Report {
-        disk: disk(worker),
-        generation: Generation(4),
-        server,
-        position: Some(Position { generation: Generation(at.0), lsn: Lsn(at.1) }),
-        diverged: false,
-        listed_at: None,
-        streaming: BTreeSet::new(),
-        caught_up: BTreeSet::new(),
-        age_ms: 0,
-        cut: false,
-        leaving: false,
-    }
+    let position = Position { generation: Generation(at.0), lsn: Lsn(at.1) };
+    Report::bare(disk(worker), Generation(4), server, Some(position))
 }
 
 /// What a driver knows that heard this a moment ago, and nothing bad of the primary.
