@@ -37,6 +37,17 @@ pub enum Server {
     },
 }
 
+/// How a log stands to the primary's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It is the beginning of the primary's, which has the rest.
+    GoesOn,
+    /// It holds what the primary's has not.
+    Diverged,
+    /// The primary has thrown away what comes next: more than it keeps was written since (`wal_keep_size`).
+    Behind,
+}
+
 /// What an agent sees of its PostgreSQL, and of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
@@ -48,10 +59,8 @@ pub struct Sight {
     pub position: Option<Position>,
     /// Whom `synchronous_standby_names` counts, the primary itself among them; none while it names nobody that exists.
     pub list: Option<BTreeSet<Disk>>,
-    /// Whether its log holds what the primary's has not.
-    pub diverged: bool,
-    /// Whether the primary no longer has what comes next in its log.
-    pub behind: bool,
+    /// How its log stands to the primary's, as far as it was compared.
+    pub fit: Fit,
     /// How long ago it last heard from the catalog, in milliseconds.
     pub silent_ms: u64,
 }
@@ -126,17 +135,14 @@ pub fn act(known: &GroupRecord, sight: &Sight) -> Act {
         (Duty::TakeOver, Server::Primary) if sight.list.is_some() => Act::Stop,
         (Duty::TakeOver, Server::Primary) => Act::RecordGeneration,
 
-        (Duty::Follow(primary), Server::Detached) if sight.diverged => match may_give_up_data(known, sight.disk) {
-            true => Act::Rewind { from: primary },
-            false => Act::Nothing,
+        (Duty::Follow(primary), Server::Detached) => match sight.fit {
+            Fit::GoesOn => Act::Follow { worker: primary.worker },
+            Fit::Diverged | Fit::Behind if !may_give_up_data(known, sight.disk) => Act::Nothing,
+            Fit::Diverged => Act::Rewind { from: primary },
+            Fit::Behind => Act::BaseBackup { from: primary },
         },
-        (Duty::Follow(primary), Server::Detached) if sight.behind => match may_give_up_data(known, sight.disk) {
-            true => Act::BaseBackup { from: primary },
-            false => Act::Nothing,
-        },
-        (Duty::Follow(primary), Server::Detached) => Act::Follow { worker: primary.worker },
         (Duty::Follow(primary), Server::Following { worker })
-            if worker == primary.worker && !sight.diverged && !sight.behind =>
+            if worker == primary.worker && sight.fit == Fit::GoesOn =>
         {
             Act::Nothing
         }

@@ -18,15 +18,7 @@ fn in_phase(phase: Phase) -> GroupRecord {
 
 fn sight(worker: u64, server: Server, generation: u64) -> Sight {
     let position = Some(Position { generation: Generation(generation), lsn: Lsn(9) });
-    Sight {
-        disk: disk(worker),
-        server,
-        position,
-        list: Some(steady().listed),
-        diverged: false,
-        behind: false,
-        silent_ms: 0,
-    }
+    Sight { disk: disk(worker), server, position, list: Some(steady().listed), fit: Fit::GoesOn, silent_ms: 0 }
 }
 
 #[test]
@@ -80,18 +72,18 @@ fn a_standby_follows_and_gives_its_data_up_only_when_it_may() {
     assert_eq!(act(&known, &follows), Act::Nothing);
     assert_eq!(act(&known, &sight(2, Server::Following { worker: WorkerId(3) }, 4)), Act::Detach);
     assert_eq!(act(&known, &sight(2, Server::Detached, 4)), Act::Follow { worker: WorkerId(1) });
-    assert_eq!(act(&known, &Sight { diverged: true, ..follows }), Act::Detach);
-    let diverged = Sight { diverged: true, ..sight(2, Server::Detached, 3) };
+    assert_eq!(act(&known, &Sight { fit: Fit::Diverged, ..follows }), Act::Detach);
+    let diverged = Sight { fit: Fit::Diverged, ..sight(2, Server::Detached, 3) };
     assert_eq!(act(&known, &diverged), Act::Nothing);
     let mends = GroupRecord { mending: Some(disk(2)), ..steady() };
     assert_eq!(act(&mends, &diverged), Act::Rewind { from: disk(1) });
     let left = GroupRecord { voters: [1, 3].map(disk).into(), ..steady() };
     assert_eq!(act(&left, &diverged), Act::Rewind { from: disk(1) });
     assert_eq!(
-        act(&known, &Sight { behind: true, ..sight(2, Server::Following { worker: WorkerId(1) }, 4) }),
+        act(&known, &Sight { fit: Fit::Behind, ..sight(2, Server::Following { worker: WorkerId(1) }, 4) }),
         Act::Detach
     );
-    let behind = Sight { behind: true, ..sight(2, Server::Detached, 4) };
+    let behind = Sight { fit: Fit::Behind, ..sight(2, Server::Detached, 4) };
     assert_eq!(act(&known, &behind), Act::Nothing);
     assert_eq!(act(&mends, &behind), Act::BaseBackup { from: disk(1) });
     assert_eq!(act(&left, &behind), Act::BaseBackup { from: disk(1) });

@@ -8,7 +8,7 @@ mod report;
 mod seen;
 mod told;
 
-pub use member::{Act, LEASE_MS, Server, Sight, act, takes};
+pub use member::{Act, Fit, LEASE_MS, Server, Sight, act, takes};
 pub use record::{Disk, GroupRecord, Incarnation, Phase, Position};
 pub use report::Report;
 pub use seen::{Lag, MemberSeen};

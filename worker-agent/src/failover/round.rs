@@ -5,10 +5,10 @@ use super::kept::{Kept, Mendable};
 use super::member::Member;
 use crate::identity::IdentityError;
 use crate::pg::connect::chain;
-use crate::pg::replica::{Fit, Look, ReplicaError};
+use crate::pg::replica::{Look, ReplicaError};
 use crate::stop::Stop;
 use crate::worker::Worker;
-use atoll_proto::group::{Act, Disk, GroupRecord, Phase, Position, Report, Server, Sight, act};
+use atoll_proto::group::{Act, Disk, Fit, GroupRecord, Phase, Position, Report, Server, Sight, act};
 use atoll_proto::{Generation, Lsn};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -124,13 +124,12 @@ impl Rounds<'_> {
             server: found.as_ref().map_or_else(|server| *server, |found| found.server),
             position: found.as_ref().ok().and_then(|found| found.position),
             list: found.as_ref().ok().and_then(|found| found.list.clone()),
-            diverged: false,
-            behind: false,
+            fit: Fit::GoesOn,
             silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
         };
         let mut next = act(known, &sight);
         if let Ok(found) = &found {
-            let fit = if matches!(next, Act::Follow { .. }) {
+            sight.fit = if matches!(next, Act::Follow { .. }) {
                 self.compare(kept, known, found).await?
             } else if self.follows_in_vain(found) {
                 // Where the primary can't be asked, that is why nothing is received.
@@ -140,7 +139,6 @@ impl Rounds<'_> {
             } else {
                 Fit::GoesOn
             };
-            (sight.diverged, sight.behind) = (fit == Fit::Diverged, fit == Fit::Behind);
             next = act(known, &sight);
         }
         let is_active = known.phase == Phase::Steady
@@ -186,7 +184,7 @@ impl Rounds<'_> {
             generation: known.generation,
             server: sight.server,
             position: sight.position,
-            diverged: sight.diverged || sight.behind,
+            diverged: sight.fit != Fit::GoesOn,
             listed_at: barrier.map(|_| known.changed_at),
             streaming: those(&|_| true),
             caught_up: those(&|lsn| barrier.is_some_and(|barrier| lsn >= barrier)),

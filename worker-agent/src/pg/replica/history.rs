@@ -9,22 +9,12 @@ use crate::pg::init;
 use crate::secret::Secret;
 use atoll_proto::Lsn;
 use atoll_proto::agent::PostgresAddress;
+use atoll_proto::group::Fit;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_postgres::types::PgLsn;
 
 const ASK_LIMIT: Duration = Duration::from_secs(2);
-
-/// How a log stands to the primary's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
-    /// It is the beginning of the primary's, which has the rest.
-    GoesOn,
-    /// It holds what the primary's has not.
-    Diverged,
-    /// The primary has thrown away what comes next: more than it keeps was written since (`wal_keep_size`).
-    Behind,
-}
 
 /// Where a log ends.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,6 @@ mod history;
 mod settings;
 mod standing;
 
-pub use history::Fit;
 pub use standing::{Look, Reached};
 
 use crate::pg::account::Account;

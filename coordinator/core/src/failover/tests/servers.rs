@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 use super::world::Broken;
-use atoll_proto::group::{Act, Disk, GroupRecord, Incarnation, Phase, Position, Report, Server, Sight, act, takes};
+use atoll_proto::group::{
+    Act, Disk, Fit, GroupRecord, Incarnation, Phase, Position, Report, Server, Sight, act, takes,
+};
 use atoll_proto::{CatalogVersion, Generation, Lsn, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -132,8 +134,7 @@ impl Member {
             server: self.server,
             position: self.position(now),
             list: self.list.clone(),
-            diverged: self.diverged,
-            behind: false,
+            fit: if self.diverged { Fit::Diverged } else { Fit::GoesOn },
             silent_ms: now - self.heard_at,
         };
         let wanted = act(known, &sight);
