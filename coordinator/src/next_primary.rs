@@ -53,19 +53,10 @@ impl NextPrimary {
     /// Whether what failed so at a place may soon succeed at another primary of its group. A table that is not there because its shard moves
     /// is waited for otherwise.
     pub fn may_help(&self, place: &Place, error: &ShardError) -> bool {
-        let has_standbys = {
-            let view = self.views.borrow();
-            let group = view.catalog.groups.get(&place.route.group);
-            let moves = matches!(error, ShardError::Stale { .. }) && view.is_moving(place.route.shard);
-            group.is_some_and(|group| group.record.is_some()) && !moves
-        };
-        has_standbys && self.is_worth_waiting_for(place)
-    }
-
-    /// Whether the place's group has been without a primary for so short a time that there will be one soon.
-    pub fn is_worth_waiting_for(&self, place: &Place) -> bool {
-        let (group, generation) = (place.route.group, place.route.group_generation);
-        self.lost.for_how_long(group, generation, Instant::now()) < NEW_PRIMARY_WAIT
+        let view = self.views.borrow();
+        let group = view.catalog.groups.get(&place.route.group);
+        let moves = matches!(error, ShardError::Stale { .. }) && view.is_moving(place.route.shard);
+        group.is_some_and(|group| group.record.is_some()) && !moves
     }
 
     /// Whether the place's group has had another primary since the place was looked up. What the one of before is asked waits in vain.
@@ -75,7 +66,7 @@ impl NextPrimary {
 
     /// A place's primary did its part.
     pub fn served(&self, place: &Place) {
-        self.lost.found(place.route.group);
+        self.lost.is_back(place.route.group);
     }
 
     /// Whether the place's group is getting another primary just now.
@@ -86,8 +77,12 @@ impl NextPrimary {
     }
 
     /// Waits until another primary serves the place's group, or for a moment. Gives the place by the latest view; none where too many wait,
-    /// or the time is up.
+    /// the group has been lost for so long that waiting would help nobody, or the time is up.
     pub async fn wait(&self, place: &Place, until: Instant, turn: &mut Turn) -> Option<Place> {
+        let (group, generation) = (place.route.group, place.route.group_generation);
+        if self.lost.for_how_long(group, generation, Instant::now()) >= NEW_PRIMARY_WAIT {
+            return None;
+        }
         let mut views = self.views.clone();
         if turn.is_none() {
             *turn = Some(self.turns.clone().try_acquire_owned().ok()?);
@@ -167,7 +162,7 @@ impl Lost {
         now.saturating_duration_since(*first)
     }
 
-    fn found(&self, group: GroupId) {
+    fn is_back(&self, group: GroupId) {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
@@ -198,10 +193,10 @@ mod tests {
         };
         assert_eq!((for_how_long(one, 4, 0), for_how_long(one, 4, 3), for_how_long(other, 4, 5)), (0, 3, 0));
         assert_eq!(for_how_long(one, 5, 6), 0, "the next one has its own time");
-        lost.found(one);
+        lost.is_back(one);
         assert_eq!((for_how_long(one, 4, 7), for_how_long(other, 4, 7)), (0, 2));
-        lost.found(one);
-        lost.found(other);
+        lost.is_back(one);
+        lost.is_back(other);
         assert_eq!(for_how_long(other, 4, 9), 0);
         assert_eq!((for_how_long(other, 4, 18), for_how_long(other, 4, 28)), (9, 0), "nobody asked for ten seconds");
     }

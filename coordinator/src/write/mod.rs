@@ -163,11 +163,7 @@ async fn with_retries<T, F: Future<Output = Result<Written<T>, ShardError>>>(
     }
     // Sent at once it would be refused, or cut off in the middle.
     if writer.next_primary.is_looked_for(&place) {
-        let found = match writer.next_primary.is_worth_waiting_for(&place) {
-            true => writer.next_primary.wait(&place, held_until, &mut turn).await,
-            false => None,
-        };
-        match found {
+        match writer.next_primary.wait(&place, held_until, &mut turn).await {
             Some(found) => place = found,
             None => {
                 writing.known();
