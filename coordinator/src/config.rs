@@ -72,6 +72,9 @@ pub struct Config {
     /// Answers that may be given again.
     #[serde(default)]
     pub cache: CacheSettings,
+    /// How groups with standbys are looked after.
+    #[serde(default)]
+    pub failover: Failover,
 }
 
 /// Where a coordinator listens.
@@ -171,6 +174,15 @@ pub struct Limits {
     pub idle_ms: u64,
 }
 
+/// How groups with standbys are looked after.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Failover {
+    /// Time between two stamps, in seconds. A disk that was put back to a state of before the last two stamps is told from one that was not,
+    /// and does not count; one that was put back by less is not. Each stamp is a change of the catalog for each group.
+    pub stamp_seconds: u64,
+}
+
 /// How much an import does at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -194,6 +206,12 @@ impl Default for Limits {
             streams: 16,
             idle_ms: limits::IDLE_MS,
         }
+    }
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Self { stamp_seconds: 60 }
     }
 }
 
@@ -243,7 +261,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let Self { server, cluster, postgres, tls, limits, import, search, cache } = self;
+        let Self { server, cluster, postgres, tls, limits, import, search, cache, failover } = self;
         let wrong = |key, detail: &str| Err(ConfigError::Value { key, detail: detail.to_owned() });
         for (key, listen, encrypted, how) in [
             ("server.listen", server.listen, server.tls.is_some(), "server.tls"),
@@ -316,6 +334,7 @@ impl Config {
             ("import.parallel", import.parallel),
             ("search.calibration.queries_per_minute", search.calibration.queries_per_minute as usize),
             ("cache.ttl_seconds", cache.ttl_seconds as usize),
+            ("failover.stamp_seconds", failover.stamp_seconds as usize),
         ];
         match at_least_one.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => wrong(key, "must be at least 1"),

@@ -162,6 +162,9 @@ pub struct MemberInfo {
     /// How long ago its agent last told anything, as far as the answering coordinator has heard.
     #[serde(default)]
     pub heard_seconds_ago: Option<u64>,
+    /// Whether its data was put back to an earlier state: it is not used, and copied anew when a primary serves.
+    #[serde(default)]
+    pub restored: bool,
 }
 
 /// How far a log goes.

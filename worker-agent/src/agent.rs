@@ -5,7 +5,7 @@ use crate::credentials::{self, Credentials, CredentialsError};
 use crate::desired::apply::Applier;
 use crate::desired::{graphs, upkeep};
 use crate::failover::{Kept as KeptOfGroup, Member};
-use crate::identity::IdentityError;
+use crate::identity::{Identity, IdentityError};
 use crate::moves::Mover;
 use crate::pg::account::{Account, AccountError};
 use crate::pg::conf::ServerSettings;
@@ -257,7 +257,9 @@ fn prepare_managed(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentE
         }
     }
     let kept = KeptOfGroup::load_or_make(&layout.group())?;
-    let steering = Steering::new(kept.record.is_some());
+    // Data that was a group's is started by the group's record alone, also where it comes from a backup that brought nothing else along.
+    let is_stamped = layout.stamp().exists() && Identity::load_or_make(&identity_file)?.membership.is_some();
+    let steering = Steering::new(kept.record.is_some() || is_stamped);
     let replica = Replica {
         layout: layout.clone(),
         install: install.clone(),

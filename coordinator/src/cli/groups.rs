@@ -172,7 +172,7 @@ fn members_table(groups: &[GroupInfo]) -> String {
         [
             group.group.clone(),
             member.worker.clone(),
-            member.role.clone(),
+            if member.restored { "restored".to_owned() } else { member.role.clone() },
             yes_no(member.up),
             yes_no(group.in_sync.contains(&member.worker)),
             or_dash(member.lag_bytes.map(bytes)),
@@ -208,10 +208,13 @@ mod tests {
         one["phase"] = json!("fencing");
         let standby = json!({"worker":"w2","role":"standby","up":true,"lag_bytes":3072,"lag_seconds":2.25});
         one["members"].as_array_mut().unwrap().push(standby);
-        let shown = groups_table(&[serde_json::from_value(one).unwrap()]);
+        let shown = groups_table(&[serde_json::from_value(one.clone()).unwrap()]);
         assert!(shown.contains("w1       fencing"), "{shown}");
         assert!(shown.contains("g1     w1      primary  no   yes          0 B      -"), "{shown}");
         assert!(shown.contains("g1     w2      standby  yes  no       3.0 KiB  2.2 s"), "{shown}");
+        one["members"][1]["restored"] = json!(true);
+        let shown = groups_table(&[serde_json::from_value(one).unwrap()]);
+        assert!(shown.contains("g1     w2      restored  yes"), "{shown}");
     }
 
     #[tokio::test]

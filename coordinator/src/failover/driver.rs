@@ -57,14 +57,14 @@ struct Driver {
 }
 
 /// Goes on until the group is gone, or there are no more views.
-pub(super) async fn drive(node: CatalogNode, agents: AgentClient, id: GroupId) {
+pub(super) async fn drive(node: CatalogNode, agents: AgentClient, id: GroupId, stamp_every: Duration) {
     let mut views = node.watch();
     let now = Instant::now();
     let mut driver = Driver {
         node,
         agents,
         id,
-        seen: Seen::new(now),
+        seen: Seen::new(now, stamp_every),
         calls: JoinSet::new(),
         told: None,
         knocking: false,
@@ -183,6 +183,7 @@ impl Driver {
             Ended::Proposed(change, proposed) => {
                 self.proposing = false;
                 match proposed {
+                    Ok(Proposed { outcome: Outcome::Done, .. }) if matches!(change, Change::Stamp { .. }) => return,
                     Ok(Proposed { outcome: Outcome::Done, .. }) => {
                         tracing::info!(group = %group.name, ?change, "group changed");
                         return;

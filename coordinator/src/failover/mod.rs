@@ -13,13 +13,14 @@ pub use gaps::Gaps;
 
 use crate::agents::AgentClient;
 use crate::raft::{CatalogNode, Drivers};
+use std::time::Duration;
 
-/// Drives groups while this coordinator leads, each by a task of its own.
-pub fn start(node: CatalogNode) -> Drivers {
+/// Drives groups while this coordinator leads, each by a task of its own. Their stamps are recorded once in `stamp_every`.
+pub fn start(node: CatalogNode, stamp_every: Duration) -> Drivers {
     let agents = AgentClient::new(node.client().clone());
     Drivers::start(
         node.clone(),
         |catalog| catalog.groups.iter().filter(|(_, group)| group.record.is_some()).map(|(id, _)| *id).collect(),
-        move |id| driver::drive(node.clone(), agents.clone(), id),
+        move |id| driver::drive(node.clone(), agents.clone(), id, stamp_every),
     )
 }

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use atoll_core::failover::{Suspicion, suspicion};
-use atoll_proto::Lsn;
-use atoll_proto::group::{Incarnation, Position};
+use atoll_proto::group::{Incarnation, Position, Stamp};
+use atoll_proto::{CatalogVersion, Lsn};
 use std::collections::BTreeSet;
 
 fn disk(worker: u64) -> Disk {
@@ -41,7 +41,7 @@ struct Leader {
 impl Leader {
     fn new() -> Self {
         let began = Instant::now();
-        Self { began, seen: Seen::new(began), record: record() }
+        Self { began, seen: Seen::new(began, Duration::from_secs(60)), record: record() }
     }
 
     fn at(&self, ms: u64) -> Instant {
@@ -218,4 +218,17 @@ fn what_a_server_gives_itself_counts_until_it_answers_or_is_seen() {
     knocks(&mut leader, 600, Knock::Refused);
     leader.hears(700, says(1, Server::Primary, &[2, 3]));
     assert_eq!(failing(&mut leader, 700), (0, 0));
+}
+
+#[test]
+fn stamps_are_due_once_in_a_while_and_no_news() {
+    let mut leader = Leader::new();
+    assert!(!leader.looks(0).stamp_is_due && !leader.looks(59_999).stamp_is_due && leader.looks(60_000).stamp_is_due);
+    let stamp = Stamp { incarnation: Incarnation(1), count: 0, lot: 9 };
+    let stamps = BTreeMap::from([(WorkerId(1), stamp)]);
+    leader.record = GroupRecord { stamps, changed_at: CatalogVersion(6), ..record() };
+    assert!(!leader.seen.look(&leader.record, leader.at(60_100)), "nothing that anybody has to be told");
+    assert!(!leader.looks(120_000).stamp_is_due && leader.looks(120_100).stamp_is_due);
+    leader.record = GroupRecord { changed_at: CatalogVersion(7), ..leader.record };
+    assert!(leader.seen.look(&leader.record, leader.at(120_200)));
 }

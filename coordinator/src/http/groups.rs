@@ -103,6 +103,7 @@ pub(super) fn info(app: &App, view: &RoutingTable, id: GroupId, group: &Group) -
         // By its own measure a primary is where it should be.
         let lag = if *member == group.primary { Some(Lag { bytes: 0, ms: 0 }) } else { lags.get(member).copied() };
         MemberInfo {
+            restored: seen.as_ref().is_some_and(|seen| seen.report.restored),
             worker: name(member),
             role: role(*member == group.primary),
             up: app.board.is_up(*member),

@@ -187,7 +187,6 @@ async fn tell_one(
     (group, worker, answer)
 }
 
-/// Whether the agent said that its server is not up (yet): the rule while a cluster starts.
 /// Whether there is nothing to be told: its server is coming up, or it has had a newer state from another leader or an earlier request.
 fn is_not_ready(error: &CallError) -> bool {
     match error {

@@ -61,6 +61,8 @@ pub struct Sight {
     pub list: Option<BTreeSet<Disk>>,
     /// How its log stands to the primary's, as far as it was compared.
     pub fit: Fit,
+    /// Whether its data was put back to an earlier state ([`super::Stamps`]).
+    pub restored: bool,
     /// How long ago it last heard from the catalog, in milliseconds.
     pub silent_ms: u64,
 }
@@ -98,7 +100,8 @@ pub enum Act {
         /// By whom.
         from: Disk,
     },
-    /// Take a new incarnation, then a base backup of this primary.
+    /// Take a new incarnation, then a base backup of this primary. Restored data stays until the primary answers: an operator may have to
+    /// go on with it.
     BaseBackup {
         /// Of whom.
         from: Disk,
@@ -122,7 +125,7 @@ pub fn takes(known: Option<&GroupRecord>, told: &GroupRecord) -> bool {
 pub fn act(known: &GroupRecord, sight: &Sight) -> Act {
     let at_generation = sight.position.is_some_and(|position| position.generation == known.generation);
     let lapsed = sight.silent_ms > LEASE_MS;
-    match (duty(known, sight.disk), sight.server) {
+    match (duty(known, sight), sight.server) {
         (Duty::Serve, Server::Primary) if lapsed || !at_generation => Act::Stop,
         (Duty::Serve, Server::Primary) if sight.list.as_ref() == Some(&known.listed) => Act::Nothing,
         (Duty::Serve, Server::Primary) => Act::SetList { listed: known.listed.clone() },
@@ -135,6 +138,8 @@ pub fn act(known: &GroupRecord, sight: &Sight) -> Act {
         (Duty::TakeOver, Server::Primary) if sight.list.is_some() => Act::Stop,
         (Duty::TakeOver, Server::Primary) => Act::RecordGeneration,
 
+        // Nobody counts on it, so nobody has to agree.
+        (Duty::Follow(primary), Server::Detached) if sight.restored => Act::BaseBackup { from: primary },
         (Duty::Follow(primary), Server::Detached) => match sight.fit {
             Fit::GoesOn => Act::Follow { worker: primary.worker },
             Fit::Diverged | Fit::Behind if !may_give_up_data(known, sight.disk) => Act::Nothing,
@@ -142,7 +147,7 @@ pub fn act(known: &GroupRecord, sight: &Sight) -> Act {
             Fit::Behind => Act::BaseBackup { from: primary },
         },
         (Duty::Follow(primary), Server::Following { worker })
-            if worker == primary.worker && sight.fit == Fit::GoesOn =>
+            if worker == primary.worker && sight.fit == Fit::GoesOn && !sight.restored =>
         {
             Act::Nothing
         }
@@ -163,14 +168,19 @@ fn may_give_up_data(known: &GroupRecord, me: Disk) -> bool {
     !known.voters.contains(&me) || known.mending == Some(me)
 }
 
-fn duty(known: &GroupRecord, me: Disk) -> Duty {
-    match known.phase {
-        Phase::Steady if known.primary == me => Duty::Serve,
+fn duty(known: &GroupRecord, Sight { disk: me, restored, .. }: &Sight) -> Duty {
+    let duty = match known.phase {
+        Phase::Steady if known.primary == *me => Duty::Serve,
         Phase::Steady => Duty::Follow(known.primary),
-        Phase::HandingOver { .. } if known.primary == me => Duty::Detach,
+        Phase::HandingOver { .. } if known.primary == *me => Duty::Detach,
         Phase::HandingOver { .. } => Duty::Follow(known.primary),
-        Phase::Promoting { candidate } if candidate == me => Duty::TakeOver,
+        Phase::Promoting { candidate } if candidate == *me => Duty::TakeOver,
         Phase::Promoting { .. } | Phase::Fencing { .. } => Duty::Detach,
+    };
+    match duty {
+        // What it held since may have been acknowledged.
+        Duty::Serve | Duty::TakeOver if *restored => Duty::Detach,
+        Duty::Serve | Duty::TakeOver | Duty::Detach | Duty::Follow(_) => duty,
     }
 }
 

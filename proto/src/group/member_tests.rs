@@ -18,7 +18,8 @@ fn in_phase(phase: Phase) -> GroupRecord {
 
 fn sight(worker: u64, server: Server, generation: u64) -> Sight {
     let position = Some(Position { generation: Generation(generation), lsn: Lsn(9) });
-    Sight { disk: disk(worker), server, position, list: Some(steady().listed), fit: Fit::GoesOn, silent_ms: 0 }
+    let list = Some(steady().listed);
+    Sight { disk: disk(worker), server, position, list, fit: Fit::GoesOn, restored: false, silent_ms: 0 }
 }
 
 #[test]
@@ -91,6 +92,18 @@ fn a_standby_follows_and_gives_its_data_up_only_when_it_may() {
     assert_eq!(act(&known, &broken(true)), Act::Rewind { from: disk(1) });
     assert_eq!(act(&known, &broken(false)), Act::BaseBackup { from: disk(1) });
     assert_eq!(act(&known, &sight(2, Server::Primary, 4)), Act::Stop);
+}
+
+#[test]
+fn restored_data_does_nothing_until_it_can_be_copied_anew() {
+    let restored = |worker, server| Sight { restored: true, ..sight(worker, server, 4) };
+    assert_eq!(act(&steady(), &restored(1, Server::Primary)), Act::Stop);
+    assert_eq!(act(&steady(), &restored(1, Server::Stopped { standby: false })), Act::StartDetached);
+    assert_eq!(act(&steady(), &restored(1, Server::Detached)), Act::Nothing);
+    let promoting = in_phase(Phase::Promoting { candidate: disk(2) });
+    assert_eq!(act(&promoting, &restored(2, Server::Detached)), Act::Nothing);
+    assert_eq!(act(&steady(), &restored(2, Server::Following { worker: WorkerId(1) })), Act::Detach);
+    assert_eq!(act(&steady(), &restored(2, Server::Detached)), Act::BaseBackup { from: disk(1) });
 }
 
 #[test]

@@ -6,10 +6,12 @@ mod member;
 mod record;
 mod report;
 mod seen;
+mod stamp;
 mod told;
 
 pub use member::{Act, Fit, LEASE_MS, Server, Sight, act, takes};
 pub use record::{Disk, GroupRecord, Incarnation, Phase, Position};
 pub use report::Report;
 pub use seen::{Lag, MemberSeen};
+pub use stamp::{Stamp, Stamps};
 pub use told::{GROUP_PATH, ToldGroup};

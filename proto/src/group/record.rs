@@ -3,16 +3,17 @@
 //! Everything rests on one relation: whom the primary's PostgreSQL may count for an acknowledgement is a subset of `voters`. Then `copies`
 //! voters hold each acknowledged write, and any `voters - copies + 1` of them include one that does.
 
+use super::stamp::Stamp;
 use crate::{CatalogVersion, Generation, Lsn, WorkerId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Number of a data directory of one worker: a new one whenever data was lost, restored, or copied anew. Starts at 1.
+/// Number of a data directory of one worker: a new one whenever data was lost or copied anew. Starts at 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Incarnation(pub u64);
 
-/// A worker's data. A worker whose disk was wiped or restored has another one, which has promised nothing and holds nothing.
+/// A worker's data. A worker whose disk was wiped has another one, which has promised nothing and holds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Disk {
     /// Whose.
@@ -85,6 +86,9 @@ pub struct GroupRecord {
     pub listed: BTreeSet<Disk>,
     /// The voter that may give up its data to have it mended. One at a time, so that the others are always enough to be fenced.
     pub mending: Option<Disk>,
+    /// The stamps of voters, as they were recorded last.
+    #[serde(default)]
+    pub stamps: BTreeMap<WorkerId, Stamp>,
     /// The entry that last changed the record.
     pub changed_at: CatalogVersion,
 }
@@ -102,8 +106,15 @@ impl GroupRecord {
             voters: alone.clone(),
             listed: alone,
             mending: None,
+            stamps: BTreeMap::new(),
             changed_at: at,
         }
+    }
+
+    /// Whether the other one is the same but for stamps.
+    pub fn differs_in_stamps_alone(&self, other: &Self) -> bool {
+        let stamped = Self { stamps: other.stamps.clone(), changed_at: other.changed_at, ..self.clone() };
+        stamped == *other && self.stamps != other.stamps
     }
 
     /// The voters but the primary.

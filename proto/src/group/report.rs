@@ -2,6 +2,7 @@
 
 use super::member::Server;
 use super::record::{Disk, Position};
+use super::stamp::Stamp;
 use crate::{CatalogVersion, Generation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -34,6 +35,12 @@ pub struct Report {
     /// Whether its agent was told to stop and waits for another to take over.
     #[serde(default)]
     pub leaving: bool,
+    /// The stamp that it has drawn last; none of data that is not whole.
+    #[serde(default)]
+    pub stamp: Option<Stamp>,
+    /// Whether its data was put back to an earlier state: it answers for nothing that it held since.
+    #[serde(default)]
+    pub restored: bool,
 }
 
 impl Report {
@@ -51,6 +58,8 @@ impl Report {
             age_ms: 0,
             cut: false,
             leaving: false,
+            stamp: None,
+            restored: false,
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use super::kept::{Kept, Mendable};
 use super::lags::Lags;
+use super::stamp;
 use crate::identity::{IdentityError, Membership};
 use crate::pg::replica::{Look, Replica, ReplicaError};
-use atoll_proto::group::{Disk, GroupRecord, Incarnation, MemberSeen, Report, Server, ToldGroup, takes};
+use atoll_proto::group::{Disk, GroupRecord, Incarnation, MemberSeen, Report, Server, Stamp, ToldGroup, takes};
 use atoll_proto::{CatalogVersion, Generation, WorkerId};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,9 @@ pub enum TellError {
     /// The record cannot be kept, so it is not taken.
     #[error("the record cannot be kept")]
     Kept(#[from] IdentityError),
+    /// Nor is it where the data can't be stamped.
+    #[error("the data directory cannot be stamped")]
+    Stamp(#[source] ReplicaError),
     /// Nobody has looked yet, or the server can't be asked.
     #[error("it is not known yet how the server stands")]
     NotSeen(#[source] Option<ReplicaError>),
@@ -59,6 +63,8 @@ pub struct Member {
     lags: Mutex<Lags>,
     /// Whether its agent was told to stop.
     pub(super) leaving: AtomicBool,
+    /// Whether it was told already that stamps can't be kept.
+    is_unstamped: AtomicBool,
 }
 
 impl Member {
@@ -66,7 +72,8 @@ impl Member {
     pub fn new(replica: Replica, file: PathBuf, kept: Kept) -> Self {
         let record = watch::Sender::new(kept.record.clone());
         let (seen, heard, lags) = (watch::Sender::new(None), Mutex::default(), Mutex::default());
-        Self { replica, file, kept: Mutex::new(kept), record, seen, heard, lags, leaving: AtomicBool::new(false) }
+        let (leaving, is_unstamped) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { replica, file, kept: Mutex::new(kept), record, seen, heard, lags, leaving, is_unstamped }
     }
 
     /// Whether it was told a record ever.
@@ -132,27 +139,47 @@ impl Member {
         self.leaving.load(Ordering::Relaxed)
     }
 
-    fn take(&self, told: ToldGroup) -> Result<CatalogVersion, IdentityError> {
+    fn take(&self, told: ToldGroup) -> Result<CatalogVersion, TellError> {
         let mut kept = self.kept();
         let known = kept.record.as_ref();
         let is_newer = takes(known, &told.record);
         let is_old = known.is_some_and(|known| told.record.changed_at < known.changed_at);
+        let stamps_alone = known.is_some_and(|known| known.differs_in_stamps_alone(&told.record));
         // A server that was moved to another address is told with the same record.
         if is_newer || (!is_old && kept.servers != told.servers) {
-            let newer = kept.with(told.worker, told.record, told.servers);
-            newer.keep(&self.file)?;
-            *kept = newer;
-            self.replica.steering.take();
+            let found = stamp::read(&self.replica).map_err(TellError::Stamp)?;
+            let newer = kept.with(told.worker, told.record, told.servers, found);
+            match newer.keep(&self.file) {
+                Ok(()) => {
+                    *kept = newer;
+                    self.replica.steering.take();
+                }
+                // What was known is still so. On a full disk all but the stamps goes on.
+                Err(error) if stamps_alone => self.unstamped(&error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Err(error) = stamp::renew(&self.replica, &kept, told.worker) {
+            self.unstamped(&error);
         }
         if told.confirmed && !is_old {
             *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         let record = kept.record.clone();
         let at = record.as_ref().map_or(CatalogVersion(0), |record| record.changed_at);
-        if is_newer {
+        if *self.record.borrow() != record {
             self.record.send_replace(record);
         }
         Ok(at)
+    }
+
+    fn unstamped(&self, error: &(dyn std::error::Error + 'static)) {
+        if !self.is_unstamped.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                error,
+                "the data cannot be stamped; if it is put back to an earlier state, that may not be found"
+            );
+        }
     }
 
     /// How long ago it heard from the catalog; since `began` where it has not.
@@ -161,13 +188,27 @@ impl Member {
         heard.or(began).map_or(Duration::MAX, |at| at.elapsed())
     }
 
-    pub(super) fn now(&self) -> Kept {
-        self.kept().clone()
+    /// What is kept, and the stamp in the data, which nobody renews in between.
+    pub(super) fn now(&self) -> (Kept, Result<Option<Stamp>, ReplicaError>) {
+        let kept = self.kept();
+        (kept.clone(), stamp::read(&self.replica))
     }
 
-    /// Says durably what the data is good for.
-    pub(super) fn mark(&self, unusable: Option<Mendable>) -> Result<(), IdentityError> {
-        self.change(|kept| Kept { unusable, ..kept.clone() }).map(|_| ())
+    /// Says durably that the data can't be started, and what may mend it.
+    pub(super) fn is_unusable(&self, mendable: Mendable) -> Result<(), IdentityError> {
+        self.change(|kept| Kept { unusable: Some(mendable), ..kept.clone() }).map(|_| ())
+    }
+
+    /// Says durably that the data is whole, and this worker's: it brought along what its source said of itself.
+    pub(super) fn is_whole(&self) -> Result<(), TellError> {
+        let mut kept = self.kept();
+        let whole = Kept { unusable: None, ..kept.clone() };
+        if let Some(stamp) = whole.stamp() {
+            stamp::put(&self.replica, stamp).map_err(TellError::Stamp)?;
+        }
+        whole.keep(&self.file)?;
+        *kept = whole;
+        Ok(())
     }
 
     /// Says durably that the data is other data, which is still to be copied.

@@ -6,6 +6,7 @@ mod lags;
 mod leave;
 mod member;
 mod round;
+mod stamp;
 
 pub use kept::Kept;
 pub use member::{Member, TellError};

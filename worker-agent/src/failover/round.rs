@@ -2,13 +2,13 @@
 //! next look.
 
 use super::kept::{Kept, Mendable};
-use super::member::Member;
+use super::member::{Member, TellError};
 use crate::identity::IdentityError;
 use crate::pg::connect::chain;
 use crate::pg::replica::{Look, ReplicaError};
 use crate::stop::Stop;
 use crate::worker::Worker;
-use atoll_proto::group::{Act, Disk, Fit, GroupRecord, Phase, Position, Report, Server, Sight, act};
+use atoll_proto::group::{Act, Disk, Fit, GroupRecord, Phase, Position, Report, Server, Sight, Stamp, act};
 use atoll_proto::{Generation, Lsn};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ enum RoundError {
     Replica(#[from] ReplicaError),
     #[error(transparent)]
     Kept(#[from] IdentityError),
+    #[error(transparent)]
+    Told(#[from] TellError),
     #[error("the group has another primary meanwhile")]
     Outdated,
 }
@@ -51,6 +53,8 @@ struct Rounds<'a> {
     /// When it was last seen to receive, or was compared.
     received: Instant,
     told: String,
+    /// Whether its data was put back, when it looked last.
+    was_restored: bool,
 }
 
 impl Member {
@@ -66,6 +70,7 @@ impl Member {
             followed_on: None,
             received: Instant::now(),
             told: String::new(),
+            was_restored: false,
         };
         loop {
             let pause = tokio::select! {
@@ -84,10 +89,10 @@ impl Member {
 impl Rounds<'_> {
     /// Looks and acts once; tells how long to wait before the next time.
     async fn round(&mut self) -> Duration {
-        let kept = self.member.now();
+        let (kept, found) = self.member.now();
         let (Some(known), Some(ours)) = (&kept.record, self.worker.membership()) else { return LOOK_EVERY };
         let me = Disk { worker: ours.worker, incarnation: kept.incarnation };
-        match self.look_and_act(&kept, known, me).await {
+        match self.look_and_act(&kept, found, known, me).await {
             Ok(Act::Nothing) => {
                 self.told.clear();
                 LOOK_EVERY
@@ -112,7 +117,14 @@ impl Rounds<'_> {
         }
     }
 
-    async fn look_and_act(&mut self, kept: &Kept, known: &GroupRecord, me: Disk) -> Result<Act, RoundError> {
+    async fn look_and_act(
+        &mut self,
+        kept: &Kept,
+        stamp: Result<Option<Stamp>, ReplicaError>,
+        known: &GroupRecord,
+        me: Disk,
+    ) -> Result<Act, RoundError> {
+        let stamp = stamp?;
         let found = match kept.unusable {
             Some(mendable) => Err(Server::Unusable { can_rewind: mendable == Mendable::ByRewind }),
             None => Ok(self.member.replica.look().await?),
@@ -125,11 +137,20 @@ impl Rounds<'_> {
             position: found.as_ref().ok().and_then(|found| found.position),
             list: found.as_ref().ok().and_then(|found| found.list.clone()),
             fit: Fit::GoesOn,
+            restored: kept.is_restored(me.worker, stamp),
             silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
         };
+        if sight.restored && !self.was_restored {
+            tracing::warn!(
+                "this data was put back to an earlier state and lacks what it has confirmed since: it is neither used nor touched until \
+                 another worker serves, and is copied from that one then"
+            );
+        }
+        self.was_restored = sight.restored;
         let mut next = act(known, &sight);
         if let Ok(found) = &found {
-            sight.fit = if matches!(next, Act::Follow { .. }) {
+            // Nothing is given up for a primary that can't be asked.
+            sight.fit = if matches!(next, Act::Follow { .. } | Act::BaseBackup { .. }) {
                 self.compare(kept, known, found).await?
             } else if self.follows_in_vain(found) {
                 // Where the primary can't be asked, that is why nothing is received.
@@ -147,7 +168,9 @@ impl Rounds<'_> {
             && sight.position.is_some_and(|position| position.generation == known.generation);
         self.worker.status.answered(runs);
         self.worker.hold_still(!is_active || next == Act::Stop);
-        let report = self.report(known, &sight, found.as_ref().ok());
+        // A stamp is told when it is in both places.
+        let stamp = stamp.filter(|stamp| kept.stamp() == Some(*stamp));
+        let report = Report { stamp, ..self.report(known, &sight, found.as_ref().ok()) };
         self.member.note_lags(found.as_ref().ok());
         self.member.saw(known, report);
         self.carry_out(&next, kept, known, me, &sight).await?;
@@ -191,6 +214,8 @@ impl Rounds<'_> {
             age_ms: 0,
             cut,
             leaving: self.member.is_leaving(),
+            stamp: None,
+            restored: sight.restored,
         }
     }
 
@@ -245,20 +270,20 @@ impl Rounds<'_> {
             Act::RecordGeneration => replica.record(known.generation).await?,
             Act::SetList { .. } => replica.count(me, known, sight.list.is_none()).await?,
             Act::Rewind { from } => {
-                self.member.mark(Some(Mendable::ByRewind))?;
+                self.member.is_unusable(Mendable::ByRewind)?;
                 self.say_unusable(known, me, true);
                 let mended = self.while_primary(known, replica.rewind(me, from.worker, &kept.servers)).await;
                 if let Err(RoundError::Replica(ReplicaError::Program { .. } | ReplicaError::NotYet(_))) = mended {
-                    self.member.mark(Some(Mendable::ByCopy))?;
+                    self.member.is_unusable(Mendable::ByCopy)?;
                 }
                 mended?;
-                self.member.mark(None)?;
+                self.member.is_whole()?;
             }
             Act::BaseBackup { from } => {
                 let me = Disk { incarnation: self.member.begin_anew()?, ..me };
                 self.say_unusable(known, me, false);
                 self.while_primary(known, replica.copy(me, from.worker, &kept.servers)).await?;
-                self.member.mark(None)?;
+                self.member.is_whole()?;
             }
         }
         Ok(())

@@ -260,7 +260,7 @@ pub(super) fn remove_file(path: &Path) -> Result<(), InitError> {
     }
 }
 
-pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError {
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> InitError {
     let path = path.to_owned();
     move |source| InitError::File { path, source }
 }

@@ -82,6 +82,11 @@ impl Layout {
         self.beside(".group")
     }
 
+    /// The stamp by which the data is known to the agent that keeps [`Self::group`].
+    pub fn stamp(&self) -> PathBuf {
+        self.data_dir.join("atoll.stamp")
+    }
+
     /// Folder of the server's socket, for the agent alone; none where its name is longer than the system allows.
     pub fn sockets(&self) -> Option<PathBuf> {
         let folder = self.beside(".sock");

@@ -231,6 +231,7 @@ impl Command {
         match self {
             // It raises the group's generation, which it did not before.
             Self::RegisterWorker(worker) if worker.follows => 9,
+            Self::ChangeGroup { change: Change::Stamp { .. } | Change::AcceptLoss { .. }, .. } => 10,
             Self::InitCluster { replicas: 2.., .. } | Self::ChangeGroup { .. } => 8,
             Self::InitCluster { .. }
             | Self::AddCoordinator { .. }

@@ -7,7 +7,7 @@ use crate::catalog::{Command, Outcome};
 use crate::moves::Advance;
 use crate::routing::{RoutingTable, ShardRoute};
 use atoll_proto::admin::GroupState;
-use atoll_proto::group::Incarnation;
+use atoll_proto::group::{Incarnation, Stamp};
 use atoll_proto::moves::MovePhase;
 use atoll_proto::{Generation, MoveId};
 use std::sync::Arc;
@@ -288,8 +288,19 @@ fn what_knows_nothing_of_standbys_does_not_read_such_a_catalog() {
     assert_eq!([1, 2].map(|replicas| testing::init_replicated(4, 1, replicas).format()), [1, 8]);
     let read: Catalog = serde_json::from_slice(&serde_json::to_vec(&in_sync()).unwrap()).unwrap();
     assert_eq!(read, in_sync());
-    let read: Command = serde_json::from_slice(&serde_json::to_vec(&command).unwrap()).unwrap();
-    assert_eq!(read, command);
+    let mut stamped = in_sync();
+    let GroupRecord { primary, changed_at, .. } = stamped.groups[&GROUP].record.clone().unwrap();
+    let stamp = Stamp { incarnation: primary.incarnation, count: 3, lot: u64::MAX };
+    let change = Change::Stamp { stamps: vec![(primary.worker, stamp)] };
+    let stamps = Command::ChangeGroup { id: GROUP, decided_at: changed_at, change };
+    for command in [command, stamps.clone()] {
+        let read: Command = serde_json::from_slice(&serde_json::to_vec(&command).unwrap()).unwrap();
+        assert_eq!(read, command);
+    }
+    assert_eq!(stamped.apply(99, stamps.clone()), Outcome::Done);
+    assert_eq!((stamped.least_format(), stamps.format()), (10, 10));
+    let read: Catalog = serde_json::from_slice(&serde_json::to_vec(&stamped).unwrap()).unwrap();
+    assert_eq!(read, stamped);
 }
 
 #[test]

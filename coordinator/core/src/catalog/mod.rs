@@ -37,8 +37,8 @@ use std::collections::BTreeMap;
 /// know what the newer program meant. Each is written in the least format that has all of it.
 /// 4 knows moves, plans that are carried out, also by a schedule, and groups that drain and go; 2 and 3 knew some of it, otherwise. 5 knows
 /// API keys, 6 keys for some namespaces, 8 groups with standbys; 7 knew these, and let moves go on over a change of primary. 9 knows
-/// workers that follow a primary which others choose.
-pub const FORMAT: u32 = 9;
+/// workers that follow a primary which others choose, 10 stamps of groups.
+pub const FORMAT: u32 = 10;
 
 /// Everything that the cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -70,6 +70,10 @@ impl Catalog {
 
     /// The least [`super::FORMAT`] that has all of it.
     pub fn least_format(&self) -> u32 {
+        let mut records = self.groups.values().filter_map(|group| group.record.as_ref());
+        if records.any(|record| !record.stamps.is_empty()) {
+            return 10;
+        }
         if self.replicas() > 1 {
             return 8;
         }

@@ -3,6 +3,7 @@
 //! failover that would not have been, and loses nothing that was not agreed to.
 
 use super::change::Change;
+use super::step::is_primary;
 use atoll_proto::WorkerId;
 use atoll_proto::group::{Disk, GroupRecord, MemberSeen, Phase, Report, Server};
 use std::collections::BTreeMap;
@@ -87,19 +88,22 @@ pub fn acceptance(record: &GroupRecord, lately: &Lately, survivor: WorkerId) -> 
         return Err(NotByHand::NoMember(survivor));
     }
     let usable = lately.values().map(|seen| &seen.report).filter(|report| is_usable(report));
-    let usable: BTreeMap<Disk, _> = usable.map(|report| (report.disk, report.position)).collect();
-    let has_primary = record.phase == Phase::Steady && usable.contains_key(&record.primary);
+    let usable: BTreeMap<Disk, &Report> = usable.map(|report| (report.disk, report)).collect();
+    let would_answer = |disk: &Disk| usable.get(disk).is_some_and(|report| !report.restored);
+    let has_primary = record.phase == Phase::Steady && would_answer(&record.primary);
     if has_primary && survivor != record.primary.worker {
         return Err(NotByHand::PrimaryThere(record.primary.worker));
     }
     // Of a primary that is left alone no write is acknowledged until others come, and these may still be voters and gone for good.
     let needed = if has_primary { record.copies as usize } else { record.answers_needed() };
-    if record.voters.iter().filter(|disk| usable.contains_key(disk)).count() >= needed {
+    if record.voters.iter().filter(|disk| would_answer(disk)).count() >= needed {
         return Err(NotByHand::EnoughAnswer);
     }
     let found = usable.iter().find(|(disk, _)| disk.worker == survivor);
-    let (disk, position) = found.ok_or(NotByHand::NotUsable(survivor))?;
-    let further = usable.iter().filter(|(_, other)| *other > position).max_by_key(|(_, other)| **other);
+    let (disk, report) = found.ok_or(NotByHand::NotUsable(survivor))?;
+    // Also of those that were restored: theirs is less than it was, and may be more than all others have.
+    let further = usable.iter().filter(|(_, other)| other.position > report.position);
+    let further = further.max_by_key(|(_, other)| other.position);
     match further {
         Some((better, _)) => Err(NotByHand::HasLess(better.worker)),
         None => Ok(Change::AcceptLoss { survivor: *disk }),
@@ -108,8 +112,7 @@ pub fn acceptance(record: &GroupRecord, lately: &Lately, survivor: WorkerId) -> 
 
 /// Whether it says that it is the primary of the record's generation.
 pub fn serves(record: &GroupRecord, report: &Report) -> bool {
-    let at_generation = report.position.is_some_and(|at| at.generation == record.generation);
-    report.disk == record.primary && report.server == Server::Primary && at_generation
+    report.disk == record.primary && is_primary(record, report)
 }
 
 fn is_usable(report: &Report) -> bool {

@@ -124,6 +124,18 @@ fn the_most_that_is_left_survives() {
 }
 
 #[test]
+fn who_was_restored_answers_for_nothing_and_may_survive() {
+    let steady = record(Phase::Steady);
+    let restored = |seen: MemberSeen| MemberSeen { report: Report { restored: true, ..seen.report }, ..seen };
+    let left =
+        |lsn| lately(&[restored(seen(1, Server::Detached, lsn)), restored(follower(2)), seen(3, Server::Detached, 89)]);
+    let survives = |lsn, worker| acceptance(&steady, &left(lsn), WorkerId(worker));
+    assert_eq!(survives(80, 2), Ok(Change::AcceptLoss { survivor: disk(2) }));
+    assert_eq!(survives(99, 1), Ok(Change::AcceptLoss { survivor: disk(1) }));
+    assert_eq!(survives(99, 3), Err(NotByHand::HasLess(WorkerId(1))));
+}
+
+#[test]
 fn a_primary_that_waits_for_others_while_one_is_looked_for_may_be_the_survivor() {
     let fencing = record(Phase::Fencing { wish: None });
     let left = lately(&[seen(1, Server::Detached, 99)]);

@@ -1,6 +1,6 @@
 //! Which change of a group's record may follow which.
 
-use atoll_proto::group::{Disk, GroupRecord, Phase};
+use atoll_proto::group::{Disk, GroupRecord, Phase, Stamp};
 use atoll_proto::{CatalogVersion, Generation, WorkerId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -42,6 +42,11 @@ pub enum Change {
     Mend {
         /// Which.
         disk: Option<Disk>,
+    },
+    /// Record what voters' stamps are.
+    Stamp {
+        /// Of these workers' data. (A map would not be read: its keys are text in JSON, and nested tags leave them so.)
+        stamps: Vec<(WorkerId, Stamp)>,
     },
     /// An operator goes on with this disk alone, whatever it lacks.
     AcceptLoss {
@@ -89,8 +94,21 @@ pub fn changed(
             next.mending = Some(disk);
         }
         (Phase::Steady, Change::Mend { disk: None }) if record.mending.is_some() => next.mending = None,
+        (Phase::Steady, Change::Stamp { stamps }) => {
+            // What was said late may be of before.
+            let is_new = |(worker, stamp): &(WorkerId, Stamp)| {
+                let disk = Disk { worker: *worker, incarnation: stamp.incarnation };
+                record.voters.contains(&disk) && record.lacks(disk, *stamp)
+            };
+            next.stamps.extend(stamps.into_iter().filter(is_new));
+            if next.stamps == record.stamps {
+                return None;
+            }
+        }
         (_, Change::AcceptLoss { survivor }) if record.workers.contains(&survivor.worker) => {
             (next.voters, next.mending) = (BTreeSet::from([survivor]), None);
+            // It is taken as it is, also where it was put back.
+            next.stamps.remove(&survivor.worker);
             begin(&mut next, Phase::Promoting { candidate: survivor });
         }
         (
@@ -101,6 +119,7 @@ pub fn changed(
             | Change::List { .. }
             | Change::Vote { .. }
             | Change::Mend { .. }
+            | Change::Stamp { .. }
             | Change::AcceptLoss { .. },
         ) => return None,
     }

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use atoll_proto::group::Incarnation;
+use atoll_proto::group::{Incarnation, Stamp};
 
 fn disk(worker: u64, incarnation: u64) -> Disk {
     Disk { worker: WorkerId(worker), incarnation: Incarnation(incarnation) }
@@ -111,6 +111,25 @@ fn an_operator_goes_on_with_what_is_left() {
     assert_eq!((accepted.voters.clone(), accepted.generation), (set(&[3]), Generation(3)));
     assert_eq!(accepted.phase, Phase::Promoting { candidate: disk(3, 1) });
     assert!(change(&fenced, Change::AcceptLoss { survivor: disk(9, 1) }).is_none());
+}
+
+#[test]
+fn newer_stamps_of_voters_are_recorded_while_a_primary_serves() {
+    let stamp = |incarnation, count| Stamp { incarnation: Incarnation(incarnation), count, lot: 10 - count };
+    let stamps =
+        |stamps: &[(u64, Stamp)]| stamps.iter().map(|(worker, stamp)| (WorkerId(*worker), *stamp)).collect::<Vec<_>>();
+    let record = |stamped: &GroupRecord, new: &[(u64, Stamp)]| change(stamped, Change::Stamp { stamps: stamps(new) });
+    let recorded =
+        |record: &GroupRecord| record.stamps.iter().map(|(worker, stamp)| (worker.0, stamp.count)).collect::<Vec<_>>();
+    let stamped = record(&self::record(), &[(1, stamp(1, 2)), (3, stamp(2, 1))]).unwrap();
+    assert_eq!(recorded(&stamped), [(1, 2)], "the third has other data");
+    let late = record(&stamped, &[(1, stamp(1, 1)), (2, stamp(1, 0))]).unwrap();
+    assert_eq!(recorded(&late), [(1, 2), (2, 0)]);
+    assert!(record(&late, &[(1, stamp(1, 2))]).is_none(), "nothing is new");
+    let fenced = change(&late, Change::Fence { wish: None }).unwrap();
+    assert!(record(&fenced, &[(1, stamp(1, 3))]).is_none());
+    let accepted = change(&fenced, Change::AcceptLoss { survivor: disk(1, 1) }).unwrap();
+    assert_eq!(accepted.stamp_of(disk(1, 1)), None, "it goes on as it is");
 }
 
 #[test]

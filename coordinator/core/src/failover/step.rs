@@ -6,7 +6,7 @@ use super::change::Change;
 use super::in_sync::reform;
 use super::suspicion::{Evidence, Suspicion, suspicion};
 use atoll_proto::WorkerId;
-use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server};
+use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server, Stamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +44,8 @@ pub struct Observed {
     /// For how long standbys have had no connection to the primary, by what they said; only of those that had one at the record's
     /// generation and have been heard ever since.
     pub cut_ms: BTreeMap<Disk, u64>,
+    /// Whether voters' stamps were recorded long enough ago.
+    pub stamp_is_due: bool,
 }
 
 /// What to do next.
@@ -93,6 +95,7 @@ fn steady(record: &GroupRecord, seen: &Observed) -> Option<Change> {
     leave(record, seen, report)
         .or_else(|| reform(record, report, &seen.absent_ms, &following(record, seen)))
         .or_else(|| mend(record, seen, report))
+        .or_else(|| stamp(record, seen))
 }
 
 /// What the primary says, if it serves at the record's generation.
@@ -102,8 +105,10 @@ pub(super) fn serving<'a>(record: &GroupRecord, seen: &'a Observed) -> Option<&'
     serves.then_some(report)
 }
 
-fn is_primary(record: &GroupRecord, report: &Report) -> bool {
-    report.server == Server::Primary && report.position.is_some_and(|at| at.generation == record.generation)
+/// Whether one says that it is the primary of the record's generation.
+pub(super) fn is_primary(record: &GroupRecord, report: &Report) -> bool {
+    let at_generation = report.position.is_some_and(|at| at.generation == record.generation);
+    report.server == Server::Primary && at_generation && !report.restored
 }
 
 /// Disks that said lately that they follow the primary.
@@ -138,7 +143,7 @@ fn would_answer(seen: &Observed, disk: Disk) -> bool {
             Server::Stopped { .. } | Server::Detached | Server::Following { .. } | Server::Primary => true,
             Server::Unusable { .. } => false,
         };
-        usable && is_fresh(heard) && heard.report.disk == disk
+        usable && !heard.report.restored && is_fresh(heard) && heard.report.disk == disk
     })
 }
 
@@ -169,6 +174,18 @@ fn mend(record: &GroupRecord, seen: &Observed, primary: &Report) -> Option<Chang
     record.voting_standbys().find(asks).map(|disk| Change::Mend { disk: Some(disk) })
 }
 
+/// Records which stamps voters keep, where these are others than those that are recorded.
+fn stamp(record: &GroupRecord, seen: &Observed) -> Option<Change> {
+    let report =
+        |disk: &Disk| seen.heard.get(&disk.worker).map(|heard| &heard.report).filter(|said| said.disk == *disk);
+    let new = |disk: &Disk| {
+        let stamp = report(disk).filter(|report| !report.restored)?.stamp?;
+        record.lacks(*disk, stamp).then_some((disk.worker, stamp))
+    };
+    let stamps: Vec<(WorkerId, Stamp)> = record.voters.iter().filter_map(new).collect();
+    (seen.stamp_is_due && !stamps.is_empty()).then_some(Change::Stamp { stamps })
+}
+
 /// Whether the primary has stopped and this standby has all of its log.
 fn has_all(record: &GroupRecord, seen: &Observed, to: Disk) -> bool {
     let position = |disk: Disk| {
@@ -189,7 +206,9 @@ fn most_advanced(record: &GroupRecord, seen: &Observed, wish: Option<Disk>) -> O
     let mut fenced = BTreeMap::new();
     for Heard { report, age_ms: _ } in seen.heard.values() {
         let promised = report.generation == record.generation && report.server == Server::Detached;
-        if let Some(position) = report.position.filter(|_| promised && record.voters.contains(&report.disk)) {
+        if let Some(position) =
+            report.position.filter(|_| promised && !report.restored && record.voters.contains(&report.disk))
+        {
             fenced.insert(report.disk, position);
         }
     }

@@ -1,6 +1,6 @@
 use super::super::testing::{disk, report, seen, set};
 use super::*;
-use atoll_proto::group::Incarnation;
+use atoll_proto::group::{Incarnation, Stamp};
 use atoll_proto::{CatalogVersion, Generation};
 use std::collections::BTreeSet;
 
@@ -50,7 +50,8 @@ fn the_most_advanced_of_enough_is_promoted() {
     let receives = Report { server: Server::Following { worker: WorkerId(1) }, ..detached(3, (3, 51)) };
     let wiped = Report { disk: Disk { incarnation: Incarnation(2), ..disk(3) }, ..detached(3, (3, 51)) };
     let mends = Report { server: Server::Unusable { can_rewind: true }, position: None, ..detached(3, (3, 51)) };
-    for no_answer in [earlier, receives, wiped, mends] {
+    let restored = Report { restored: true, ..detached(3, (3, 51)) };
+    for no_answer in [earlier, receives, wiped, mends, restored] {
         assert_eq!(step(&[detached(2, (3, 50)), no_answer.clone()]), Step::Wait, "{no_answer:?}");
     }
 }
@@ -123,6 +124,40 @@ fn a_voter_mends_when_the_others_are_enough() {
     let anew = Report { disk: Disk { incarnation: Incarnation(2), ..disk(3) }, ..follower(3) };
     let lost = seen(&[primary(&[2]), follower(2), anew]);
     assert_eq!(next_step(&mending, &lost), Step::Record(Change::Mend { disk: None }), "it could not be mended");
+}
+
+#[test]
+fn stamps_are_recorded_when_that_is_due_and_they_are_new() {
+    let stamp = |count| Stamp { incarnation: Incarnation(1), count, lot: 9 };
+    let (one, two) = (Some(stamp(1)), Some(stamp(2)));
+    let stamped = GroupRecord { stamps: BTreeMap::from([(WorkerId(1), stamp(1))]), ..record(Phase::Steady) };
+    let keeps = |stamp, report| Report { stamp, ..report };
+    let heard = |first, third| seen(&[keeps(first, primary(&[2, 3])), follower(2), keeps(one, third)]);
+    let due = |seen: Observed| Observed { stamp_is_due: true, ..seen };
+    let stamps = |stamps: &[(u64, u64)]| {
+        let stamps = stamps.iter().map(|(worker, count)| (WorkerId(*worker), stamp(*count))).collect();
+        Step::Record(Change::Stamp { stamps })
+    };
+    assert_eq!(next_step(&stamped, &due(heard(two, follower(3)))), stamps(&[(1, 2), (3, 1)]));
+    assert_eq!(next_step(&stamped, &heard(two, follower(3))), Step::Wait);
+    assert_eq!(next_step(&stamped, &due(heard(one, follower(3)))), stamps(&[(3, 1)]));
+    let wiped = Report { disk: Disk { incarnation: Incarnation(2), ..disk(3) }, ..follower(3) };
+    let restored = Report { restored: true, ..follower(3) };
+    for said in [wiped, restored] {
+        assert_eq!(next_step(&stamped, &due(heard(one, said.clone()))), Step::Wait, "{said:?}");
+    }
+}
+
+#[test]
+fn whoever_was_restored_neither_serves_nor_answers() {
+    let steady = record(Phase::Steady);
+    let restored = |report| Report { restored: true, ..report };
+    let joins = seen(&[restored(primary(&[2, 3])), follower(2), follower(3)]);
+    let two = GroupRecord { voters: set(&[1, 2]), listed: set(&[1, 2]), ..steady.clone() };
+    assert_eq!(next_step(&two, &joins), Step::Wait, "what it says of others is not what they have");
+    let mut down = seen(&[follower(2), restored(report(3, Server::Detached, (4, 90)))]);
+    down.evidence = Evidence { silent_ms: 9_000, ..down.evidence };
+    assert_eq!(next_step(&steady, &down), Step::Wait, "one is not enough");
 }
 
 #[test]

@@ -32,5 +32,12 @@ pub(super) fn seen(reports: &[Report]) -> Observed {
         standbys_cut: 0,
         standbys_heard: 2,
     };
-    Observed { heard: heard.collect(), phase_ms: 100, evidence, absent_ms: BTreeMap::new(), cut_ms: BTreeMap::new() }
+    Observed {
+        heard: heard.collect(),
+        phase_ms: 100,
+        evidence,
+        absent_ms: BTreeMap::new(),
+        cut_ms: BTreeMap::new(),
+        stamp_is_due: false,
+    }
 }

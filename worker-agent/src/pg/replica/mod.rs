@@ -281,7 +281,8 @@ impl Replica {
         Ok(())
     }
 
-    fn write(&self, path: PathBuf, text: &str) -> Result<(), ReplicaError> {
+    /// Writes a file of the server, whole or not at all.
+    pub fn write(&self, path: PathBuf, text: &str) -> Result<(), ReplicaError> {
         let written: io::Result<()> = crate::identity::write_whole(&path, text.as_bytes());
         written.map_err(init::at(&path))?;
         Ok(init::give(self.account.as_ref(), &path)?)

@@ -4,17 +4,20 @@
 
 use super::world::{Broken, Message, World};
 use crate::failover::{Change, CutOff, Evidence, Heard, Observed, Step, Word, changed, next_step};
-use atoll_proto::group::{Disk, takes};
-use atoll_proto::group::{GroupRecord, Phase, Report, Server};
+use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server, takes};
 use atoll_proto::{CatalogVersion, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+
+/// Stamps of a world that lasts half a minute, in milliseconds.
+const STAMP_MS: u64 = 1_000;
 
 /// Who thinks that it leads.
 pub(super) struct Driver {
     /// What it has seen of the catalog; an old leader may be far behind.
     pub(super) view: Rc<GroupRecord>,
     since: u64,
+    stamped_since: u64,
     heard: BTreeMap<WorkerId, (Report, u64)>,
     /// Since when the primary does not serve by its own word, and has been out of reach.
     down_since: Option<u64>,
@@ -29,6 +32,7 @@ impl Driver {
         Self {
             view,
             since: now,
+            stamped_since: now,
             heard: BTreeMap::new(),
             down_since: None,
             failing_since: None,
@@ -45,6 +49,9 @@ impl Driver {
         if self.view.primary != record.primary {
             (self.down_since, self.failing_since) = (None, None);
             self.absent_since.clear();
+        }
+        if self.view.stamps != record.stamps {
+            self.stamped_since = now;
         }
         (self.view, self.since) = (record.clone(), now);
     }
@@ -94,6 +101,7 @@ impl Driver {
             evidence,
             absent_ms: self.absent_since.iter().map(|(disk, since)| (*disk, now - since)).collect(),
             cut_ms: self.cut_off.ms(),
+            stamp_is_due: now - self.stamped_since >= STAMP_MS,
         }
     }
 }
@@ -121,7 +129,8 @@ impl World {
                 let back = if self.one_in(8) { 1 + self.below(4) as usize } else { 0 };
                 let late = self.records[self.records.len().saturating_sub(1 + back)].clone();
                 let record = if back > 0 { late } else { view.clone() };
-                self.send(Message::Told { from: end, to: at, record });
+                let confirmed = record.changed_at == newest.changed_at;
+                self.send(Message::Told { from: end, to: at, record, confirmed });
             }
         }
     }
@@ -184,6 +193,7 @@ impl World {
             Change::Activate => self.happened.failovers += 1,
             Change::Vote { voters, .. } if voters.is_superset(&record.voters) => self.happened.joins += 1,
             Change::Vote { .. } => self.happened.leaves += 1,
+            Change::Stamp { .. } => self.happened.stamps += 1,
             Change::Fence { .. }
             | Change::Promote { .. }
             | Change::List { .. }

@@ -36,12 +36,15 @@ fn whatever_breaks_nothing_acknowledged_is_lost_and_it_heals() {
         joins,
         leaves,
         wiped,
+        stamps,
+        put_back,
         mended,
         slowest_heal_ms: _,
         needs_operator,
     } = happened;
     let enough = [(acknowledged, 50), (in_doubt, 5), (failovers, 1), (joins, 1)];
     assert!(needs_operator <= seeds() / 1_000, "{needs_operator}");
+    assert!(stamps > seeds() && put_back > seeds() / 20, "{stamps} {put_back}");
     assert!(leaves > seeds() / 4 && alone > seeds() / 30, "{leaves} {alone}");
     assert!(enough.iter().all(|(seen, each)| *seen > each * seeds()), "{enough:?}");
     assert!(

@@ -11,6 +11,8 @@ pub(super) struct Oracle {
     serves: BTreeMap<Generation, Disk>,
     /// When each generation became active.
     activated: Vec<(Generation, u64)>,
+    /// When the last candidate was chosen.
+    promoted_at: u64,
     pub(super) wrong: Option<String>,
 }
 
@@ -34,6 +36,7 @@ impl Oracle {
         self.acknowledged.insert(write);
         let replaced = record.phase == Phase::Steady && record.generation > generation;
         let primary = members.iter().find(|member| replaced && member.disk == record.primary);
+        let primary = primary.filter(|primary| !self.is_excused(primary));
         if primary.is_some_and(|primary| !primary.holds(write)) {
             self.found(format!("write {write} of generation {generation} is acknowledged and not on the new primary"));
         }
@@ -44,14 +47,24 @@ impl Oracle {
         if after.generation < before.generation {
             self.found("a generation shrank".to_owned());
         }
+        if let Phase::Promoting { .. } = after.phase {
+            self.promoted_at = now;
+        }
         let activated = after.phase == Phase::Steady && matches!(before.phase, Phase::Promoting { .. });
         if !activated {
             return;
         }
         self.activated.push((after.generation, now));
-        if let Some(primary) = members.iter().find(|member| member.disk == after.primary) {
+        if let Some(primary) = members.iter().find(|member| member.disk == after.primary)
+            && !self.is_excused(primary)
+        {
             self.has_all(primary, "the new primary");
         }
+    }
+
+    /// One that was put back after it was chosen is still to find that out, and stops then.
+    fn is_excused(&self, primary: &Member) -> bool {
+        primary.put_back_at.is_some_and(|at| at >= self.promoted_at)
     }
 
     /// Each member has to hold every write that was acknowledged.

@@ -4,7 +4,7 @@
 
 use super::world::Broken;
 use atoll_proto::group::{
-    Act, Disk, Fit, GroupRecord, Incarnation, Phase, Position, Report, Server, Sight, act, takes,
+    Act, Disk, Fit, GroupRecord, Incarnation, Phase, Position, Report, Server, Sight, Stamps, act, takes,
 };
 use atoll_proto::{CatalogVersion, Generation, Lsn, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +54,23 @@ pub(super) struct Member {
     pub(super) heard_at: u64,
     /// Of a standby: when it last had a connection.
     pub(super) connected_at: u64,
+    /// On disk.
+    stamps: Stamps,
+    /// When it was put back to an earlier state, which nobody knows.
+    pub(super) put_back_at: Option<u64>,
+    /// A state of before that it can be put back to.
+    snapshot: Option<Snapshot>,
+}
+
+/// What a disk held at some time.
+#[derive(Clone)]
+struct Snapshot {
+    disk: Disk,
+    log: Vec<Entry>,
+    server: Server,
+    list: Option<BTreeSet<Disk>>,
+    known: Rc<GroupRecord>,
+    stamps: Stamps,
 }
 
 impl Member {
@@ -77,6 +94,9 @@ impl Member {
             listed: None,
             heard_at: 0,
             connected_at: 0,
+            stamps: Stamps::first(disk.incarnation, 0),
+            put_back_at: None,
+            snapshot: None,
         }
     }
 
@@ -116,12 +136,21 @@ impl Member {
     }
 
     /// A record arrives.
-    pub(super) fn told(&mut self, record: &Rc<GroupRecord>, now: u64, broken: Option<Broken>) {
+    pub(super) fn told(
+        &mut self,
+        record: &Rc<GroupRecord>,
+        now: u64,
+        heard_at: Option<u64>,
+        lot: u64,
+        broken: Option<Broken>,
+    ) {
         if !self.agent_runs(now) {
             return;
         }
-        self.heard_at = now;
+        self.heard_at = heard_at.unwrap_or(self.heard_at);
         if takes(self.known.as_deref(), record) || broken == Some(Broken::OldRecordsAreTaken) {
+            let lot = if broken == Some(Broken::StampsAreOnlyCounted) { 0 } else { lot };
+            self.stamps = self.stamps.after(record, self.disk, lot);
             self.known = Some(record.clone());
         }
     }
@@ -134,6 +163,7 @@ impl Member {
             server: self.server,
             position: self.position(now),
             list: self.list.clone(),
+            restored: self.is_restored(known, broken),
             fit: if self.diverged { Fit::Diverged } else { Fit::GoesOn },
             silent_ms: now - self.heard_at,
         };
@@ -249,12 +279,50 @@ impl Member {
         in_doubt
     }
 
+    /// Somebody takes a snapshot of the disk.
+    pub(super) fn is_copied(&mut self) {
+        let Some(known) = self.known.clone().filter(|_| !matches!(self.server, Server::Unusable { .. })) else {
+            return;
+        };
+        if self.put_back_at.is_none() {
+            let (log, list) = (self.log[..self.flushed].to_vec(), self.list.clone());
+            self.snapshot =
+                Some(Snapshot { disk: self.disk, log, server: self.server, list, known, stamps: self.stamps });
+        }
+    }
+
+    /// Whether the snapshot is one of this data, and so old that its stamps tell it.
+    pub(super) fn can_be_put_back(&self, newest: &GroupRecord) -> bool {
+        let of_disk = self.snapshot.as_ref().filter(|snapshot| snapshot.disk == self.disk);
+        of_disk.is_some_and(|snapshot| newest.tells_restored(self.disk, &snapshot.stamps)) && self.put_back_at.is_none()
+    }
+
+    fn is_restored(&self, known: &GroupRecord, broken: Option<Broken>) -> bool {
+        broken != Some(Broken::RestoredDisksAreMembers) && known.tells_restored(self.disk, &self.stamps)
+    }
+
+    /// Its machine is made anew from the snapshot, which takes until then.
+    pub(super) fn put_back(&mut self, now: u64, until: u64) -> Vec<u64> {
+        let in_doubt = self.stop();
+        let snapshot = self.snapshot.clone().unwrap();
+        (self.flushed, self.log) = (snapshot.log.len(), snapshot.log);
+        (self.list, self.listed) = (snapshot.list, None);
+        self.server = match snapshot.server {
+            Server::Primary | Server::Stopped { standby: false } => Server::Stopped { standby: false },
+            _ => Server::Stopped { standby: true },
+        };
+        (self.known, self.stamps, self.put_back_at) = (Some(snapshot.known), snapshot.stamps, Some(now));
+        (self.stopped_until, self.agent_stopped_until, self.heard_at) = (until, until, 0);
+        in_doubt
+    }
+
     /// A base backup is complete.
     pub(super) fn data_is(&mut self, log: Vec<Entry>, incarnation: u64, broken: Option<Broken>) {
         if broken != Some(Broken::WipedDisksAreMembers) {
             self.disk.incarnation = Incarnation(incarnation);
         }
         self.list = None;
+        (self.stamps, self.put_back_at) = (Stamps::first(self.disk.incarnation, incarnation), None);
         self.mended(log);
     }
 
@@ -297,6 +365,8 @@ impl Member {
             age_ms: 0,
             cut: matches!(server, Server::Following { .. }) && now - self.connected_at > CONNECTED_MS,
             leaving: false,
+            stamp: Some(self.stamps.now).filter(|_| !matches!(server, Server::Unusable { .. })),
+            restored: self.is_restored(known, broken),
         })
     }
 }

@@ -54,10 +54,14 @@ pub(super) enum Broken {
     ReceivedCountsAsFlushed,
     /// The one that is wished for is promoted, whatever it has.
     WishesAreOrders,
+    /// A disk that was put back to an earlier state passes for the one it was.
+    RestoredDisksAreMembers,
+    /// What a disk keeps of its stamps is how many there were.
+    StampsAreOnlyCounted,
 }
 
 impl Broken {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::OneAnswerTooFew,
         Self::OldRecordsAreTaken,
         Self::FencedMembersGoOnReceiving,
@@ -73,6 +77,8 @@ impl Broken {
         Self::RepeatsWaitForNothing,
         Self::ReceivedCountsAsFlushed,
         Self::WishesAreOrders,
+        Self::RestoredDisksAreMembers,
+        Self::StampsAreOnlyCounted,
     ];
 }
 
@@ -88,6 +94,8 @@ pub(super) struct Happened {
     pub(super) joins: u64,
     pub(super) leaves: u64,
     pub(super) wiped: u64,
+    pub(super) stamps: u64,
+    pub(super) put_back: u64,
     pub(super) mended: u64,
     pub(super) slowest_heal_ms: u64,
     /// It ended with too few disks for a fence: one was lost while another was being mended. Only an operator helps.
@@ -105,6 +113,8 @@ impl Happened {
             joins,
             leaves,
             wiped,
+            stamps,
+            put_back,
             mended,
             slowest_heal_ms,
             needs_operator,
@@ -117,6 +127,8 @@ impl Happened {
         self.joins += joins;
         self.leaves += leaves;
         self.wiped += wiped;
+        self.stamps += stamps;
+        self.put_back += put_back;
         self.mended += mended;
         self.needs_operator += needs_operator;
         self.slowest_heal_ms = self.slowest_heal_ms.max(slowest_heal_ms);
@@ -125,8 +137,8 @@ impl Happened {
 
 #[derive(Clone)]
 pub(super) enum Message {
-    /// A coordinator tells a member what it knows.
-    Told { from: usize, to: usize, record: Rc<GroupRecord> },
+    /// A coordinator tells a member what it knows, and whether it has just heard from most others that this is the newest.
+    Told { from: usize, to: usize, record: Rc<GroupRecord>, confirmed: bool },
     /// A member says how it is.
     Said { from: usize, to: usize, report: Box<Report> },
     /// A leader proposes.
@@ -288,6 +300,19 @@ impl World {
         }
     }
 
+    /// What a disk said, and was told, before it was put back has arrived or is lost by the time it is there again.
+    pub(super) fn forget_what_was_said(&mut self, at: usize) {
+        let disk = self.members[at].disk;
+        self.network.retain(|message| match message {
+            Message::Flushed { disk: from, .. } => *from != disk,
+            Message::Told { to, .. } => *to != at,
+            Message::Said { .. } | Message::Proposed { .. } => true,
+        });
+        self.members.iter_mut().for_each(|member| {
+            member.acked.remove(&disk);
+        });
+    }
+
     pub(super) fn send(&mut self, message: Message) {
         if self.network.len() >= NETWORK_MAX {
             let lost = self.below(NETWORK_MAX as u64) as usize;
@@ -310,8 +335,10 @@ impl World {
             self.network.push(message.clone());
         }
         match message {
-            Message::Told { from, to, record } if self.linked(from, to) => {
-                self.members[to].told(&record, self.now, self.broken);
+            Message::Told { from, to, record, confirmed } if self.linked(from, to) => {
+                let lot = self.next_id();
+                let heard_at = confirmed.then_some(self.now);
+                self.members[to].told(&record, self.now, heard_at, lot, self.broken);
             }
             Message::Said { from, to, report } if self.linked(from, to) => {
                 let (driver, now) = (to - self.members.len(), self.now);
