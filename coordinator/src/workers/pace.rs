@@ -2,14 +2,22 @@
 //!
 //! A search that waits for connections until its deadline has taken time of workers from others, and gives nothing. Once more is asked
 //! than workers can do, all searches would end so. What is refused at once costs nothing, and the rest is answered.
+//!
+//! Many at once are no such thing: a queue that was empty a moment ago may well be worked off in time, however long it is, so it may take nearly
+//! all of the time there is. One that stands is kept short, for whoever is behind it would wait so long each time (as CoDel tells good queues
+//! from bad ones, RFC 8289).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Part of the old value that a new one replaces, as a power of two.
 const WEIGHT: u32 = 4;
-/// Part of what is left for a round of a search that it may wait for connections: the rest is for its answers.
-const WAIT_SHARE: u32 = 2;
+/// Part of what is left for a round of a search that it may wait for connections: the rest is for its answers. Where the queue stands.
+const WAIT_SHARE: f64 = 0.5;
+/// Where it was empty a moment ago.
+const BURST_WAIT_SHARE: f64 = 0.85;
+/// It was if that is no longer ago.
+const BURST: Duration = Duration::from_secs(1);
 /// A worker that has answered nobody for so long hangs, and its queue says nothing of a pace: who asks it is to learn that.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -20,6 +28,8 @@ pub(super) struct Pace {
     answers: AtomicU64,
     /// When the last one came, in milliseconds since `since`.
     answered_ms: AtomicU64,
+    /// When somebody last came and nobody waited, likewise.
+    idle_ms: AtomicU64,
     /// How long a search's answer held its connection, in microseconds: a moving average.
     held_us: AtomicU64,
 }
@@ -30,6 +40,7 @@ impl Pace {
             since: Instant::now(),
             answers: AtomicU64::new(0),
             answered_ms: AtomicU64::new(0),
+            idle_ms: AtomicU64::new(0),
             held_us: AtomicU64::new(0),
         }
     }
@@ -37,7 +48,11 @@ impl Pace {
     /// An answer came, good or bad.
     pub(super) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
-        self.answered_ms.store(self.since.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.answered_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.since.elapsed().as_millis() as u64
     }
 
     /// How long a search held its connection: other statements, which may wait for locks or load rows, say little of how long the next
@@ -55,8 +70,11 @@ impl Pace {
 
     /// Whether nobody has had an answer for a while.
     pub(super) fn is_silent(&self) -> bool {
-        let answered = Duration::from_millis(self.answered_ms.load(Ordering::Relaxed));
-        self.since.elapsed().saturating_sub(answered) > SILENCE
+        self.ago(&self.answered_ms) > SILENCE
+    }
+
+    fn ago(&self, ms: &AtomicU64) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(ms.load(Ordering::Relaxed)))
     }
 
     /// Whether so many statements can be begun while there is time enough for their answers, where `waiting` others come first and
@@ -69,12 +87,17 @@ impl Pace {
         left: Duration,
         rounds: u32,
     ) -> bool {
-        if waiting == 0 || self.is_silent() {
+        if waiting == 0 {
+            self.idle_ms.store(self.now_ms(), Ordering::Relaxed);
+            return true;
+        }
+        if self.is_silent() {
             return true;
         }
         let turns = (waiting + statements) as u64 / places.max(1) as u64;
         let wait = Duration::from_micros(self.held_us.load(Ordering::Relaxed).saturating_mul(turns));
-        wait <= left / rounds / WAIT_SHARE
+        let share = if self.ago(&self.idle_ms) < BURST { BURST_WAIT_SHARE } else { WAIT_SHARE };
+        wait <= (left / rounds).mul_f64(share)
     }
 }
 
@@ -84,9 +107,12 @@ mod tests {
 
     const LEFT: Duration = Duration::from_secs(2);
 
+    /// Of a worker that has always had a queue, and answers.
     fn pace(held_ms: u64) -> Pace {
-        let pace = Pace::new();
+        let long_ago = Instant::now().checked_sub(BURST * 10).expect("the machine runs for longer");
+        let pace = Pace { since: long_ago, ..Pace::new() };
         (0..100).for_each(|_| pace.held(Duration::from_millis(held_ms)));
+        pace.answered();
         pace
     }
 
@@ -101,6 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_was_empty_a_moment_ago_may_take_most_of_the_time() {
+        let pace = pace(20);
+        assert!(!pace.has_room(4, 200, 5, LEFT, 2));
+        assert!(pace.has_room(4, 0, 5, LEFT, 2));
+        // 20 ms each, five at once: 212 take 0.85 s.
+        assert!(pace.has_room(4, 200, 5, LEFT, 2) && !pace.has_room(4, 215, 5, LEFT, 2));
+        pace.idle_ms.store(pace.now_ms() - BURST.as_millis() as u64, Ordering::Relaxed);
+        assert!(!pace.has_room(4, 200, 5, LEFT, 2));
+    }
+
+    #[test]
     fn where_nobody_waits_nobody_is_refused() {
         assert!(pace(30_000).has_room(12, 0, 5, LEFT, 2));
         assert!(Pace::new().has_room(4, 1_000, 5, LEFT, 2), "nothing is known yet");
@@ -110,7 +147,7 @@ mod tests {
     fn a_worker_that_hangs_is_not_one_that_is_busy() {
         let mut pace = pace(20);
         assert!(!pace.has_room(4, 300, 5, LEFT, 2));
-        pace.since = Instant::now().checked_sub(SILENCE * 2).expect("the machine runs for longer");
+        pace.since -= SILENCE * 2;
         assert!(pace.has_room(4, 300, 5, LEFT, 2));
         pace.answered();
         assert!(!pace.has_room(4, 300, 5, LEFT, 2));
