@@ -16,6 +16,8 @@ const WEIGHT: u32 = 4;
 const WAIT_SHARE: f64 = 0.5;
 /// Where it was empty a moment ago.
 const BURST_WAIT_SHARE: f64 = 0.85;
+/// There has to be time for so many answers after it: its own, and some for those that take longer than most.
+const ANSWERS_LEFT: u32 = 3;
 /// It was if that is no longer ago.
 const BURST: Duration = Duration::from_secs(1);
 /// A worker that has answered nobody for so long hangs, and its queue says nothing of a pace: who asks it is to learn that.
@@ -95,9 +97,11 @@ impl Pace {
             return true;
         }
         let turns = (waiting + statements) as u64 / places.max(1) as u64;
-        let wait = Duration::from_micros(self.held_us.load(Ordering::Relaxed).saturating_mul(turns));
+        let held = Duration::from_micros(self.held_us.load(Ordering::Relaxed));
+        let wait = held.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX));
         let share = if self.ago(&self.idle_ms) < BURST { BURST_WAIT_SHARE } else { WAIT_SHARE };
-        wait <= (left / rounds).mul_f64(share)
+        let for_round = left / rounds;
+        wait <= for_round.mul_f64(share) && wait + held * ANSWERS_LEFT <= for_round
     }
 }
 
