@@ -118,7 +118,9 @@ impl Findings {
         let member = |id: &WorkerId| {
             let in_sync = group.in_sync.contains(id);
             let up = if in_sync { self.board.is_up_in_sync(record, *id) } else { self.board.is_up(*id) };
-            KnownMember { name: catalog.workers[id].name.to_string(), in_sync, up }
+            let member = self.board.status(*id).and_then(|status| status.member.clone());
+            let restored = member.is_some_and(|member| member.report.restored);
+            KnownMember { name: catalog.workers[id].name.to_string(), in_sync, up, restored }
         };
         Some(KnownGroup {
             name: group.name.to_string(),

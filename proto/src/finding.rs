@@ -62,6 +62,8 @@ pub enum FindingCode {
     GroupShort,
     /// A standby could not take over.
     StandbyNotInSync,
+    /// A worker's data was put back to an earlier state.
+    DiskRestored,
     /// A worker can't be what it should, such as with fsync off.
     WorkerRefuses,
     /// A worker's pgvector is not known to be safe.

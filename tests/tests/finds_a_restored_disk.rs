@@ -30,6 +30,8 @@ async fn finds_a_restored_disk() {
     let [primary, standby, other] = put_back(&mut cluster, &client, all, &mut acknowledged).await;
     cluster.start_member(&other);
     until_restored(&client, &standby).await;
+    let found = client.get("/v1/admin/findings").await.expect(200).text();
+    assert!(found.contains("disk-restored"), "{found}");
     cluster.start_member(&primary);
     whole(&client).await;
     assert_eq!(times_copied(&cluster, &standby), 2, "when it joined, and now");
@@ -56,7 +58,22 @@ async fn finds_a_restored_disk() {
     let mut all = acknowledged.clone();
     write(&client, &mut all).await;
     let since = all.difference(&acknowledged).cloned();
-    holds(&client, "c", &kept.into_iter().chain(since).collect()).await;
+    let acknowledged = kept.into_iter().chain(since).collect();
+    holds(&client, "c", &acknowledged).await;
+
+    // A backup that brought the data alone.
+    let primary = standbys::primary(&client, "g1").await;
+    let copied = times_copied(&cluster, &primary);
+    kill(&mut cluster, &primary).await;
+    std::fs::remove_file(group_file(&place(&cluster, &primary))).unwrap();
+    cluster.start_member(&primary);
+    poll::until("it is copied anew", PATIENCE, async || {
+        let now = times_copied(&cluster, &primary);
+        if now == copied + 1 { Ok(()) } else { Err(format!("{copied}, {now}")) }
+    })
+    .await;
+    whole(&client).await;
+    holds(&client, "c", &acknowledged).await;
     cluster
         .finish(
             &[
@@ -112,9 +129,13 @@ fn place_of_others(cluster: &Cluster, primary: &str) -> Vec<WorkerPlace> {
     cluster.layout().workers.into_iter().filter(|worker| worker.name != primary).collect()
 }
 
+fn place(cluster: &Cluster, name: &str) -> WorkerPlace {
+    cluster.layout().workers.into_iter().find(|worker| worker.name == name).unwrap()
+}
+
 /// Kills a worker, whoever started it.
 async fn kill(cluster: &mut Cluster, name: &str) {
-    let place = cluster.layout().workers.into_iter().find(|worker| worker.name == name).unwrap();
+    let place = place(cluster, name);
     cluster.kill(cluster.extra_pid(name).unwrap_or(place.agent_pid)).await;
     if let Some(postmaster) = cluster.postmaster(&place) {
         cluster.kill_postgres(postmaster).await;
@@ -126,10 +147,13 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.is_ok_and(|copied| copied.success()), "{} is copied", from.display());
 }
 
+fn group_file(worker: &WorkerPlace) -> PathBuf {
+    PathBuf::from(format!("{}.group", worker.data_dir.display()))
+}
+
 /// How many stamps its agent has drawn.
 fn stamps_drawn(worker: &WorkerPlace) -> u64 {
-    let file = PathBuf::from(format!("{}.group", worker.data_dir.display()));
-    let kept: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let kept: Value = serde_json::from_slice(&std::fs::read(group_file(worker)).unwrap()).unwrap();
     kept["stamps"]["now"]["count"].as_u64().unwrap()
 }
 

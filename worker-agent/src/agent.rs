@@ -15,7 +15,7 @@ use crate::pg::health;
 use crate::pg::init::{InitError, OWNER_ROLE, claim, data_major, prepare};
 use crate::pg::layout::Layout;
 use crate::pg::machine::Machine;
-use crate::pg::replica::Replica;
+use crate::pg::replica::{Replica, ReplicaError};
 use crate::pg::server_tls::{ServerTls, ServerTlsError};
 use crate::pg::steer::Steering;
 use crate::pg::supervise::Supervised;
@@ -83,6 +83,9 @@ pub enum AgentError {
     /// The identity cannot be read or kept.
     #[error("the worker has no identity")]
     Identity(#[from] IdentityError),
+    /// Data of a group can't be started as what it may be.
+    #[error("the server can't be made a standby")]
+    Replica(#[from] ReplicaError),
     /// A task of ours ended early.
     #[error("preparing the server was cut off")]
     CutOff,
@@ -257,9 +260,11 @@ fn prepare_managed(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentE
         }
     }
     let kept = KeptOfGroup::load_or_make(&layout.group())?;
-    // Data that was a group's is started by the group's record alone, also where it comes from a backup that brought nothing else along.
-    let is_stamped = layout.stamp().exists() && Identity::load_or_make(&identity_file)?.membership.is_some();
-    let steering = Steering::new(kept.record.is_some() || is_stamped);
+    let steering = Steering::new(kept.record.is_some());
+    // Data that was a group's, and of which nothing else is left, comes from a backup: it is no primary.
+    let is_left_over = kept.record.is_none()
+        && layout.stamp().exists()
+        && Identity::load_or_make(&identity_file)?.membership.is_some();
     let replica = Replica {
         layout: layout.clone(),
         install: install.clone(),
@@ -274,6 +279,9 @@ fn prepare_managed(config: &Config, tls: PostgresTls) -> Result<Prepared, AgentE
         session: tokio::sync::Mutex::new(None),
         ended_at: AtomicU64::new(0),
     };
+    if is_left_over {
+        replica.start_detached()?;
+    }
     let member = Arc::new(Member::new(replica, layout.group(), kept));
     let password_file = layout.secret();
     // A certificate is for the host that the others dial.

@@ -137,7 +137,7 @@ fn tell_problem(error: &TellError) -> Problem {
     let code = match error {
         TellError::NotOurs => ProblemCode::Forbidden,
         TellError::NotSeen(_) => ProblemCode::ShardUnavailable,
-        TellError::Kept(_) | TellError::Stamp(_) => ProblemCode::Internal,
+        TellError::Kept(_) | TellError::Stamp(_) | TellError::Unstamped(_) => ProblemCode::Internal,
     };
     Problem::new(code, chain(error))
 }

@@ -76,6 +76,15 @@ impl Identity {
 
 /// Writes a file readable by its owner alone, through a temporary one, so that a crash leaves the old or the new.
 pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
+    write_whole_of(path, contents, |_| Ok(()))
+}
+
+/// The same, where it is to be another's from the beginning: `own` is given the temporary one before there is anything in it.
+pub(crate) fn write_whole_of(
+    path: &Path,
+    contents: &[u8],
+    own: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
@@ -87,6 +96,7 @@ pub(crate) fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
         return Err(error);
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    own(&temporary)?;
     file.write_all(contents)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;

@@ -101,6 +101,8 @@ pub struct KnownMember {
     pub in_sync: bool,
     /// Whether agent and server answer.
     pub up: bool,
+    /// Whether its data was put back to an earlier state.
+    pub restored: bool,
 }
 
 /// A large namespace without the graph that it should have.

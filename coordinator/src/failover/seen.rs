@@ -2,8 +2,8 @@
 
 use super::knock::Knock;
 use atoll_core::failover::{CutOff, Evidence, Heard, Observed, Word, serves};
-use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server};
-use atoll_proto::{Generation, WorkerId};
+use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server, Stamp};
+use atoll_proto::{CatalogVersion, Generation, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ pub(super) struct Seen {
     listens_since: Instant,
     looked_at: Instant,
     /// The record that was looked at last, and when it was first.
-    record: Option<(GroupRecord, Instant)>,
+    record: Option<(CatalogVersion, Instant)>,
     /// Whom those below are about.
     about: Option<(Disk, Generation)>,
     /// Since when the primary has said that it does not serve.
@@ -40,7 +40,8 @@ pub(super) struct Seen {
     /// Since when voters have not been streaming, by what the primary said.
     absent_since: BTreeMap<Disk, Instant>,
     cut_off: CutOff,
-    /// When this leader first saw the stamps that are recorded, and for how long they are left.
+    /// The stamps that are recorded, since when this leader has seen them, and for how long they are left.
+    stamps: BTreeMap<WorkerId, Stamp>,
     stamped_at: Instant,
     stamp_every: Duration,
     /// When this began: the clock of the above.
@@ -70,6 +71,7 @@ impl Seen {
             refused_since: None,
             absent_since: BTreeMap::new(),
             cut_off: CutOff::default(),
+            stamps: BTreeMap::new(),
             stamped_at: now,
             stamp_every,
             began: now,
@@ -106,7 +108,7 @@ impl Seen {
         let lately = |since: Instant, within| now.saturating_duration_since(since) < within;
         let is_looked_for = record.phase != Phase::Steady;
         self.down_since.is_some_and(|since| lately(since, DECIDED_WITHIN))
-            || is_looked_for && self.record.as_ref().is_none_or(|(_, since)| lately(*since, LOOKED_FOR_WITHIN))
+            || is_looked_for && self.record.is_none_or(|(_, since)| lately(since, LOOKED_FOR_WITHIN))
     }
 
     /// What came of asking the server of this disk itself, at `at`.
@@ -119,7 +121,7 @@ impl Seen {
         self.refused_since = since(knock == Knock::Refused, self.refused_since);
     }
 
-    /// Takes the record in, and what its primary said last. Says whether the record is another one than before, but for stamps.
+    /// Takes the record in, and what its primary said last. Says whether the record is another one than before, stamps aside.
     pub(super) fn look(&mut self, record: &GroupRecord, now: Instant) -> bool {
         if now.duration_since(self.looked_at) >= DEAF_AFTER {
             self.listens_since = now;
@@ -146,16 +148,14 @@ impl Seen {
             (self.failing_since, self.refused_since) = (None, None);
         }
         self.cut_off.look(record, &self.heard(now), millis(now.saturating_duration_since(self.began)));
-        let before = self.record.as_ref().map(|(before, _)| before);
-        if before.is_some_and(|before| before.changed_at == record.changed_at) {
-            return false;
+        if self.stamps != record.stamps {
+            (self.stamps, self.stamped_at) = (record.stamps.clone(), now);
         }
-        if before.is_none_or(|before| before.stamps != record.stamps) {
-            self.stamped_at = now;
+        let is_new = self.record.is_none_or(|(at, _)| at != record.changed_at);
+        if is_new {
+            self.record = Some((record.changed_at, now));
         }
-        let is_news = before.is_none_or(|before| !before.differs_in_stamps_alone(record));
-        self.record = Some((record.clone(), now));
-        is_news
+        is_new
     }
 
     /// What is known now of the record that was looked at last.
@@ -165,7 +165,7 @@ impl Seen {
         let by_its_word = |since: &Instant| said_at.map_or(0, |at| millis(at.saturating_duration_since(*since)));
         Observed {
             heard: self.heard(now),
-            phase_ms: self.record.as_ref().map_or(0, |(_, since)| millis(now.saturating_duration_since(*since))),
+            phase_ms: self.record.map_or(0, |(_, since)| millis(now.saturating_duration_since(since))),
             evidence: self.evidence(record, now),
             absent_ms: self.absent_since.iter().map(|(disk, since)| (*disk, by_its_word(since))).collect(),
             cut_ms: self.cut_off.ms(),

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use atoll_core::failover::{Suspicion, suspicion};
+use atoll_proto::Lsn;
 use atoll_proto::group::{Incarnation, Position, Stamp};
-use atoll_proto::{CatalogVersion, Lsn};
 use std::collections::BTreeSet;
 
 fn disk(worker: u64) -> Disk {
@@ -226,7 +226,7 @@ fn stamps_are_due_once_in_a_while_and_no_news() {
     assert!(!leader.looks(0).stamp_is_due && !leader.looks(59_999).stamp_is_due && leader.looks(60_000).stamp_is_due);
     let stamp = Stamp { incarnation: Incarnation(1), count: 0, lot: 9 };
     let stamps = BTreeMap::from([(WorkerId(1), stamp)]);
-    leader.record = GroupRecord { stamps, changed_at: CatalogVersion(6), ..record() };
+    leader.record = GroupRecord { stamps, ..record() };
     assert!(!leader.seen.look(&leader.record, leader.at(60_100)), "nothing that anybody has to be told");
     assert!(!leader.looks(120_000).stamp_is_due && leader.looks(120_100).stamp_is_due);
     leader.record = GroupRecord { changed_at: CatalogVersion(7), ..leader.record };

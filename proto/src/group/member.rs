@@ -116,9 +116,13 @@ enum Duty {
     Follow(Disk),
 }
 
-/// Whether a member that knows one record takes the other: refused here, an old order does no harm anywhere.
-pub fn takes(known: Option<&GroupRecord>, told: &GroupRecord) -> bool {
-    known.is_none_or(|known| told.changed_at > known.changed_at)
+/// Whether a member that knows one record takes the other: refused here, an old order does no harm anywhere. Stamps are recorded beside what
+/// members act by, and do not make a record newer; a member takes its own.
+pub fn takes(known: Option<&GroupRecord>, told: &GroupRecord, me: Disk) -> bool {
+    known.is_none_or(|known| {
+        let is_stamped = told.stamp_of(me).is_some_and(|stamp| known.lacks(me, stamp));
+        told.changed_at > known.changed_at || (told.changed_at == known.changed_at && is_stamped)
+    })
 }
 
 /// What a member does next.

@@ -1,4 +1,5 @@
 use super::super::record::Incarnation;
+use super::super::stamp::{Stamp, Stamps};
 use super::*;
 use crate::{CatalogVersion, Generation, Lsn};
 
@@ -109,6 +110,18 @@ fn restored_data_does_nothing_until_it_can_be_copied_anew() {
 #[test]
 fn older_records_are_refused() {
     let newer = GroupRecord { changed_at: CatalogVersion(6), ..steady() };
+    let takes = |known: Option<&GroupRecord>, told: &GroupRecord| takes(known, told, disk(2));
     assert!(takes(None, &steady()) && takes(Some(&steady()), &newer));
     assert!(!takes(Some(&newer), &steady()) && !takes(Some(&newer), &newer));
+    let stamped = |worker, count| {
+        let stamp = Stamp { count, ..Stamps::first(Incarnation(1), 9).now };
+        GroupRecord { stamps: [(WorkerId(worker), stamp)].into(), ..newer.clone() }
+    };
+    assert!(takes(Some(&newer), &stamped(2, 1)) && takes(Some(&stamped(2, 1)), &stamped(2, 2)));
+    assert!(
+        !takes(Some(&stamped(2, 2)), &stamped(2, 1)) && !takes(Some(&stamped(2, 2)), &newer),
+        "its own are of before"
+    );
+    assert!(!takes(Some(&newer), &stamped(3, 1)), "another's");
+    assert!(!takes(Some(&newer), &GroupRecord { changed_at: CatalogVersion(5), ..stamped(2, 1) }));
 }

@@ -89,7 +89,7 @@ pub struct GroupRecord {
     /// The stamps of voters, as they were recorded last.
     #[serde(default)]
     pub stamps: BTreeMap<WorkerId, Stamp>,
-    /// The entry that last changed the record.
+    /// The entry that last changed the record, its stamps aside.
     pub changed_at: CatalogVersion,
 }
 
@@ -109,12 +109,6 @@ impl GroupRecord {
             stamps: BTreeMap::new(),
             changed_at: at,
         }
-    }
-
-    /// Whether the other one is the same but for stamps.
-    pub fn differs_in_stamps_alone(&self, other: &Self) -> bool {
-        let stamped = Self { stamps: other.stamps.clone(), changed_at: other.changed_at, ..self.clone() };
-        stamped == *other && self.stamps != other.stamps
     }
 
     /// The voters but the primary.

@@ -25,9 +25,12 @@ pub enum TellError {
     /// The record cannot be kept, so it is not taken.
     #[error("the record cannot be kept")]
     Kept(#[from] IdentityError),
-    /// Nor is it where the data can't be stamped.
-    #[error("the data directory cannot be stamped")]
+    /// Nor is it where nobody can tell which data this is.
+    #[error("the stamp in the data directory cannot be read")]
     Stamp(#[source] ReplicaError),
+    /// Copied data would not be known again.
+    #[error("the data directory cannot be stamped")]
+    Unstamped(#[source] ReplicaError),
     /// Nobody has looked yet, or the server can't be asked.
     #[error("it is not known yet how the server stands")]
     NotSeen(#[source] Option<ReplicaError>),
@@ -142,9 +145,10 @@ impl Member {
     fn take(&self, told: ToldGroup) -> Result<CatalogVersion, TellError> {
         let mut kept = self.kept();
         let known = kept.record.as_ref();
-        let is_newer = takes(known, &told.record);
+        let me = Disk { worker: told.worker, incarnation: kept.incarnation };
+        let is_newer = takes(known, &told.record, me);
         let is_old = known.is_some_and(|known| told.record.changed_at < known.changed_at);
-        let stamps_alone = known.is_some_and(|known| known.differs_in_stamps_alone(&told.record));
+        let stamps_alone = known.is_some_and(|known| known.changed_at == told.record.changed_at);
         // A server that was moved to another address is told with the same record.
         if is_newer || (!is_old && kept.servers != told.servers) {
             let found = stamp::read(&self.replica).map_err(TellError::Stamp)?;
@@ -155,7 +159,7 @@ impl Member {
                     self.replica.steering.take();
                 }
                 // What was known is still so. On a full disk all but the stamps goes on.
-                Err(error) if stamps_alone => self.unstamped(&error),
+                Err(error) if stamps_alone && !newer.is_restored(me.worker, found) => self.unstamped(&error),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -204,7 +208,7 @@ impl Member {
         let mut kept = self.kept();
         let whole = Kept { unusable: None, ..kept.clone() };
         if let Some(stamp) = whole.stamp() {
-            stamp::put(&self.replica, stamp).map_err(TellError::Stamp)?;
+            stamp::put(&self.replica, stamp).map_err(TellError::Unstamped)?;
         }
         whole.keep(&self.file)?;
         *kept = whole;

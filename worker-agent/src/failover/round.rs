@@ -12,6 +12,7 @@ use atoll_proto::group::{Act, Disk, Fit, GroupRecord, Phase, Position, Report, S
 use atoll_proto::{Generation, Lsn};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After something that did not work.
@@ -124,7 +125,10 @@ impl Rounds<'_> {
         known: &GroupRecord,
         me: Disk,
     ) -> Result<Act, RoundError> {
-        let stamp = stamp?;
+        let (stamp, unread) = match stamp {
+            Ok(stamp) => (stamp, None),
+            Err(error) => (None, Some(error)),
+        };
         let found = match kept.unusable {
             Some(mendable) => Err(Server::Unusable { can_rewind: mendable == Mendable::ByRewind }),
             None => Ok(self.member.replica.look().await?),
@@ -137,30 +141,23 @@ impl Rounds<'_> {
             position: found.as_ref().ok().and_then(|found| found.position),
             list: found.as_ref().ok().and_then(|found| found.list.clone()),
             fit: Fit::GoesOn,
-            restored: kept.is_restored(me.worker, stamp),
+            restored: unread.is_none() && kept.is_restored(me.worker, stamp),
             silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
         };
         if sight.restored && !self.was_restored {
             tracing::warn!(
-                "this data was put back to an earlier state and lacks what it has confirmed since: it is neither used nor touched until \
-                 another worker serves, and is copied from that one then"
+                "this data was put back to an earlier state and lacks what it has confirmed since: it counts for nothing, and is copied anew \
+                 when another worker serves"
             );
         }
         self.was_restored = sight.restored;
         let mut next = act(known, &sight);
-        if let Ok(found) = &found {
-            // Nothing is given up for a primary that can't be asked.
-            sight.fit = if matches!(next, Act::Follow { .. } | Act::BaseBackup { .. }) {
-                self.compare(kept, known, found).await?
-            } else if self.follows_in_vain(found) {
-                // Where the primary can't be asked, that is why nothing is received.
-                let compared = tokio::time::timeout(COMPARED_WITHIN, self.compare(kept, known, found)).await;
-                self.received = Instant::now();
-                compared.ok().and_then(Result::ok).unwrap_or(Fit::GoesOn)
-            } else {
-                Fit::GoesOn
-            };
-            next = act(known, &sight);
+        if let Some(error) = unread {
+            // It may be other data than is known. What ends something does no harm to any.
+            if matches!(next, Act::Stop | Act::Detach) {
+                self.carry_out(&next, kept, known, me, &sight).await?;
+            }
+            return Err(error.into());
         }
         let is_active = known.phase == Phase::Steady
             && known.primary == me
@@ -170,9 +167,23 @@ impl Rounds<'_> {
         self.worker.hold_still(!is_active || next == Act::Stop);
         // A stamp is told when it is in both places.
         let stamp = stamp.filter(|stamp| kept.stamp() == Some(*stamp));
-        let report = Report { stamp, ..self.report(known, &sight, found.as_ref().ok()) };
-        self.member.note_lags(found.as_ref().ok());
-        self.member.saw(known, report);
+        if let Ok(found) = &found {
+            sight.fit = if matches!(next, Act::Follow { .. } | Act::BaseBackup { .. }) {
+                // This much is known, also where the primary can't be asked: then nothing is given up for it.
+                self.say(known, &sight, Some(found), stamp);
+                let compared = timeout(COMPARED_WITHIN, self.compare(kept, known, found)).await;
+                compared.map_err(|_| ReplicaError::NotYet("the primary does not tell what its log holds"))??
+            } else if self.follows_in_vain(found) {
+                // Where the primary can't be asked, that is why nothing is received.
+                let compared = timeout(COMPARED_WITHIN, self.compare(kept, known, found)).await;
+                self.received = Instant::now();
+                compared.ok().and_then(Result::ok).unwrap_or(Fit::GoesOn)
+            } else {
+                Fit::GoesOn
+            };
+            next = act(known, &sight);
+        }
+        self.say(known, &sight, found.as_ref().ok(), stamp);
         self.carry_out(&next, kept, known, me, &sight).await?;
         if let (Act::Nothing, Ok(Look { server: Server::Following { worker }, connected: false, .. })) = (&next, &found)
             && self.followed_on.is_none_or(|at| at.elapsed() >= FOLLOW_ON_EVERY)
@@ -181,6 +192,13 @@ impl Rounds<'_> {
             self.member.replica.follow_on(me, *worker, &kept.servers).await?;
         }
         Ok(next)
+    }
+
+    /// Has coordinators told how it stands.
+    fn say(&mut self, known: &GroupRecord, sight: &Sight, found: Option<&Look>, stamp: Option<Stamp>) {
+        let report = Report { stamp, ..self.report(known, sight, found) };
+        self.member.note_lags(found);
+        self.member.saw(known, report);
     }
 
     fn report(&mut self, known: &GroupRecord, sight: &Sight, found: Option<&Look>) -> Report {

@@ -101,6 +101,8 @@ pub fn changed(
                 record.voters.contains(&disk) && record.lacks(disk, *stamp)
             };
             next.stamps.extend(stamps.into_iter().filter(is_new));
+            // Nothing that members act by.
+            next.changed_at = record.changed_at;
             if next.stamps == record.stamps {
                 return None;
             }

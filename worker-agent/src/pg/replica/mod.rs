@@ -8,6 +8,7 @@ mod standing;
 
 pub use standing::{Look, Reached};
 
+use crate::identity::write_whole_of;
 use crate::pg::account::Account;
 use crate::pg::bootstrap;
 use crate::pg::conf::ServerSettings;
@@ -26,9 +27,8 @@ use atoll_trust::{Names, PostgresTls};
 use postgres_protocol::password::scram_sha_256;
 use settings::Settings;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -281,11 +281,10 @@ impl Replica {
         Ok(())
     }
 
-    /// Writes a file of the server, whole or not at all.
+    /// Writes a file of the server, whole or not at all. It can read it from the beginning: somebody may be copying all that there is.
     pub fn write(&self, path: PathBuf, text: &str) -> Result<(), ReplicaError> {
-        let written: io::Result<()> = crate::identity::write_whole(&path, text.as_bytes());
-        written.map_err(init::at(&path))?;
-        Ok(init::give(self.account.as_ref(), &path)?)
+        let own = |path: &Path| self.account.as_ref().map_or(Ok(()), |account| account.own(path));
+        Ok(write_whole_of(&path, text.as_bytes(), own).map_err(init::at(&path))?)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::world::{Broken, Message, World};
 use crate::failover::{Change, CutOff, Evidence, Heard, Observed, Step, Word, changed, next_step};
-use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server, takes};
+use atoll_proto::group::{Disk, GroupRecord, Phase, Report, Server};
 use atoll_proto::{CatalogVersion, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -43,7 +43,7 @@ impl Driver {
     }
 
     fn looks(&mut self, record: &Rc<GroupRecord>, now: u64) {
-        if !takes(Some(&self.view), record) {
+        if self.view.changed_at > record.changed_at || self.view == *record {
             return;
         }
         if self.view.primary != record.primary {
@@ -53,7 +53,10 @@ impl Driver {
         if self.view.stamps != record.stamps {
             self.stamped_since = now;
         }
-        (self.view, self.since) = (record.clone(), now);
+        if self.view.changed_at != record.changed_at {
+            self.since = now;
+        }
+        self.view = record.clone();
     }
 
     pub(super) fn hears(&mut self, report: Report, now: u64) {
@@ -129,7 +132,7 @@ impl World {
                 let back = if self.one_in(8) { 1 + self.below(4) as usize } else { 0 };
                 let late = self.records[self.records.len().saturating_sub(1 + back)].clone();
                 let record = if back > 0 { late } else { view.clone() };
-                let confirmed = record.changed_at == newest.changed_at;
+                let confirmed = record == newest;
                 self.send(Message::Told { from: end, to: at, record, confirmed });
             }
         }

@@ -148,7 +148,7 @@ impl Member {
             return;
         }
         self.heard_at = heard_at.unwrap_or(self.heard_at);
-        if takes(self.known.as_deref(), record) || broken == Some(Broken::OldRecordsAreTaken) {
+        if takes(self.known.as_deref(), record, self.disk) || broken == Some(Broken::OldRecordsAreTaken) {
             let lot = if broken == Some(Broken::StampsAreOnlyCounted) { 0 } else { lot };
             self.stamps = self.stamps.after(record, self.disk, lot);
             self.known = Some(record.clone());
