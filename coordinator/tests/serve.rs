@@ -171,6 +171,8 @@ const ENTRIES: &str = "POST /v1/collections/c/entries HTTP/1.1\r\nhost: h\r\ncon
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_serves_on_until_a_load_balancer_has_noticed_that_it_leaves() {
     let served = Served::start_as(", leave_ms = 2000", "bootstrap = true", "").await;
+    // Told before it serves it goes at once: nobody has been sent to it.
+    served.ask("GET", "/version", "", "").await.expect(200, "atoll");
     let mut kept = served.send("GET /version HTTP/1.1\r\nhost: h\r\n\r\n").await;
     served.stop.send(()).unwrap();
     let told = eventually("it says that it leaves", async || {
