@@ -54,7 +54,9 @@ struct Rounds<'a> {
     /// When it was last seen to receive, or was compared.
     received: Instant,
     told: String,
-    /// Whether its data was put back, when it looked last.
+    /// Whether the server ran when it looked last.
+    runs: bool,
+    /// Whether its data was put back, likewise.
     was_restored: bool,
 }
 
@@ -71,6 +73,7 @@ impl Member {
             followed_on: None,
             received: Instant::now(),
             told: String::new(),
+            runs: false,
             was_restored: false,
         };
         loop {
@@ -81,6 +84,8 @@ impl Member {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 Ok(()) = record.changed() => {}
+                // Of a primary that died others wait to hear.
+                () = self.replica.steering.unwanted(), if rounds.runs => {}
                 () = stop.told() => return,
             }
         }
@@ -134,6 +139,7 @@ impl Rounds<'_> {
             None => Ok(self.member.replica.look().await?),
         };
         let runs = !matches!(found, Err(_) | Ok(Look { server: Server::Stopped { .. }, .. }));
+        self.runs = runs;
         let silent = self.member.silent(runs.then_some(self.began));
         let mut sight = Sight {
             disk: me,

@@ -73,7 +73,7 @@ impl Steering {
     }
 
     /// Waits until it is not to run. Cancel-safe.
-    pub(super) async fn unwanted(&self) {
+    pub async fn unwanted(&self) {
         let _ = self.0.subscribe().wait_for(|run| matches!(run, Run::Stop | Run::Stopped)).await;
     }
 

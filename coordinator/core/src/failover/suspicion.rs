@@ -1,8 +1,8 @@
 //! When a primary is suspected, by all that is known of it. A false suspicion costs a second of writes and loses nothing, so what counts
 //! is to be quick without being nervous.
 
-/// The agent says that its server is down, in milliseconds. It starts one that died after 250, which then takes some time to recover.
-const DOWN_MS: u64 = 100;
+/// The agent says that its server is down, in milliseconds: more than once. It starts one that died after 250, which then takes some time to recover.
+const DOWN_MS: u64 = 50;
 /// The host says that neither runs, in milliseconds.
 const REFUSED_MS: u64 = 200;
 /// The server was not seen by its agent, and others miss it too, in milliseconds.
@@ -99,8 +99,8 @@ mod tests {
         let cut = |silent_ms, standbys_cut| Evidence { silent_ms, standbys_cut, ..WELL };
         for (evidence, expected) in [
             (WELL, None),
-            (down(99), None),
-            (down(100), Some(Suspicion::Down)),
+            (down(49), None),
+            (down(50), Some(Suspicion::Down)),
             (silent(2_999), None),
             (silent(3_000), Some(Suspicion::Silent)),
             (refused(200, 199), None),
