@@ -148,11 +148,13 @@ impl Member {
         let me = Disk { worker: told.worker, incarnation: kept.incarnation };
         let is_newer = takes(known, &told.record, me);
         let is_old = known.is_some_and(|known| told.record.changed_at < known.changed_at);
-        let stamps_alone = known.is_some_and(|known| known.changed_at == told.record.changed_at);
+        let stamps_alone = is_newer && known.is_some_and(|known| known.changed_at == told.record.changed_at);
         // A server that was moved to another address is told with the same record.
         if is_newer || (!is_old && kept.servers != told.servers) {
             let found = stamp::read(&self.replica).map_err(TellError::Stamp)?;
-            let newer = kept.with(told.worker, told.record, told.servers, found);
+            // Of a record that is not newer only the addresses are: its stamps may be of before.
+            let record = if is_newer { told.record } else { kept.record.clone().unwrap_or(told.record) };
+            let newer = kept.with(told.worker, record, told.servers, found);
             match newer.keep(&self.file) {
                 Ok(()) => {
                     *kept = newer;
